@@ -1,0 +1,88 @@
+"""From scores to answers: probabilities, tagged spans, the best answer spans of a context."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .configuration_multitask import TaskConfig
+
+CANDIDATES = 20
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Return the probabilities of a vector of scores."""
+    powers = np.exp(scores - scores.max())
+    return powers / powers.sum()
+
+
+def tag_spans(row: Mapping[str, Any], tags: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the spans that BIO tags mark, as label, text and character offsets (of the text, where it is known)."""
+    words = row["tokens"]
+    text = row.get("text") or " ".join(words)
+    places = row.get("word_spans") or word_places(words)
+    spans: list[dict[str, Any]] = []
+    for index, tag in enumerate(tags):
+        kind, _, label = tag.partition("-")
+        if kind not in ("B", "I") or not label:
+            continue
+        start, end = places[index]
+        continues = kind == "I" and spans and spans[-1]["last"] == index - 1 and spans[-1]["label"] == label
+        if continues:
+            spans[-1].update(end=end, last=index)
+        else:
+            spans.append({"label": label, "start": start, "end": end, "last": index})
+    return [
+        {"label": span["label"], "text": text[span["start"] : span["end"]], "start": span["start"], "end": span["end"]}
+        for span in spans
+    ]
+
+
+def word_places(words: Sequence[str]) -> list[tuple[int, int]]:
+    """Return where each word stands in the words joined by blanks, as (first, past last) characters."""
+    places, start = [], 0
+    for word in words:
+        places.append((start, start + len(word)))
+        start += len(word) + 1
+    return places
+
+
+def best_spans(
+    logits: Sequence[np.ndarray], offsets: Sequence[Sequence[Sequence[int]]], context: str, task: TaskConfig
+) -> list[dict[str, Any]]:
+    """Return the best answers over all windows of a context, best first.
+
+    A window's tokens that are no context have offsets of -1. "No answer" scores as the first token of the window
+    where it scores least, as in SQuAD 2.0.
+
+    Args:
+        logits: For each window (length, 2) scores of beginning and end.
+        offsets: For each window each token's (first, past last) character in the context.
+        context: The text that is searched.
+        task: Gives `max_answer_length`, `num_best` and `null_answer`.
+    """
+    found: dict[tuple[int, int], float] = {}
+    for scores, places in zip(logits, offsets):
+        for (start, end), score in _window_spans(scores, np.asarray(places), task).items():
+            found[start, end] = max(score, found.get((start, end), -np.inf))
+    if task.null_answer or not found:
+        found[0, 0] = min(float(scores[0].sum()) for scores in logits)
+    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))[: max(task.num_best, 1)]
+    probabilities = softmax(np.array([score for _, score in ranked]))
+    return [
+        {"answer": context[start:end], "start": start, "end": end, "score": float(probability)}
+        for ((start, end), _), probability in zip(ranked, probabilities)
+    ]
+
+
+def _window_spans(scores: np.ndarray, places: np.ndarray, task: TaskConfig) -> dict[tuple[int, int], float]:
+    """The candidate spans of one window with their scores, as character spans."""
+    in_context = np.flatnonzero(places[:, 0] >= 0)
+    starts = in_context[np.argsort(-scores[in_context, 0], kind="stable")[:CANDIDATES]]
+    ends = in_context[np.argsort(-scores[in_context, 1], kind="stable")[:CANDIDATES]]
+    return {
+        (int(places[start, 0]), int(places[end, 1])): float(scores[start, 0] + scores[end, 1])
+        for start in starts
+        for end in ends
+        if start <= end < start + task.max_answer_length
+    }

@@ -1,0 +1,231 @@
+"""What a checkpoint knows about itself: the encoder's configuration, the parts by name and the ordered tasks."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from .errors import InputError
+
+TASK_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+
+# "mtl" names the mean over tasks (eval_mtl_average) and "loss" the total (eval_loss).
+RESERVED_TASK_NAMES = ("mtl", "loss")
+
+# The input fields a row may have, by problem type: (needed, optional).
+INPUT_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "single_label_classification": (("text",), ("text_pair",)),
+    "multi_label_classification": (("text",), ("text_pair",)),
+    "regression": (("text",), ("text_pair",)),
+    "token_classification": (("tokens",), ()),
+    "question_answering": (("question", "context"), ()),
+    "multiple_choice": (("text", "choices"), ()),
+}
+
+LABELLED_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "token_classification")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the known name closest to `name`, or an empty string."""
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def check_choice(what: str, name: object, known: Iterable[str]) -> None:
+    """Raise `InputError` unless `name` is one of `known`."""
+    known = list(known)
+    if name not in known:
+        raise InputError(
+            f"Unknown {what} {name!r}; expected one of {', '.join(known)}.{nearest(str(name), known)}"
+        )
+
+
+@dataclass(kw_only=True)
+class TaskConfig:
+    """One task as a checkpoint stores it.
+
+    Args:
+        name: Lower-case identifier; keys the task's parameters, logits and metrics.
+        problem_type: One of `INPUT_FIELDS`.
+        labels: Class, flag or tag names in id order; None for regression, question answering and multiple choice.
+        fields: Input fields read from a row; by default those the problem type needs.
+        max_length: Longest input in word pieces, special ones included; longer ones are cut (question answering:
+            split into windows).
+        stride: Word pieces two neighbouring windows of a context share (question answering).
+        reads: Names of the tasks this one may attend to; None for all that are trained together.
+        threshold: Probability from which a flag is set (multi-label).
+        class_weights: Weight of each label's loss (multi-label: of its positive rows), in label order.
+        label_mean: Regression labels are trained as (label - label_mean) / label_scale and decoded back.
+        label_scale: See `label_mean`.
+        max_answer_length: Longest answer in word pieces (question answering).
+        num_best: How many answers `predict` lists (question answering).
+        null_answer: Whether "no answer" is an answer (question answering).
+    """
+
+    name: str
+    problem_type: str
+    labels: list[str] | None = None
+    fields: list[str] | None = None
+    max_length: int = 128
+    stride: int = 64
+    reads: list[str] | None = None
+    threshold: float = 0.5
+    class_weights: list[float] | None = None
+    label_mean: float = 0.0
+    label_scale: float = 1.0
+    max_answer_length: int = 30
+    num_best: int = 3
+    null_answer: bool = False
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> "TaskConfig":
+        """Build a task from a mapping; an unknown key raises `InputError` naming the nearest known one."""
+        known = [field.name for field in dataclasses.fields(cls)]
+        for key in row:
+            if key not in known:
+                raise InputError(
+                    f"Unknown key {key!r} in task {row.get('name', '?')!r}.{nearest(key, known)} "
+                    f"Known keys: {', '.join(known)}."
+                )
+        for key in ("name", "problem_type"):
+            if key not in row:
+                raise InputError(f"A task needs {key!r}; found {dict(row)!r}.")
+        return cls(**row)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the task as JSON-ready values."""
+        return dataclasses.asdict(self)
+
+    @property
+    def input_fields(self) -> tuple[str, ...]:
+        """The fields a row must have for this task."""
+        return tuple(self.fields) if self.fields else INPUT_FIELDS[self.problem_type][0]
+
+    @property
+    def num_outputs(self) -> int:
+        """Scores per row (or per token, or per choice): classes, flags, tags; 2 for span ends; else 1."""
+        if self.problem_type in LABELLED_PROBLEM_TYPES:
+            return len(self.labels or ())
+        return 2 if self.problem_type == "question_answering" else 1
+
+    def check_name_and_type(self) -> None:
+        """Raise `InputError` for an invalid name, problem type or field."""
+        if not isinstance(self.name, str) or not TASK_NAME.match(self.name):
+            raise InputError(
+                f"Invalid task name {self.name!r}; expected lower-case letters, digits and '_', "
+                "beginning with a letter, e.g. 'sentiment_en'."
+            )
+        if self.name in RESERVED_TASK_NAMES:
+            raise InputError(f"The task name {self.name!r} is reserved; choose another one.")
+        check_choice(f"problem type of task {self.name!r}:", self.problem_type, INPUT_FIELDS)
+        needed, optional = INPUT_FIELDS[self.problem_type]
+        for field in self.fields or ():
+            check_choice(f"input field of task {self.name!r}:", field, needed + optional)
+
+    def check(self) -> None:
+        """Raise `InputError` unless a head can be built for this task."""
+        self.check_name_and_type()
+        if self.problem_type in LABELLED_PROBLEM_TYPES:
+            if not self.labels:
+                raise InputError(f"Task {self.name!r} ({self.problem_type}) needs its `labels`, e.g. ['no', 'yes'].")
+            if len(set(self.labels)) != len(self.labels):
+                raise InputError(f"Task {self.name!r} has a label twice: {self.labels!r}.")
+        if self.class_weights is not None:
+            if self.problem_type not in LABELLED_PROBLEM_TYPES:
+                raise InputError(f"`class_weights` make no sense for task {self.name!r} ({self.problem_type}).")
+            if len(self.class_weights) != self.num_outputs or min(self.class_weights) < 0:
+                raise InputError(
+                    f"Task {self.name!r} has {self.num_outputs} labels; found class_weights={self.class_weights!r}; "
+                    "expected one number >= 0 for each label."
+                )
+        if self.label_scale <= 0:
+            raise InputError(f"Task {self.name!r} has label_scale={self.label_scale!r}; expected a number > 0.")
+
+
+def check_tasks(tasks: list[TaskConfig]) -> None:
+    """Raise `InputError` unless the tasks fit together: at least one, unique names, `reads` that exist."""
+    if not tasks:
+        raise InputError("A multitask model needs at least one task; found none.")
+    names = [task.name for task in tasks]
+    for task in tasks:
+        task.check()
+        if names.count(task.name) > 1:
+            raise InputError(f"The task name {task.name!r} stands twice; names must be unique.")
+        for other in task.reads or ():
+            check_choice(f"task in `reads` of task {task.name!r}:", other, names)
+
+
+class MultiTaskAttentionConfig(PreTrainedConfig):
+    """Configuration of a `MultiTaskAttentionModel`.
+
+    Args:
+        encoder_config: Configuration of the wrapped encoder (any model type).
+        tasks: Ordered list of tasks, each the dictionary of a `TaskConfig`; a list, since JSON dictionaries are
+            written sorted and the order is what task indices mean.
+        pooling: How token states become one state a task: a name of `TASK_POOLINGS`.
+        task_interaction: How task states read each other: a name of `TASK_INTERACTIONS`.
+        interaction_heads: Attention heads of the interaction.
+        interaction_dropout: Dropout on the interaction's attention weights.
+        self_attention_prior: Share of its attention a task gives to itself when all scores are equal.
+        gate: What lets a mixed state pass: a name of `TASK_GATES`.
+        gate_size: Inner size of the gate.
+        gate_bias: The gate's bias at the start; sigmoid(-2) is 0.12.
+        head_dropout: Dropout on what a head reads.
+    """
+
+    model_type = "hf_mtl"
+    sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")}
+
+    encoder_config: PreTrainedConfig | dict | None = None
+    tasks: list[dict] | None = None
+    pooling: str = "task_queries"
+    task_interaction: str = "cross_task_attention"
+    interaction_heads: int = 4
+    interaction_dropout: float | int = 0.0
+    self_attention_prior: float | int = 0.9
+    gate: str = "information_gate"
+    gate_size: int = 128
+    gate_bias: float | int = -2.0
+    head_dropout: float | int = 0.1
+
+    @property
+    def task_configs(self) -> list[TaskConfig]:
+        """The tasks as `TaskConfig` objects, in order."""
+        return [TaskConfig.from_dict(task) for task in self.tasks or ()]
+
+    @property
+    def task_names(self) -> list[str]:
+        """The tasks' names, in order."""
+        return [task["name"] for task in self.tasks or ()]
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the encoder's token states."""
+        return self.encoder_config.get_text_config().hidden_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Layers of the encoder."""
+        return self.encoder_config.get_text_config().num_hidden_layers
+
+    @property
+    def num_attention_heads(self) -> int:
+        """Attention heads of the encoder."""
+        return self.encoder_config.get_text_config().num_attention_heads
+
+    @property
+    def vocab_size(self) -> int:
+        """Vocabulary of the encoder."""
+        return self.encoder_config.get_text_config().vocab_size
+
+    @vocab_size.setter
+    def vocab_size(self, value: int) -> None:
+        self.encoder_config.get_text_config().vocab_size = value
+
+
+__all__ = ["MultiTaskAttentionConfig"]

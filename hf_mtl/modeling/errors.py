@@ -1,0 +1,5 @@
+"""The one exception that means: the input has to change, and the message says how."""
+
+
+class InputError(ValueError):
+    """Raised for input that cannot be used; the message says what was given, what was expected and what to type."""

@@ -1,0 +1,400 @@
+"""The model: one pretrained encoder, one state a task, attention across tasks, a gate, a head a task."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import ModelOutput
+
+from .configuration_multitask import (
+    MultiTaskAttentionConfig,
+    TaskConfig,
+    check_choice,
+    check_tasks,
+)
+from .encoders import EncoderReader, build_encoder, find_encoder, load_encoder
+from .errors import InputError
+from .pipeline_multitask import Answerer
+from .step_loss import step_loss
+from .task_attention import TASK_POOLINGS
+from .task_encoder import TaskEncoder
+from .task_heads import IGNORED_LABEL, TASK_HEADS, Answer, Entries, TaskHead
+from .task_interaction import TASK_GATES, TASK_INTERACTIONS
+from .task_parameters import PREFIX, TaskTensors, UnitScaleLinear, ZeroStartLinear
+
+Routing = Mapping[str, Entries]
+
+
+@dataclass
+class MultiTaskOutput(ModelOutput):
+    """What `MultiTaskAttentionModel` returns (B rows, L tokens, D hidden size, T tasks).
+
+    Args:
+        loss: The loss of this batch with task weights 1 (see `step_loss`).
+        task_losses: Mean loss of each task's labels in this batch, by task name.
+        logits: Without routing, every task's logits for every row, by task name: (B, classes), (B,) for regression
+            and multiple choice (the score of a row as a choice), (B, L, tags), (B, L, 2) for spans.
+        entry_logits: With routing, logits of the entries by problem type; outputs a task does not have are -inf.
+        task_loss_sums: (T,) sums of the losses of the labels in this batch.
+        task_label_counts: (T,) numbers of labels in this batch.
+        task_row_counts: (T,) numbers of rows with a label in this batch.
+        task_states: (B, T, D) what the heads read.
+        pooling_weights: (B, T, L) how much a task reads of a token, where asked for and weighed.
+        interaction_weights: (B, heads, T, T) how much a task reads of another, where asked for and weighed.
+        gates: (B, T, D) how much of the mixed state passes, where asked for.
+    """
+
+    loss: torch.Tensor | None = None
+    task_losses: dict[str, torch.Tensor] | None = None
+    logits: dict[str, torch.Tensor] | None = None
+    entry_logits: dict[str, torch.Tensor] | None = None
+    task_loss_sums: torch.Tensor | None = None
+    task_label_counts: torch.Tensor | None = None
+    task_row_counts: torch.Tensor | None = None
+    task_states: torch.Tensor | None = None
+    pooling_weights: torch.Tensor | None = None
+    interaction_weights: torch.Tensor | None = None
+    gates: torch.Tensor | None = None
+
+
+class TaskParts(NamedTuple):
+    """What the parts behind the encoder compute: S, R, G, H and the logits by problem type."""
+
+    states: torch.Tensor
+    mixed: torch.Tensor
+    gates: torch.Tensor
+    gated: torch.Tensor
+    logits: dict[str, torch.Tensor]
+
+
+class MultiTaskModule(nn.Module):
+    """The parts behind the encoder, chosen by name; its `forward` is the model's figure."""
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__()
+        tasks, hidden = config.task_configs, config.hidden_size
+        # One task has nobody to read: no interaction, and nothing for a gate to hold back.
+        interaction, gate = (config.task_interaction, config.gate) if len(tasks) > 1 else ("none", "none")
+        self.task_encoder = TaskEncoder(config.task_names, hidden)
+        self.pooling = TASK_POOLINGS[config.pooling](config.task_names, hidden)
+        self.interaction = TASK_INTERACTIONS[interaction](config)
+        self.gate = TASK_GATES[gate](config)
+        self.heads = nn.ModuleDict()
+        for problem_type, head in TASK_HEADS.items():
+            own = {index: task for index, task in enumerate(tasks) if task.problem_type == problem_type}
+            if own:
+                self.heads[problem_type] = head(own, hidden, config.head_dropout)
+
+    def forward(
+        self, token_states: torch.Tensor, attention_mask: torch.Tensor, pooled: torch.Tensor | None, routing: Routing
+    ) -> TaskParts:
+        """Return every state on the way from token states (B, L, D) to logits.
+
+        S = pool(Z), R = interact(S), G = gate(S), H = S + G * (R - S), head t reads H_t.
+        """
+        embeddings = self.task_encoder()  # (T, D)
+        states = self.pooling(token_states, attention_mask, pooled)  # (B, T, D)
+        mixed = self.interaction(states, embeddings)  # (B, T, D)
+        gates = self.gate(states, embeddings)  # (B, T, D)
+        gated = states + gates * (mixed - states)
+        logits = {name: self.heads[name](token_states, gated, entries) for name, entries in routing.items()}
+        return TaskParts(states, mixed, gates, gated, logits)
+
+
+class MultiTaskAttentionModel(PreTrainedModel):
+    """One pretrained encoder with a head for each of several tasks, which read each other through a gate.
+
+    At the start it computes what hard sharing computes (an encoder with one linear head a task); what it does beyond
+    that, it learned.
+
+    Args:
+        config: The encoder's configuration, the parts by name, the tasks.
+        encoder: A loaded encoder; built with fresh weights from the configuration if None.
+
+    Raises:
+        InputError: No tasks, a name given twice, or an unknown part.
+    """
+
+    config_class = MultiTaskAttentionConfig
+    base_model_prefix = "hf_mtl"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    # The Trainer would otherwise scale the loss once more by the accumulated batches.
+    accepts_loss_kwargs = False
+
+    def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel | None = None) -> None:
+        super().__init__(config)
+        check_config(config)
+        pooler = TASK_POOLINGS[config.pooling].reads_pooler
+        self.encoder = encoder if encoder is not None else build_encoder(config.encoder_config, pooler)
+        self.read_encoder = EncoderReader(self.encoder)
+        self.mtl = MultiTaskModule(config)
+        self.post_init()
+
+    @classmethod
+    def from_encoder(
+        cls,
+        name: str,
+        tasks: Sequence[TaskConfig | Mapping[str, Any]],
+        encoder_kwargs: Mapping[str, Any] | None = None,
+        **config_kwargs: Any,
+    ) -> "MultiTaskAttentionModel":
+        """Wrap a pretrained encoder.
+
+        Args:
+            name: A Hub name, a folder, or ``package:<module>/<folder>``.
+            tasks: The tasks in order.
+            encoder_kwargs: Passed to the encoder's `from_pretrained`.
+            **config_kwargs: The other settings of `MultiTaskAttentionConfig`, such as ``pooling="mean"``.
+
+        Raises:
+            InputError: The encoder cannot be found, or a setting or task cannot be used.
+        """
+        rows = [task if isinstance(task, TaskConfig) else TaskConfig.from_dict(task) for task in tasks]
+        for key in config_kwargs:
+            check_choice("setting", key, MultiTaskAttentionConfig.__dataclass_fields__)
+        config = MultiTaskAttentionConfig(tasks=[row.to_dict() for row in rows], **config_kwargs)
+        check_config(config)
+        encoder = load_encoder(name, TASK_POOLINGS[config.pooling].reads_pooler, **(encoder_kwargs or {}))
+        attention = encoder.config._attn_implementation
+        config = MultiTaskAttentionConfig(
+            encoder_config=encoder.config, tasks=config.tasks, attn_implementation=attention, **config_kwargs
+        )
+        model = cls(config, encoder=encoder).to(encoder.dtype)
+        model.name_or_path = find_encoder(name)
+        return model
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint; a tensor that is missing, unexpected or of another shape is an `InputError`.
+
+        Takes what `PreTrainedModel.from_pretrained` takes; with ``ignore_mismatched_sizes=True`` nothing is refused.
+        """
+        name = str(pretrained_model_name_or_path)
+        wants_report = kwargs.pop("output_loading_info", False)
+        try:
+            model, report = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+        except (SafetensorError, RuntimeError) as error:
+            raise InputError(f"The checkpoint {name!r} cannot be read: {error}") from error
+        if not kwargs.get("ignore_mismatched_sizes"):
+            refuse_incomplete(name, report)
+        return (model, report) if wants_report else model
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, (TaskTensors, ZeroStartLinear, UnitScaleLinear)):
+            module.reset()
+        else:
+            super()._init_weights(module)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the encoder's token embeddings."""
+        return self.encoder.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the encoder's token embeddings."""
+        self.encoder.set_input_embeddings(value)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        routing: Routing | None = None,
+        task_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        output_attentions: bool = False,
+        return_dict: bool = True,
+    ) -> MultiTaskOutput | tuple[Any, ...]:
+        """Answer rows for tasks.
+
+        Args:
+            input_ids: (B, L) word pieces; or give `inputs_embeds` (B, L, D).
+            attention_mask: (B, L), 1 at tokens and 0 at padding; all ones if None.
+            token_type_ids: (B, L) segments, for encoders that take them.
+            inputs_embeds: See `input_ids`.
+            routing: By problem type the entries to answer, as the collator makes them: ``rows``, ``tasks`` and, for a
+                loss, ``labels``. None answers every task for every row.
+            task_ids: (B,) one task index a row, instead of `routing`, for models whose tasks are of one problem type.
+            labels: The rows' labels beside `task_ids` (or alone, in a model of one task).
+            output_attentions: Whether to return what pooling, interaction and gate weigh.
+            return_dict: Whether to return a `MultiTaskOutput` (else a tuple).
+        """
+        given = input_ids if input_ids is not None else inputs_embeds
+        if attention_mask is None:
+            attention_mask = torch.ones(given.shape[:2], dtype=torch.long, device=given.device)
+        dense = routing is None and task_ids is None and labels is None
+        if dense:
+            routing = self._every_row_and_task(attention_mask)
+        elif routing is None:
+            routing = self._one_task_a_row(attention_mask, task_ids, labels)
+
+        token_states, pooled = self.read_encoder(
+            self.encoder, token_type_ids, input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
+        )
+        parts = self.mtl(token_states, attention_mask, pooled, routing)
+
+        output = MultiTaskOutput(task_states=parts.gated)
+        if dense:
+            output.logits = self._by_task(parts.logits, given.shape[0])
+        else:
+            output.entry_logits = parts.logits
+        if any("labels" in entries for entries in routing.values()):
+            self._add_losses(output, parts.logits, routing)
+        if output_attentions:
+            self._add_weights(output, parts, token_states, attention_mask)
+        return output if return_dict else output.to_tuple()
+
+    def _every_row_and_task(self, mask: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
+        """Entries of all rows for all tasks, task by task."""
+        batch, routing = mask.shape[0], {}
+        for name, head in self.mtl.heads.items():
+            tasks = torch.tensor(list(head.tasks), device=mask.device).repeat_interleave(batch)
+            routing[name] = self._entries(name, torch.arange(batch, device=mask.device).repeat(len(head.tasks)), tasks)
+        return routing
+
+    def _one_task_a_row(
+        self, mask: torch.Tensor, task_ids: torch.Tensor | None, labels: torch.Tensor | None
+    ) -> dict[str, dict[str, torch.Tensor]]:
+        if len(self.mtl.heads) > 1:
+            raise InputError(f"`task_ids` goes with one problem type; this model has {len(self.mtl.heads)}: use `routing`.")
+        if task_ids is None and self.num_tasks > 1:
+            raise InputError(f"This model has {self.num_tasks} tasks: give `task_ids` or `routing` beside `labels`.")
+        name, rows = next(iter(self.mtl.heads)), torch.arange(mask.shape[0], device=mask.device)
+        entries = self._entries(name, rows, task_ids if task_ids is not None else torch.zeros_like(rows))
+        if name == "question_answering":
+            entries["token_mask"] = mask
+        return {name: entries if labels is None else {**entries, "labels": labels}}
+
+    @staticmethod
+    def _entries(problem_type: str, rows: torch.Tensor, tasks: torch.Tensor) -> dict[str, torch.Tensor]:
+        if problem_type != "multiple_choice":
+            return {"rows": rows, "tasks": tasks}
+        choices = torch.ones_like(rows, dtype=torch.bool).unsqueeze(1)
+        return {"rows": rows.unsqueeze(1), "tasks": tasks, "choices": choices}
+
+    def _by_task(self, logits: Mapping[str, torch.Tensor], batch: int) -> dict[str, torch.Tensor]:
+        found = {}
+        for name, head in self.mtl.heads.items():
+            for scores, (index, task) in zip(logits[name].split(batch), head.tasks.items()):
+                single = name in ("regression", "multiple_choice")
+                found[index] = scores[..., 0] if single else scores[..., : task.num_outputs]
+        return {task: found[index] for index, task in enumerate(self.config.task_names)}
+
+    def _add_losses(self, output: MultiTaskOutput, logits: Mapping[str, torch.Tensor], routing: Routing) -> None:
+        labelled = {name: entries for name, entries in routing.items() if "labels" in entries}
+        tasks = torch.cat([entries["tasks"] for entries in labelled.values()])
+        sums = torch.cat([self.mtl.heads[name].loss_sums(logits[name], entries) for name, entries in labelled.items()])
+        output.task_loss_sums = sums.new_zeros(self.num_tasks).index_add(0, tasks, sums)
+        output.task_label_counts, output.task_row_counts = count_labels(labelled, self.num_tasks)
+        means = output.task_loss_sums / output.task_label_counts.clamp(min=1)
+        output.task_losses = dict(zip(self.config.task_names, means.unbind()))
+        output.loss = step_loss(output.task_loss_sums, output.task_label_counts, output.task_row_counts)
+
+    def _add_weights(
+        self, output: MultiTaskOutput, parts: TaskParts, token_states: torch.Tensor, mask: torch.Tensor
+    ) -> None:
+        output.pooling_weights = self.mtl.pooling.weights(token_states, mask)
+        output.interaction_weights = self.mtl.interaction.weights(parts.states, self.mtl.task_encoder())
+        output.gates = parts.gates
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks the model has."""
+        return len(self.config.tasks)
+
+    def task_parameters(self, task: str) -> list[nn.Parameter]:
+        """Return the parameters that belong to one task alone."""
+        check_choice("task", task, self.config.task_names)
+        return [tensor for name, tensor in self.named_parameters() if name.rpartition(".")[2] == PREFIX + task]
+
+    def entry_logits(self, batch: Mapping[str, Any]) -> list[np.ndarray]:
+        """Return each entry's logits in the order in which the features list them.
+
+        Args:
+            batch: What `MultiTaskProcessor.collate` returned.
+        """
+        moved = {key: _to_device(value, self.device) for key, value in batch.items()}
+        logits = self(**moved).entry_logits
+        found = []
+        for name, scores in logits.items():
+            entries = batch["routing"][name]
+            first = entries["rows"].reshape(len(entries["rows"]), -1)[:, 0]
+            rows = zip(first.tolist(), entries["order"].tolist(), scores.float().cpu().numpy())
+            found += [(order, row) for _, order, row in rows]
+        return [scores for _, scores in sorted(found, key=lambda item: item[0])]
+
+    def predict(
+        self,
+        rows: Sequence[str | Mapping[str, Any]],
+        tasks: Sequence[str] | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        batch_size: int = 32,
+        progress: Callable[[int], object] | None = None,
+    ) -> list[dict[str, Answer]]:
+        """Return every task's decoded answer for every row, from one encoder pass a batch.
+
+        Args:
+            rows: Texts, or mappings of input fields such as ``{"question": ..., "context": ...}``.
+            tasks: The tasks to answer; by default all whose input fields a row has.
+            tokenizer: The encoder's tokenizer; by default the one saved beside the checkpoint.
+            batch_size: Rows in one pass.
+            progress: Called with the number of rows answered since the last call.
+        """
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(self.name_or_path)
+        return Answerer(self, tokenizer).answer(rows, tasks, batch_size, progress)
+
+
+def check_config(config: MultiTaskAttentionConfig) -> None:
+    """Raise `InputError` unless a model can be built from `config`."""
+    check_tasks(config.task_configs)
+    check_choice("pooling", config.pooling, TASK_POOLINGS)
+    check_choice("task_interaction", config.task_interaction, TASK_INTERACTIONS)
+    check_choice("gate", config.gate, TASK_GATES)
+
+
+def count_labels(routing: Routing, num_tasks: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how many labels and how many labelled rows each task has, (tasks,) each."""
+    tasks, counts = [], []
+    for name, entries in routing.items():
+        present = TASK_HEADS[name].is_label(entries["labels"])
+        tasks.append(entries["tasks"])
+        counts.append(present.reshape(len(present), -1).sum(dim=1))
+    index, labels = torch.cat(tasks), torch.cat(counts)
+    zeros = torch.zeros(num_tasks, device=labels.device)
+    return zeros.index_add(0, index, labels.float()), zeros.index_add(0, index, (labels > 0).float())
+
+
+def refuse_incomplete(name: str | Path, report: Mapping[str, Any]) -> None:
+    """Raise `InputError` if tensors of a checkpoint were missing, unexpected or of another shape."""
+    for kind, what in (
+        ("missing_keys", "lacks"),
+        ("unexpected_keys", "has unexpected"),
+        ("mismatched_keys", "has tensors of another shape:"),
+    ):
+        keys = sorted(str(key) for key in report.get(kind) or ())
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise InputError(
+                f"The checkpoint {str(name)!r} {what} {', '.join(keys[:3])}{more}; its config.json and its weights do "
+                "not belong together. Fetch or save it again."
+            )
+
+
+def _to_device(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _to_device(item, device) for key, item in value.items()}
+    return value.to(device)
+
+
+__all__ = ["MultiTaskAttentionModel", "MultiTaskOutput", "TaskHead", "IGNORED_LABEL"]

@@ -1,0 +1,25 @@
+"""The task encoder: one embedding a task, which the parts that tell tasks apart read."""
+
+import torch
+from torch import nn
+
+from .task_parameters import TaskTensors
+
+
+class TaskEncoder(nn.Module):
+    """Embeds each task as a vector of unit-scale entries, the scale of the normalised states it is added to.
+
+    A dense layer on a one-hot task (the usual form of a task encoder) is this table.
+
+    Args:
+        task_names: The tasks in order.
+        hidden_size: Size of an embedding.
+    """
+
+    def __init__(self, task_names: list[str], hidden_size: int) -> None:
+        super().__init__()
+        self.embeddings = TaskTensors({name: hidden_size for name in task_names}, width=None, std=1.0)
+
+    def forward(self) -> torch.Tensor:
+        """Return the task embeddings (tasks, hidden)."""
+        return self.embeddings.stacked()

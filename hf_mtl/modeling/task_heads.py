@@ -1,0 +1,271 @@
+"""One head class a problem type: logits of (row, task) entries, their loss sums, and decoded answers."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .answer_decoding import best_spans, softmax, tag_spans
+from .configuration_multitask import TaskConfig
+from .task_parameters import TaskTensors, ZeroStartLinear
+
+IGNORED_LABEL = -100
+INITIALIZER_RANGE = 0.02
+
+Entries = Mapping[str, torch.Tensor]
+Answer = dict[str, Any]
+
+
+class TaskHead(nn.Module, ABC):
+    """The heads of all tasks of one problem type.
+
+    An entry is one row answered for one task. The entries of a batch stand in tensors of equal length: ``rows`` (N,)
+    the encoder rows they read (multiple choice: (N, choices)), ``tasks`` (N,) their tasks' indices, ``labels``.
+
+    Args:
+        tasks: The tasks of this problem type by their index in the model.
+        hidden_size: Width of token and task states.
+        dropout: Dropout on what the head reads.
+    """
+
+    problem_type: ClassVar[str]
+
+    def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
+        super().__init__()
+        self.tasks = tasks
+        sizes = {task.name: task.num_outputs for task in tasks.values()}
+        self.weight = TaskTensors(sizes, width=hidden_size, std=INITIALIZER_RANGE)
+        self.bias = TaskTensors(sizes, width=None, std=0.0)
+        self.dropout = nn.Dropout(dropout)
+
+    @abstractmethod
+    def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
+        """Return the entries' logits; outputs a task does not have are -inf.
+
+        Args:
+            token_states: (batch, length, hidden).
+            task_states: (batch, tasks, hidden).
+            entries: The entries of this problem type.
+        """
+
+    @abstractmethod
+    def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
+        """Return for each entry the sum of the losses of its labels (N,); ignored labels count nothing."""
+
+    @staticmethod
+    @abstractmethod
+    def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
+        """Return the answer of one row.
+
+        Args:
+            task: The task.
+            logits: The logits of the row's entries (one; question answering: one a window).
+            row: The row's input fields.
+            features: What the processor remembers of each entry (word positions, character offsets).
+        """
+
+    @staticmethod
+    def is_label(labels: torch.Tensor) -> torch.Tensor:
+        """Return where `labels` holds a label and not a hole (-100, NaN)."""
+        return (labels != IGNORED_LABEL) & ~labels.isnan()
+
+    def _weight_and_bias(self, tasks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each entry's head: weight (N, outputs, hidden) and bias (N, outputs)."""
+        places = torch.tensor(list(self.tasks), device=tasks.device)
+        local = torch.searchsorted(places, tasks)
+        return self.weight.padded()[local], self.bias.padded(fill=float("-inf"))[local]
+
+    def _label_weights(self, tasks: torch.Tensor) -> torch.Tensor:
+        """Each entry's class weights (N, outputs)."""
+        widest = max(task.num_outputs for task in self.tasks.values())
+        table = torch.ones(max(self.tasks) + 1, widest)
+        for index, task in self.tasks.items():
+            if task.class_weights is not None:
+                table[index, : task.num_outputs] = torch.tensor(task.class_weights)
+        return table.to(tasks.device)[tasks]
+
+    @property
+    def _is_weighted(self) -> bool:
+        return any(task.class_weights is not None for task in self.tasks.values())
+
+
+class SentenceHead(TaskHead):
+    """What the heads that read one task state an entry share: logits = W_t H_t + b_t."""
+
+    def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
+        weight, bias = self._weight_and_bias(entries["tasks"])
+        states = self.dropout(task_states[entries["rows"], entries["tasks"]])  # (N, hidden)
+        return torch.einsum("nd,ncd->nc", states, weight.to(states.dtype)).float() + bias
+
+
+class SingleLabelHead(SentenceHead):
+    """One class of several: cross-entropy."""
+
+    problem_type = "single_label_classification"
+
+    def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
+        labels = entries["labels"]
+        losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL)
+        if self._is_weighted:
+            weights = self._label_weights(entries["tasks"])
+            losses = losses * weights.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
+        return losses
+
+    @staticmethod
+    def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
+        scores = softmax(logits[0][: task.num_outputs])
+        best = int(scores.argmax())
+        return {
+            "label": task.labels[best],
+            "score": float(scores[best]),
+            "scores": dict(zip(task.labels, scores.tolist())),
+        }
+
+
+class MultiLabelHead(SentenceHead):
+    """Any number of flags: one binary cross-entropy a flag."""
+
+    problem_type = "multi_label_classification"
+
+    def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
+        labels = entries["labels"]
+        present = self.is_label(labels)
+        positive_weight = self._label_weights(entries["tasks"]) if self._is_weighted else None
+        losses = F.binary_cross_entropy_with_logits(
+            logits.masked_fill(~present, 0.0),
+            labels.masked_fill(~present, 0.0),
+            pos_weight=positive_weight,
+            reduction="none",
+        )
+        return losses.masked_fill(~present, 0.0).sum(dim=1)
+
+    @staticmethod
+    def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
+        scores = 1.0 / (1.0 + np.exp(-logits[0][: task.num_outputs]))
+        return {
+            "labels": [label for label, score in zip(task.labels, scores) if score >= task.threshold],
+            "scores": dict(zip(task.labels, scores.tolist())),
+        }
+
+
+class RegressionHead(SentenceHead):
+    """A number: squared error of the standardised label."""
+
+    problem_type = "regression"
+
+    def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
+        labels = entries["labels"]
+        mean, scale = self._standard(entries["tasks"])
+        present = self.is_label(labels)
+        losses = (logits.squeeze(1) - (labels.masked_fill(~present, 0.0) - mean) / scale).square()
+        return losses.masked_fill(~present, 0.0)
+
+    def _standard(self, tasks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        table = torch.zeros(max(self.tasks) + 1, 2)
+        for index, task in self.tasks.items():
+            table[index] = torch.tensor([task.label_mean, task.label_scale])
+        mean, scale = table.to(tasks.device)[tasks].unbind(dim=1)
+        return mean, scale
+
+    @staticmethod
+    def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
+        return {"value": float(logits[0][0]) * task.label_scale + task.label_mean}
+
+
+class TokenLevelHead(TaskHead):
+    """What the heads that read every token share: logits = W_t (Z + W_tok H_t) + b_t, with W_tok zero at the start."""
+
+    def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
+        super().__init__(tasks, hidden_size, dropout)
+        self.task_to_token = ZeroStartLinear(hidden_size, hidden_size, bias=False)
+
+    def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
+        rows, tasks = entries["rows"], entries["tasks"]
+        weight, bias = self._weight_and_bias(tasks)
+        task_part = self.task_to_token(task_states[rows, tasks])  # (N, hidden)
+        states = self.dropout(token_states[rows] + task_part.unsqueeze(1))  # (N, length, hidden)
+        return torch.einsum("nld,ncd->nlc", states, weight.to(states.dtype)).float() + bias.unsqueeze(1)
+
+
+class TokenClassificationHead(TokenLevelHead):
+    """One tag a word, read at the word's first piece: cross-entropy."""
+
+    problem_type = "token_classification"
+
+    def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
+        labels = entries["labels"]  # (N, length)
+        losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED_LABEL)
+        if self._is_weighted:
+            weights = self._label_weights(entries["tasks"])
+            losses = losses * weights.gather(1, labels.clamp(min=0))
+        return losses.sum(dim=1)
+
+    @staticmethod
+    def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
+        best = logits[0][:, : task.num_outputs].argmax(axis=1)
+        outside = "O" if "O" in task.labels else task.labels[0]
+        positions = features[0]["positions"]
+        tags = [task.labels[best[place]] if place >= 0 else outside for place in positions]
+        return {"tokens": list(row["tokens"]), "tags": tags, "spans": tag_spans(row, tags)}
+
+
+class QuestionAnsweringHead(TokenLevelHead):
+    """A span of the context: cross-entropy of its first and last piece, padding left out."""
+
+    problem_type = "question_answering"
+
+    def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
+        padding = entries["token_mask"].unsqueeze(-1) == 0  # (N, length, 1)
+        ends = logits.masked_fill(padding, torch.finfo(logits.dtype).min)
+        losses = F.cross_entropy(ends, entries["labels"], reduction="none", ignore_index=IGNORED_LABEL)  # (N, 2)
+        return losses.mean(dim=1)
+
+    @staticmethod
+    def is_label(labels: torch.Tensor) -> torch.Tensor:
+        return labels[:, :1] != IGNORED_LABEL
+
+    @staticmethod
+    def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
+        offsets = [feature["offsets"] for feature in features]
+        spans = best_spans(logits, offsets, row["context"], task)
+        return {**spans[0], "n_best": spans}
+
+
+class MultipleChoiceHead(TaskHead):
+    """One of a row's choices, each an encoder row of its own: cross-entropy over their scores."""
+
+    problem_type = "multiple_choice"
+
+    def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
+        rows, tasks = entries["rows"], entries["tasks"]  # (N, choices), (N,)
+        weight, bias = self._weight_and_bias(tasks)
+        states = self.dropout(task_states[rows, tasks.unsqueeze(1)])  # (N, choices, hidden)
+        scores = torch.einsum("nkd,ncd->nk", states, weight.to(states.dtype)).float() + bias
+        return scores.masked_fill(~entries["choices"], float("-inf"))
+
+    def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
+        return F.cross_entropy(logits, entries["labels"], reduction="none", ignore_index=IGNORED_LABEL)
+
+    @staticmethod
+    def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
+        choices = list(row["choices"])
+        scores = softmax(logits[0][: len(choices)])
+        best = int(scores.argmax())
+        return {"choice": best, "text": choices[best], "score": float(scores[best]), "scores": scores.tolist()}
+
+
+TASK_HEADS: dict[str, type[TaskHead]] = {
+    head.problem_type: head
+    for head in (
+        SingleLabelHead,
+        MultiLabelHead,
+        RegressionHead,
+        TokenClassificationHead,
+        QuestionAnsweringHead,
+        MultipleChoiceHead,
+    )
+}

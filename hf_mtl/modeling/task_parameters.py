@@ -1,0 +1,89 @@
+"""Parameters that belong to one task each, and the layers that start at zero."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from transformers import initialization as init
+
+PREFIX = "task_"
+
+
+class TaskTensors(nn.Module):
+    """One tensor a task, each a parameter of its own named ``task_<name>``.
+
+    Own tensors make a task's parameters its own: adding, removing or reordering tasks touches no other task's
+    tensor, and a task that is absent from a step can have no gradient at all.
+
+    Args:
+        sizes: Rows of each task's tensor by task name, in task order.
+        width: Columns of every tensor, or None for vectors of `sizes` entries.
+        std: Standard deviation at the start.
+        mean: Mean at the start; with std 0 every entry starts there.
+    """
+
+    def __init__(self, sizes: dict[str, int], width: int | None, std: float, mean: float = 0.0) -> None:
+        super().__init__()
+        self.std = std
+        self.mean = mean
+        self.keys = [PREFIX + name for name in sizes]
+        for key, size in zip(self.keys, sizes.values()):
+            shape = (size,) if width is None else (size, width)
+            self.register_parameter(key, nn.Parameter(torch.empty(shape)))
+        self.rows = _padded_rows(sizes.values())
+
+    def reset(self) -> None:
+        """Draw every tensor anew, leaving alone those that a checkpoint filled."""
+        for key in self.keys:
+            init.normal_(self.get_parameter(key), mean=self.mean, std=self.std)
+
+    def stacked(self) -> torch.Tensor:
+        """Return tensors of one common size as (tasks, size) or (tasks, size, width)."""
+        return torch.stack([getattr(self, key) for key in self.keys])
+
+    def padded(self, fill: float = 0.0) -> torch.Tensor:
+        """Return (tasks, largest size[, width]), rows a task does not have holding `fill`."""
+        flat = torch.cat([getattr(self, key) for key in self.keys])
+        rows = torch.cat([flat, flat.new_full((1, *flat.shape[1:]), fill)])
+        return rows[torch.tensor(self.rows, device=flat.device)]
+
+
+def _padded_rows(sizes: Iterable[int]) -> list[list[int]]:
+    """For each task the rows of the concatenated tensors that are its own; the row past the end stands for none."""
+    sizes = list(sizes)
+    starts = [sum(sizes[:index]) for index in range(len(sizes))]
+    widest, none = max(sizes), sum(sizes)
+    return [
+        [start + row if row < size else none for row in range(widest)] for start, size in zip(starts, sizes)
+    ]
+
+
+class ZeroStartLinear(nn.Linear):
+    """A linear layer that starts at zero, so that the path it ends is closed until it learns."""
+
+    def reset(self) -> None:
+        """Set weight and bias to zero, leaving alone those that a checkpoint filled."""
+        init.zeros_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+
+class UnitScaleLinear(nn.Linear):
+    """A linear layer whose outputs have the scale of its inputs at the start; its bias starts at a constant.
+
+    Args:
+        in_features: Size of the input.
+        out_features: Size of the output.
+        bias: Whether there is a bias.
+        bias_start: The bias at the start.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True, bias_start: float = 0.0) -> None:
+        super().__init__(in_features, out_features, bias=bias)
+        self.bias_start = bias_start
+
+    def reset(self) -> None:
+        """Draw the weight with variance 1 / in_features, leaving alone what a checkpoint filled."""
+        init.normal_(self.weight, mean=0.0, std=self.in_features**-0.5)
+        if self.bias is not None:
+            init.constant_(self.bias, self.bias_start)
