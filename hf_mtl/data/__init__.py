@@ -1,0 +1,1 @@
+"""Task rows become training rows: loading, checking, mixing, sampling, collating."""

@@ -1,0 +1,151 @@
+"""Task rows become a mixture: checked training and held-out rows of every task."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from datasets import Dataset
+
+from ..modeling import InputError
+from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
+from ..tasks import LABEL_FIELD, TaskSpec
+from .canonical import canonical_splits, infer_spec
+from .loading import load_splits
+from .overlap import drop_overlap
+
+
+@dataclass
+class Mixture:
+    """The rows of several tasks, with input fields and ``label`` as columns.
+
+    Args:
+        specs: The tasks in order, their labels filled in.
+        train: Training rows by task.
+        validation: Validation rows by task.
+        test: Test rows by task, where a task has them.
+        dropped: How many training rows each task lost because their input stands in a held-out split.
+    """
+
+    specs: list[TaskSpec]
+    train: dict[str, Dataset]
+    validation: dict[str, Dataset]
+    test: dict[str, Dataset] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def load_mixture(
+    specs: Sequence[TaskSpec],
+    data_dir: str | None = None,
+    exclude_overlap: bool = True,
+    max_train_samples: int | None = None,
+    max_eval_samples: int | None = None,
+    seed: int = 42,
+) -> Mixture:
+    """Load, check and cap the rows of every task.
+
+    Args:
+        specs: The tasks; their labels and label statistics are filled in.
+        data_dir: A folder with a folder a task, read in place of the Hub.
+        exclude_overlap: Drop training rows whose normalised input stands in any task's held-out split.
+        max_train_samples: Training rows of each task at most; a task's own cap goes first.
+        max_eval_samples: Held-out rows of each task at most.
+        seed: Draws the rows that a cap keeps.
+
+    Raises:
+        InputError: Anything in a data set that cannot be used.
+    """
+    splits = {}
+    for spec in specs:
+        loaded, local = load_splits(spec, data_dir)
+        splits[spec.name] = canonical_splits(spec, loaded, local)
+    return build_mixture(specs, splits, exclude_overlap, max_train_samples, max_eval_samples, seed)
+
+
+def build_mixture(
+    specs: Sequence[TaskSpec],
+    splits: Mapping[str, Mapping[str, Dataset]],
+    exclude_overlap: bool = True,
+    max_train_samples: int | None = None,
+    max_eval_samples: int | None = None,
+    seed: int = 42,
+) -> Mixture:
+    """Cap, part and measure canonical rows; see `load_mixture`."""
+    by_name = {spec.name: spec for spec in specs}
+    held_out: dict[str, dict[str, Dataset]] = {
+        split: {
+            name: _first(rows[split], by_name[name].max_eval_samples or max_eval_samples)
+            for name, rows in splits.items()
+            if split in rows
+        }
+        for split in ("validation", "test")
+    }
+    train = {name: rows["train"] for name, rows in splits.items() if "train" in rows}
+    dropped: dict[str, int] = {}
+    if exclude_overlap:
+        # Against the whole splits, so that a cap on evaluation lets nothing through.
+        whole = [
+            {name: rows[split] for name, rows in splits.items() if split in rows} for split in ("validation", "test")
+        ]
+        train, dropped = drop_overlap(train, whole, by_name)
+    for name in train:
+        train[name] = _drawn(train[name], by_name[name].max_train_samples or max_train_samples, seed)
+        if len(train[name]) == 0:
+            raise InputError(f"Task {name!r} has no training row left after overlap was excluded.")
+        _measure_labels(by_name[name], train[name])
+    return Mixture(list(specs), train, held_out["validation"], held_out["test"], dropped)
+
+
+def mixture_from_datasets(
+    train: Mapping[str, Dataset], validation: Mapping[str, Dataset] | None, specs: Sequence[TaskSpec] | None = None
+) -> Mixture:
+    """Build a mixture from data sets by task name; tasks not given are read off their features.
+
+    Args:
+        train: Training rows by task name.
+        validation: Validation rows by task name; a task may lack them.
+        specs: The tasks, where the features do not say enough.
+    """
+    given = {spec.name: spec for spec in specs or ()}
+    ordered = [given.get(name) or infer_spec(name, rows) for name, rows in train.items()]
+    for name in validation or {}:
+        if name not in train:
+            raise InputError(f"eval_dataset has the task {name!r}, which train_dataset lacks: {', '.join(train)}.")
+    splits = {}
+    for spec in ordered:
+        own = {"train": train[spec.name]}
+        if validation and spec.name in validation:
+            own["validation"] = validation[spec.name]
+        splits[spec.name] = canonical_splits(spec, own, local=False)
+    return build_mixture(ordered, splits, exclude_overlap=False)
+
+
+def _first(rows: Dataset, most: int | None) -> Dataset:
+    return rows.select(range(most)) if most is not None and most < len(rows) else rows
+
+
+def _drawn(rows: Dataset, most: int | None, seed: int) -> Dataset:
+    if most is None or most >= len(rows):
+        return rows
+    return rows.select(np.sort(np.random.default_rng(seed).permutation(len(rows))[:most]))
+
+
+def _measure_labels(spec: TaskSpec, rows: Dataset) -> None:
+    """Standardise regression labels, and weigh rare labels where the task asks for it."""
+    labels = rows[LABEL_FIELD][:]
+    if spec.problem_type == "regression" and spec.label_scale == 1.0 and spec.label_mean == 0.0:
+        spec.label_mean = statistics.fmean(labels)
+        spec.label_scale = statistics.pstdev(labels) or 1.0
+    if spec.balance_classes:
+        if spec.problem_type not in LABELLED_PROBLEM_TYPES:
+            raise InputError(f"`balance_classes` makes no sense for task {spec.name!r} ({spec.problem_type}).")
+        spec.class_weights = _rarity(spec, labels)
+
+
+def _rarity(spec: TaskSpec, labels: Sequence[int | Sequence[int]]) -> list[float]:
+    """Weights under which every label carries the same loss; for flags, negatives / positives."""
+    flat = np.concatenate([np.atleast_1d(label) for label in labels]).astype(int)
+    counts = np.maximum(np.bincount(flat, minlength=spec.num_outputs), 1)
+    if spec.problem_type == "multi_label_classification":
+        return ((len(labels) - counts).clip(min=1) / counts).tolist()
+    return (counts.sum() / (spec.num_outputs * counts)).tolist()

@@ -1,0 +1,124 @@
+"""A task in one row: what the checkpoint keeps of it, and where its data, metrics and weight come from."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .metrics import DEFAULT_METRICS, check_metrics
+from .modeling import InputError, TaskConfig
+from .modeling.configuration_multitask import INPUT_FIELDS, check_choice, nearest
+
+SPLITS = ("train", "validation", "test")
+
+# What a label column holds, by problem type, in the words of `columns`.
+LABEL_FIELD = "label"
+
+
+@dataclass(kw_only=True)
+class TaskSpec(TaskConfig):
+    """A `TaskConfig` with its data set, columns, metrics and weight.
+
+    Args:
+        dataset: A Hub data set, a folder with files named after splits, or ``package:<module>/<folder>``.
+        subset: The Hub data set's configuration.
+        data_files: Files of the user's own by split (csv, json, jsonl, parquet), instead of `dataset`.
+        columns: The data set's column for each input field and for ``label``; a dot reads inside a column
+            ("choices.text"), and `choices` may be a list of columns. A field left out has the column of its own name.
+        local_columns: The same where ``--data_dir`` replaces the Hub and its files name columns otherwise.
+        local_folder: The task's folder in ``--data_dir``; by default its name.
+        splits: The data set's split for each of train, validation and test.
+        metrics: Names of `hf_mtl.metrics.METRICS`; by default those of the problem type.
+        weight: Weight of the task's loss.
+        max_train_samples: Training rows used at most, drawn with the seed.
+        max_eval_samples: Validation and test rows used at most, the first.
+        balance_classes: Weigh each label's loss by its rarity in the training rows.
+    """
+
+    dataset: str | None = None
+    subset: str | None = None
+    data_files: dict[str, str] | None = None
+    columns: dict[str, Any] = field(default_factory=dict)
+    local_columns: dict[str, Any] | None = None
+    local_folder: str | None = None
+    splits: dict[str, str] = field(default_factory=dict)
+    metrics: list[str] | None = None
+    weight: float = 1.0
+    max_train_samples: int | None = None
+    max_eval_samples: int | None = None
+    balance_classes: bool = False
+
+    def __post_init__(self) -> None:
+        self.check_name_and_type()
+        if self.fields is None:
+            known = (self.columns or {}).keys() | (self.local_columns or {}).keys()
+            needed, optional = INPUT_FIELDS[self.problem_type]
+            self.fields = [*needed, *(name for name in optional if name in known)]
+        for name in {**self.columns, **(self.local_columns or {})}:
+            check_choice(f"field in `columns` of task {self.name!r}:", name, [*self.fields, LABEL_FIELD])
+        for split in {**self.splits, **(self.data_files or {})}:
+            check_choice(f"split of task {self.name!r}:", split, SPLITS)
+        if self.metrics is None:
+            self.metrics = list(DEFAULT_METRICS[self.problem_type])
+        try:
+            check_metrics(self.name, self.problem_type, self.metrics)
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(str(error)) from error
+        if not isinstance(self.weight, (int, float)) or self.weight < 0:
+            raise InputError(f"Task {self.name!r} has weight={self.weight!r}; expected a number >= 0.")
+        for key in ("max_train_samples", "max_eval_samples", "max_length"):
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise InputError(f"Task {self.name!r} has {key}={value!r}; expected a whole number >= 1.")
+
+    def to_config(self) -> TaskConfig:
+        """Return the part that a checkpoint keeps."""
+        return TaskConfig(**{item.name: getattr(self, item.name) for item in dataclasses.fields(TaskConfig)})
+
+    def column_of(self, name: str, local: bool) -> Any:
+        """Return the data set's column (or columns) of an input field or of the label."""
+        columns = {**self.columns, **((self.local_columns or {}) if local else {})}
+        return columns.get(name, name)
+
+
+def specs_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSpec]:
+    """Build the tasks of a recipe; a row may begin with ``preset: glue/rte`` and override what differs.
+
+    Raises:
+        InputError: An unknown key, preset or value, or a name given twice.
+    """
+    specs = [_spec_from_row(row) for row in rows]
+    if not specs:
+        raise InputError("A recipe needs at least one row under `tasks:`.")
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"The task name {name!r} stands twice under `tasks:`; names must be unique.")
+    return specs
+
+
+def _spec_from_row(row: Mapping[str, Any]) -> TaskSpec:
+    from .task_presets import PRESETS
+
+    if not isinstance(row, Mapping):
+        raise InputError(f"A row under `tasks:` must be a mapping such as `name: rte`; found {row!r}.")
+    values = dict(row)
+    if preset := values.pop("preset", None):
+        check_choice("preset", preset, PRESETS)
+        values = {**PRESETS[preset], **values}
+    known = [item.name for item in dataclasses.fields(TaskSpec)]
+    for key in values:
+        if key not in known:
+            raise InputError(
+                f"Unknown key {key!r} in task {values.get('name', '?')!r}.{nearest(key, known)} "
+                f"Known keys: {', '.join(sorted(known))}."
+            )
+    for key in ("name", "problem_type"):
+        if key not in values:
+            raise InputError(f"A row under `tasks:` needs {key!r}; found {values!r}.")
+    try:
+        return TaskSpec(**values)
+    except (TypeError, AttributeError) as error:
+        raise InputError(f"Task {values['name']!r} has a value of the wrong type: {error}") from error
