@@ -324,14 +324,15 @@ class MultiTaskAttentionModel(PreTrainedModel):
             batch: What `MultiTaskProcessor.collate` returned.
         """
         moved = {key: _to_device(value, self.device) for key, value in batch.items()}
-        logits = self(**moved).entry_logits
-        found = []
+        return self.ordered_logits(self(**moved).entry_logits, batch["routing"])
+
+    @staticmethod
+    def ordered_logits(logits: Mapping[str, torch.Tensor], routing: Routing) -> list[np.ndarray]:
+        """Return the logits of a batch's entries in the order in which its features list them."""
+        found: dict[int, np.ndarray] = {}
         for name, scores in logits.items():
-            entries = batch["routing"][name]
-            first = entries["rows"].reshape(len(entries["rows"]), -1)[:, 0]
-            rows = zip(first.tolist(), entries["order"].tolist(), scores.float().cpu().numpy())
-            found += [(order, row) for _, order, row in rows]
-        return [scores for _, scores in sorted(found, key=lambda item: item[0])]
+            found.update(zip(routing[name]["order"].tolist(), scores.float().cpu().numpy()))
+        return [found[order] for order in sorted(found)]
 
     def predict(
         self,

@@ -1,0 +1,1 @@
+"""The programs behind `hf-mtl`: each has `build_parser` and `main`."""

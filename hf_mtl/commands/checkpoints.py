@@ -1,0 +1,32 @@
+"""A checkpoint folder, checked before anything heavy is loaded."""
+
+import json
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
+
+
+def load_checkpoint(folder: str) -> tuple[MultiTaskAttentionModel, PreTrainedTokenizerBase]:
+    """Return the model of a checkpoint folder and its tokenizer.
+
+    Raises:
+        InputError: No checkpoint, one of another model type, or one whose files are damaged.
+    """
+    path = Path(folder)
+    if not (path / "config.json").is_file():
+        raise InputError(f"{folder!r} is no checkpoint folder: it holds no config.json. Type the folder that training named.")
+    try:
+        model_type = json.loads((path / "config.json").read_text("utf-8")).get("model_type")
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder}/config.json is no valid JSON: {error}") from error
+    if model_type != MultiTaskAttentionConfig.model_type:
+        raise InputError(
+            f"{folder!r} holds a checkpoint of type {model_type!r}; expected {MultiTaskAttentionConfig.model_type!r}. "
+            "A plain encoder goes into a recipe: encoder: FOLDER, then hf-mtl train."
+        )
+    try:
+        return MultiTaskAttentionModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+    except OSError as error:
+        raise InputError(f"The checkpoint {folder!r} cannot be read: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,43 @@
+"""`hf-mtl evaluate CHECKPOINT --recipe RECIPE`: the table of scores again."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..modeling import InputError
+from ..modeling.configuration_multitask import check_choice
+from ..recipe import RECIPE_FILE, read_recipe
+from ..report import baseline_scores, score_table
+from ..training.trainer import MultiTaskTrainer
+from .checkpoints import load_checkpoint
+from .train import quiet_libraries, read_mixture
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of what is not a recipe's key."""
+    parser = argparse.ArgumentParser(
+        prog="hf-mtl evaluate",
+        description="Score a checkpoint on a recipe's validation rows; every key of the recipe can be overridden.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("checkpoint", help="the folder that training named")
+    parser.add_argument("--recipe", help=f"a YAML file; by default {RECIPE_FILE} beside the checkpoint")
+    return parser
+
+
+def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Score and print."""
+    recipe_file = known.recipe or Path(known.checkpoint) / RECIPE_FILE
+    recipe = read_recipe(recipe_file, overrides)
+    quiet_libraries()
+    model, tokenizer = load_checkpoint(known.checkpoint)
+    for spec in recipe.tasks:
+        check_choice("task of the recipe (the checkpoint has others):", spec.name, model.config.task_names)
+    if [spec.name for spec in recipe.tasks] != model.config.task_names:
+        raise InputError(f"The checkpoint has the tasks {', '.join(model.config.task_names)}; the recipe lacks some.")
+    mixture = read_mixture(recipe)
+    trainer = MultiTaskTrainer(model, recipe.training, mixture, processing_class=tokenizer)
+    scores = trainer.task_scores(trainer.evaluate())
+    baselines = baseline_scores(mixture) if recipe.data.baselines else {}
+    print("\n".join(["", *score_table(scores, baselines)]))
+    return 0

@@ -1,0 +1,302 @@
+"""What a task's answers score: one function per metric, and its line in `METRICS`.
+
+Every function takes (predictions, references), row by row, and returns a float. A row is, by problem type:
+
+- single_label_classification, multiple_choice: the id of a class or choice;
+- multi_label_classification: a 0 or 1 per label;
+- regression: a number;
+- token_classification: the tags of the words, as strings;
+- question_answering: a string, and as reference the list of accepted ones; empty, only the empty prediction is right.
+
+Scores are 0 to 100 (correlations -100 to 100), but for `rmse`. To add a metric, write its function and its line.
+"""
+
+import difflib
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import evaluate
+
+Rows = Sequence[object] | np.ndarray
+Labels = Sequence[int] | Sequence[Sequence[int]] | np.ndarray
+Numbers = Sequence[float] | np.ndarray
+StringLists = Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric, with the problem types that it scores."""
+
+    name: str
+    function: Callable[..., float]
+    problem_types: tuple[str, ...]
+    description: str
+    higher_is_better: bool = True
+
+
+def accuracy(predictions: Labels, references: Labels) -> float:
+    """Return the share of rows whose id is right, 0 to 100."""
+    predicted, true = _arrays(predictions, references, np.int64)
+    return 100 * float((predicted == true).mean())
+
+
+def f1(predictions: Labels, references: Labels) -> float:
+    """Return the F1 of class 1 of two classes, 0 to 100; 0 where class 1 is neither predicted nor true."""
+    predicted, true = _arrays(predictions, references, np.int64)
+    if not {0, 1}.issuperset(found := np.union1d(predicted, true).tolist()):
+        raise ValueError(f"Metric 'f1' expects the classes 0 and 1; found {found}. Use 'f1_macro' for more classes.")
+    return 100 * float(_f1_per_label(predicted[:, None] == 1, true[:, None] == 1)[0])
+
+
+def f1_macro(predictions: Labels, references: Labels) -> float:
+    """Return the mean over labels of each label's F1, 0 to 100, as scikit-learn does.
+
+    For ids the mean is over the classes that are predicted or true in some row; for multi-label rows it is over all
+    labels, and a label that is neither predicted nor true in any row counts 0.
+    """
+    return 100 * float(_f1_per_label(*_indicators(predictions, references)).mean())
+
+
+def f1_micro(predictions: Labels, references: Labels) -> float:
+    """Return the F1 of all (row, label) pairs pooled, 0 to 100; for ids it equals accuracy. 0 where no label is set."""
+    predicted, true = _indicators(predictions, references)
+    return 100 * float(_f1_per_label(predicted.reshape(-1, 1), true.reshape(-1, 1))[0])
+
+
+def matthews_correlation(predictions: Labels, references: Labels) -> float:
+    """Return Matthews' correlation (of any number of classes), -100 to 100; 0 where one side is constant."""
+    predicted, true = _indicators(predictions, references)
+    rows = len(true)
+    predicted_counts, true_counts = predicted.sum(0, dtype=float), true.sum(0, dtype=float)
+    covariance = (predicted & true).sum() * rows - predicted_counts @ true_counts
+    spreads = (rows**2 - predicted_counts @ predicted_counts) * (rows**2 - true_counts @ true_counts)
+    return 100 * float(covariance / np.sqrt(spreads)) if spreads > 0 else 0.0
+
+
+def pearson(predictions: Numbers, references: Numbers) -> float:
+    """Return the linear correlation, -100 to 100; 0 where one side is constant, nan where a number is not finite."""
+    return 100 * _correlation(*_arrays(predictions, references, np.float64))
+
+
+def spearman(predictions: Numbers, references: Numbers) -> float:
+    """Return the correlation of the ranks (ties share their mean rank), with the ranges of `pearson`."""
+    predicted, true = _arrays(predictions, references, np.float64)
+    return 100 * _correlation(_ranks(predicted), _ranks(true))
+
+
+def rmse(predictions: Numbers, references: Numbers) -> float:
+    """Return the root of the mean squared error, 0 or more, in units of the label: no percentage, lower is better."""
+    predicted, true = _arrays(predictions, references, np.float64)
+    return float(np.sqrt(np.mean((predicted - true) ** 2)))
+
+
+def token_accuracy(predictions: StringLists, references: StringLists) -> float:
+    """Return the share of all words whose tag is right, 0 to 100."""
+    words = _words(predictions, references)
+    if not words:
+        raise ValueError("Found no words in any row; 'token_accuracy' expects at least one.")
+    return 100 * sum(tag == true_tag for tag, true_tag in words) / len(words)
+
+
+def span_f1(predictions: StringLists, references: StringLists) -> float:
+    """Return the F1 of the spans, right in type, beginning and end, pooled over types and rows, 0 to 100.
+
+    Spans are read off the tags as conlleval and seqeval's default do: an I- that continues no span of its type begins
+    one. 0 where nobody marks a span.
+    """
+    _words(predictions, references)  # raises where lengths differ
+    predicted = {(row, *span) for row, tags in enumerate(predictions) for span in _spans(tags)}
+    true = {(row, *span) for row, tags in enumerate(references) for span in _spans(tags)}
+    return 200 * len(predicted & true) / max(len(predicted) + len(true), 1)
+
+
+def exact_match(predictions: Sequence[str], references: StringLists) -> float:
+    """Return the share of predictions that equal an accepted answer after SQuAD's normalisation, 0 to 100."""
+    return 100 * _best_overlap(predictions, references, lambda words, accepted: float(words == accepted))
+
+
+def squad_f1(predictions: Sequence[str], references: StringLists) -> float:
+    """Return the mean of each prediction's best word F1 with an accepted answer, normalised as SQuAD does, 0 to 100."""
+    return 100 * _best_overlap(predictions, references, _word_f1)
+
+
+SINGLE, MULTI, NUMBER = "single_label_classification", "multi_label_classification", "regression"
+TAGS, ANSWER, CHOICE = "token_classification", "question_answering", "multiple_choice"
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric("accuracy", accuracy, (SINGLE, CHOICE), "share of rows whose class or choice is right"),
+    "f1": Metric("f1", f1, (SINGLE,), "F1 of class 1 of two classes"),
+    "f1_macro": Metric("f1_macro", f1_macro, (SINGLE, MULTI), "mean over labels of each label's F1"),
+    "f1_micro": Metric("f1_micro", f1_micro, (SINGLE, MULTI), "F1 of all (row, label) pairs pooled"),
+    "matthews_correlation": Metric("matthews_correlation", matthews_correlation, (SINGLE,), "Matthews' correlation"),
+    "pearson": Metric("pearson", pearson, (NUMBER,), "linear correlation"),
+    "spearman": Metric("spearman", spearman, (NUMBER,), "correlation of the ranks"),
+    "rmse": Metric("rmse", rmse, (NUMBER,), "root mean squared error, in units of the label", higher_is_better=False),
+    "token_accuracy": Metric("token_accuracy", token_accuracy, (TAGS,), "share of words whose tag is right"),
+    "span_f1": Metric("span_f1", span_f1, (TAGS,), "F1 of the tagged spans (seqeval's default)"),
+    "exact_match": Metric("exact_match", exact_match, (ANSWER,), "share of answers that equal an accepted one"),
+    "squad_f1": Metric("squad_f1", squad_f1, (ANSWER,), "mean word F1 with the best accepted answer"),
+}
+
+DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
+    SINGLE: ("accuracy",),
+    MULTI: ("f1_micro", "f1_macro"),
+    NUMBER: ("pearson", "spearman"),
+    TAGS: ("span_f1",),
+    ANSWER: ("exact_match", "squad_f1"),
+    CHOICE: ("accuracy",),
+}
+
+
+def check_metrics(task_name: str, problem_type: str, names: Sequence[str]) -> None:
+    """Raise ValueError unless each name is a metric of the problem type, and a higher score of one of them is better."""
+    fitting = [metric.name for metric in METRICS.values() if problem_type in metric.problem_types]
+    for name in names:
+        if name not in METRICS:
+            nearest = "".join(f" Did you mean {close!r}?" for close in difflib.get_close_matches(name, METRICS, n=1))
+            raise ValueError(f"Task {task_name!r}: unknown metric {name!r}; expected some of {fitting}.{nearest}")
+        if name not in fitting:
+            scored = " and ".join(METRICS[name].problem_types)
+            raise ValueError(
+                f"Task {task_name!r}: {name!r} scores {scored}; for {problem_type} use some of {fitting}."
+            )
+    if not any(METRICS[name].higher_is_better for name in names):
+        better = [name for name in fitting if METRICS[name].higher_is_better]
+        raise ValueError(
+            f"Task {task_name!r}: found the metrics {list(names)}; expected one where higher is better. Add one of {better}."
+        )
+
+
+def compute(names: Sequence[str], predictions: Rows, references: Rows) -> dict[str, float]:
+    """Return the score of each named metric.
+
+    Raises:
+        ValueError: No rows, or not as many predictions as references.
+    """
+    if len(predictions) != len(references) or not len(references):
+        raise ValueError(
+            f"Found {len(predictions)} predictions for {len(references)} references; "
+            "expected one prediction for each reference, and at least one."
+        )
+    return {name: float(METRICS[name].function(predictions, references)) for name in names}
+
+
+def task_score(scores: Mapping[str, float]) -> float:
+    """Return the one number a task is judged by: the mean of its scores where higher is better, as GLUE does.
+
+    Scores where lower is better (`rmse`) are left out: they have no common scale with the others.
+    """
+    counted = [score for name, score in scores.items() if METRICS[name].higher_is_better]
+    if not counted:
+        raise ValueError(f"Found the scores {dict(scores)}; expected one of a metric where higher is better.")
+    return sum(counted) / len(counted)
+
+
+def as_evaluate_metric(name: str) -> "evaluate.Metric":
+    """Return a metric as an `evaluate.Metric` (for `add_batch`, `evaluate.combine`); nothing is downloaded."""
+    # `evaluate` takes seconds to import, and training does not need it.
+    from hf_mtl.evaluate_metric import EvaluateMetric
+
+    return EvaluateMetric(config_name=name)
+
+
+def _arrays(predictions: Rows, references: Rows, dtype: type[np.generic]) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as arrays of one type; raise where numpy would truncate numbers to ids or stretch one array."""
+    predicted, true = np.asarray(predictions), np.asarray(references)
+    castable = [np.can_cast(array.dtype, dtype, "same_kind") for array in (predicted, true)]
+    if predicted.shape != true.shape or not all(castable):
+        raise ValueError(
+            f"Found predictions of {predicted.dtype} {predicted.shape}, references of {true.dtype} {true.shape}; "
+            f"expected one shape for both, and {dtype.__name__} numbers."
+        )
+    return predicted.astype(dtype), true.astype(dtype)
+
+
+def _indicators(predictions: Labels, references: Labels) -> tuple[np.ndarray, np.ndarray]:
+    """Return (rows, labels) booleans of both; ids become one column for each class that occurs."""
+    predicted, true = _arrays(predictions, references, np.int64)
+    found = np.union1d(predicted, true)
+    if true.ndim == 1:
+        return predicted[:, None] == found, true[:, None] == found
+    if not np.isin(found, (0, 1)).all():
+        raise ValueError(f"Expected multi-label rows of one 0 or 1 per label; found the values {found.tolist()}.")
+    return predicted == 1, true == 1
+
+
+def _f1_per_label(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Return the F1, 0 to 1, of each column of (rows, labels) booleans; 0 for a column that is empty in both."""
+    return 2 * (predicted & true).sum(0) / np.maximum(predicted.sum(0) + true.sum(0), 1)
+
+
+def _correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Return Pearson's correlation, -1 to 1; 0 where one side is constant up to rounding."""
+    directions = []
+    for values in (first, second):
+        with np.errstate(invalid="ignore"):  # infinite numbers give nan
+            centred = values - values.mean()
+        length = np.linalg.norm(centred)
+        # The mean of equal numbers can differ from them by a rounding error, whose direction means nothing.
+        if length <= 1e-13 * abs(values.mean()):
+            return 0.0
+        directions.append(centred / length)
+    return float(np.clip(directions[0] @ directions[1], -1, 1))
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Return each value's rank from 1; equal values share the mean of theirs, nan has none."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.where(np.isnan(values), np.nan, (counts.cumsum() - (counts - 1) / 2)[places])
+
+
+def _words(predictions: StringLists, references: StringLists) -> list[tuple[str, str]]:
+    """Return the (predicted, true) tags of all words."""
+    for row, (tags, true_tags) in enumerate(zip(predictions, references)):
+        if len(tags) != len(true_tags):
+            raise ValueError(f"Row {row}: found {len(tags)} predicted tags for {len(true_tags)} words.")
+    return [pair for row in zip(predictions, references) for pair in zip(*row)]
+
+
+def _spans(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
+    """Yield the (type, first word, last word) of each span of BIO (or BIOES) tags."""
+    prefix, kind, start = "O", "", 0
+    for place, tag in enumerate([*tags, "O"]):
+        next_prefix, _, next_kind = tag.partition("-")
+        if next_prefix not in ("B", "I", "E", "S") and tag != "O":
+            raise ValueError(f"Found the tag {tag!r}; 'span_f1' expects 'O', 'B-…' and 'I-…'. Use 'token_accuracy'.")
+        if next_prefix in ("I", "E") and prefix in ("B", "I") and next_kind == kind:
+            prefix = next_prefix
+            continue
+        if prefix != "O":
+            yield kind, start, place - 1
+        prefix, kind, start = next_prefix, next_kind, place
+
+
+def _best_overlap(predictions: Sequence[str], references: StringLists, overlap: Callable[..., float]) -> float:
+    """Return the mean over rows of the greatest overlap, 0 to 1, with an accepted answer; both as normalised words."""
+    best = []
+    for predicted, answers in zip(predictions, references):
+        if isinstance(answers, str):
+            raise ValueError(f"Found the reference {answers!r}; expected the list of accepted answers, [{answers!r}].")
+        accepted = [words for words in map(_normalised_words, answers) if words] or [[]]
+        best.append(max(overlap(_normalised_words(predicted), words) for words in accepted))
+    return sum(best) / len(best)
+
+
+def _normalised_words(answer: str) -> list[str]:
+    """Return an answer's words in lower case without punctuation and articles, as SQuAD's script does."""
+    bare = answer.lower().translate(str.maketrans("", "", string.punctuation))
+    return re.sub(r"\b(a|an|the)\b", " ", bare).split()
+
+
+def _word_f1(predicted: list[str], true: list[str]) -> float:
+    """Return the F1, 0 to 1, of two bags of words; where one is empty, whether both are."""
+    if not (predicted and true):
+        return float(predicted == true)
+    return 2 * (Counter(predicted) & Counter(true)).total() / (len(predicted) + len(true))

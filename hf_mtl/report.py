@@ -1,0 +1,110 @@
+"""What a run prints: the mixture before it, the scores after it."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset
+
+from .baselines import BaselineTask, tfidf_scores, trivial_scores
+from .data.mixture import Mixture
+from .data.sampler import TaskShare
+from .metrics import METRICS, task_score
+from .tasks import LABEL_FIELD, TaskSpec
+from .training.evaluation import mtl_average
+
+if TYPE_CHECKING:
+    from .training.trainer import MultiTaskTrainer
+
+Scores = Mapping[str, Mapping[str, float]]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return aligned lines, the first column to the left and the others to the right."""
+    widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
+    ruled = [header, ["-" * width for width in widths], *rows]
+    return [
+        "  ".join(cell.ljust(width) if index == 0 else cell.rjust(width) for index, (cell, width) in enumerate(zip(row, widths)))
+        for row in ruled
+    ]
+
+
+def mixture_table(shares: Sequence[TaskShare]) -> list[str]:
+    """Return the mixture: rows, share of the draws, draws and passes of every task."""
+    rows = [
+        [share.task, f"{share.rows:,}", f"{100 * share.share:.1f} %", f"{share.draws:,}", f"{share.passes:.2f}"]
+        for share in shares
+    ]
+    return table(["task", "train rows", "share", "draws", "passes"], rows)
+
+
+def dropped_lines(mixture: Mixture) -> list[str]:
+    """Say how many training rows stood in a held-out split, and of which tasks."""
+    found = {name: count for name, count in mixture.dropped.items() if count}
+    if not found:
+        return ["No training row stands in a held-out split."] if mixture.dropped else []
+    parts = ", ".join(f"{name} {count}" for name, count in found.items())
+    return [f"Dropped {sum(found.values())} training rows whose input stands in a held-out split: {parts}."]
+
+
+def truncation_lines(trainer: "MultiTaskTrainer") -> list[str]:
+    """Say of which tasks inputs were cut."""
+    lines = []
+    for split, data in (("training", trainer.train_dataset), ("validation", trainer.eval_dataset)):
+        for name, count in (data.truncated if data is not None else {}).items():
+            if count:
+                size, most = data.sizes[name], trainer.processor.max_length(trainer.specs[name])
+                lines.append(f"{name}: {count} of {size} {split} rows are longer than {most} word pieces and were cut.")
+    return lines
+
+
+def score_table(scores: Scores, baselines: Mapping[str, tuple[Mapping, Mapping]]) -> list[str]:
+    """Return one line a task and metric: the score, the trivial predictor's and TF-IDF + linear's, 0-100.
+
+    Args:
+        scores: Metrics by task.
+        baselines: (trivial, TF-IDF + linear) metrics by task; may be empty.
+    """
+    rows = []
+    for name, own in scores.items():
+        trivial, tfidf = baselines.get(name, ({}, {}))
+        rows += [[name, metric, *_cells(value, trivial.get(metric), tfidf.get(metric))] for metric, value in own.items()]
+    columns = [[baselines[name][which] for name in scores if name in baselines] for which in (0, 1)]
+    means = [sum(map(task_score, column)) / len(column) if column else None for column in columns]
+    rows.append(["mean over tasks", "", *_cells(mtl_average(scores), *means)])
+    keep = 5 if baselines else 3
+    return table(["task", "metric", "score", "trivial", "TF-IDF + linear"][:keep], [row[:keep] for row in rows])
+
+
+def _cells(*values: float | None) -> list[str]:
+    return ["-" if value is None else f"{value:.1f}" for value in values]
+
+
+def baseline_scores(mixture: Mixture) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
+    """Return what the trivial predictor and TF-IDF + linear get on each task's validation rows."""
+    found = {}
+    for spec in mixture.specs:
+        if spec.name in mixture.validation:
+            task = _baseline_task(spec, mixture.train[spec.name], mixture.validation[spec.name])
+            found[spec.name] = (trivial_scores(task), tfidf_scores(task))
+    return found
+
+
+def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> BaselineTask:
+    return BaselineTask(
+        name=spec.name,
+        problem_type=spec.problem_type,
+        labels=spec.labels,
+        metrics=tuple(metric for metric in spec.metrics or () if metric in METRICS),
+        train=_baseline_rows(spec, train),
+        validation=_baseline_rows(spec, validation),
+    )
+
+
+def _baseline_rows(spec: TaskSpec, rows: Dataset) -> list[dict[str, Any]]:
+    names = {
+        "multi_label_classification": "labels",
+        "token_classification": "tags",
+        "question_answering": "answers",
+    }
+    name = names.get(spec.problem_type, "label")
+    return [{**{key: row[key] for key in spec.input_fields}, name: row[LABEL_FIELD]} for row in rows]

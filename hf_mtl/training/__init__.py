@@ -1,0 +1,1 @@
+"""A thin Trainer: mixtures in, per-task losses and scores out."""

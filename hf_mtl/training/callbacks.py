@@ -1,0 +1,42 @@
+"""What happens around the steps of a run."""
+
+import signal
+from types import FrameType
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+
+class InterruptCallback(TrainerCallback):
+    """On Ctrl-C, finishes the step at hand, has a checkpoint written and stops; a second Ctrl-C stops at once."""
+
+    def __init__(self) -> None:
+        self.interrupted = False
+        self._previous: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take over the interrupt signal."""
+        self._previous = signal.signal(signal.SIGINT, self._interrupt)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Give the interrupt signal back."""
+        signal.signal(signal.SIGINT, self._previous)
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Save and stop where an interrupt came during the step."""
+        if self.interrupted:
+            control.should_save = True
+            control.should_training_stop = True
+            control.should_evaluate = False
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted:
+            signal.signal(signal.SIGINT, self._previous)
+            raise KeyboardInterrupt
+        self.interrupted = True

@@ -1,0 +1,118 @@
+"""What each part of a trained model contributes: how far it moved, and what the scores are without it."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from ..modeling import MultiTaskAttentionModel
+from ..modeling.task_interaction import NoInteraction
+from .evaluation import AVERAGE
+
+if TYPE_CHECKING:
+    from .trainer import MultiTaskTrainer
+
+# A part is called idle where the mean score changes by less without it (points).
+IDLE_POINTS = 0.1
+
+
+def initial_parts(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
+    """Return a copy of the tensors behind the encoder, to measure later how far they moved."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.mtl.named_parameters()}
+
+
+@dataclass
+class PartReport:
+    """Measures parts against where they started.
+
+    Args:
+        start: What `initial_parts` returned.
+    """
+
+    start: Mapping[str, torch.Tensor]
+
+    def lines(self, trainer: "MultiTaskTrainer", score: float) -> list[str]:
+        """Return the report for a trainer whose evaluation gave `score` as the mean over tasks."""
+        model = trainer.model
+        found = ["What the parts contribute (validation rows):"]
+        for part, (moved, size) in self.movement(model).items():
+            found.append(f"  {part}: weights moved by {moved:.3f} (norm; {size:.3f} at the start)")
+        gate, gates = mean_gate(model)
+        with gate:
+            shuffled = score_without(trainer, shuffled_tasks(model))
+        if gates:
+            found.append(f"  mean gate: {sum(gates) / len(gates):.3f}")
+        if not isinstance(model.mtl.interaction, NoInteraction):
+            bypassed = score_without(trainer, bypassed_interaction(model))
+            found.append(_verdict("interaction bypassed", score, bypassed, "the interaction"))
+        found.append(_verdict("task states shuffled among tasks", score, shuffled, "telling tasks apart"))
+        return found
+
+    def movement(self, model: MultiTaskAttentionModel) -> dict[str, tuple[float, float]]:
+        """Return for each part the norm of its weights' change and their norm at the start."""
+        parts: dict[str, list[tuple[float, float]]] = {}
+        for name, tensor in model.mtl.named_parameters():
+            before = self.start[name]
+            change = (tensor.detach().cpu() - before).square().sum().item()
+            parts.setdefault(name.split(".")[0], []).append((change, before.square().sum().item()))
+        return {
+            part: (sum(change for change, _ in found) ** 0.5, sum(size for _, size in found) ** 0.5)
+            for part, found in parts.items()
+        }
+
+
+def _verdict(what: str, score: float, without: float, part: str) -> str:
+    idle = f": {part} is IDLE here, it changes nothing" if abs(score - without) < IDLE_POINTS else ""
+    return f"  {what}: mean score {without:.1f} instead of {score:.1f}{idle}"
+
+
+def score_without(trainer: "MultiTaskTrainer", change: Any) -> float:
+    """Return the mean over tasks of the validation scores while `change` holds."""
+    with change:
+        output = trainer.evaluation_loop(trainer.get_eval_dataloader(), description="Parts")
+    return output.metrics[f"eval_{AVERAGE}"]
+
+
+@contextmanager
+def bypassed_interaction(model: MultiTaskAttentionModel) -> Iterator[None]:
+    """Let tasks not read each other for a while."""
+    interaction = model.mtl.interaction
+    model.mtl.interaction = NoInteraction(model.config)
+    try:
+        yield
+    finally:
+        model.mtl.interaction = interaction
+
+
+@contextmanager
+def shuffled_tasks(model: MultiTaskAttentionModel) -> Iterator[None]:
+    """Give every head the state of the next task for a while."""
+
+    def shuffle(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        token_states, task_states, entries = given
+        return token_states, task_states.roll(1, dims=1), entries
+
+    hooks = [head.register_forward_pre_hook(shuffle) for head in model.mtl.heads.values()]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def mean_gate(model: MultiTaskAttentionModel) -> tuple[Any, list[float]]:
+    """Return a context in which the gate's batch means are appended to a list, and the list."""
+    means: list[float] = []
+
+    @contextmanager
+    def watching() -> Iterator[None]:
+        hook = model.mtl.gate.register_forward_hook(lambda module, given, gates: means.append(gates.mean().item()))
+        try:
+            yield
+        finally:
+            hook.remove()
+
+    return watching(), means
