@@ -65,7 +65,7 @@ def f1_macro(predictions: Labels, references: Labels) -> float:
 
 
 def f1_micro(predictions: Labels, references: Labels) -> float:
-    """Return the F1 of all (row, label) pairs pooled, 0 to 100; for ids it equals accuracy. 0 where no label is set."""
+    """Return the F1 of all (row, label) pairs, 0 to 100; 0 where none is set; for ids it equals accuracy."""
     predicted, true = _indicators(predictions, references)
     return 100 * float(_f1_per_label(predicted.reshape(-1, 1), true.reshape(-1, 1))[0])
 
@@ -81,12 +81,12 @@ def matthews_correlation(predictions: Labels, references: Labels) -> float:
 
 
 def pearson(predictions: Numbers, references: Numbers) -> float:
-    """Return the linear correlation, -100 to 100; 0 where one side is constant, nan where a number is not finite."""
+    """Return the linear correlation, -100 to 100; 0 where one side is constant, nan where a number is nan."""
     return 100 * _correlation(*_arrays(predictions, references, np.float64))
 
 
 def spearman(predictions: Numbers, references: Numbers) -> float:
-    """Return the correlation of the ranks (ties share their mean rank), with the ranges of `pearson`."""
+    """Return the correlation of the ranks (ties share their mean rank), -100 to 100; 0 and nan as for `pearson`."""
     predicted, true = _arrays(predictions, references, np.float64)
     return 100 * _correlation(_ranks(predicted), _ranks(true))
 
@@ -99,7 +99,8 @@ def rmse(predictions: Numbers, references: Numbers) -> float:
 
 def token_accuracy(predictions: StringLists, references: StringLists) -> float:
     """Return the share of all words whose tag is right, 0 to 100."""
-    words = _words(predictions, references)
+    _check_lengths(predictions, references)
+    words = [pair for row in zip(predictions, references) for pair in zip(*row)]
     if not words:
         raise ValueError("Found no words in any row; 'token_accuracy' expects at least one.")
     return 100 * sum(tag == true_tag for tag, true_tag in words) / len(words)
@@ -111,7 +112,7 @@ def span_f1(predictions: StringLists, references: StringLists) -> float:
     Spans are read off the tags as conlleval and seqeval's default do: an I- that continues no span of its type begins
     one. 0 where nobody marks a span.
     """
-    _words(predictions, references)  # raises where lengths differ
+    _check_lengths(predictions, references)
     predicted = {(row, *span) for row, tags in enumerate(predictions) for span in _spans(tags)}
     true = {(row, *span) for row, tags in enumerate(references) for span in _spans(tags)}
     return 200 * len(predicted & true) / max(len(predicted) + len(true), 1)
@@ -123,7 +124,7 @@ def exact_match(predictions: Sequence[str], references: StringLists) -> float:
 
 
 def squad_f1(predictions: Sequence[str], references: StringLists) -> float:
-    """Return the mean of each prediction's best word F1 with an accepted answer, normalised as SQuAD does, 0 to 100."""
+    """Return the mean over rows of the best word F1 with an accepted answer, normalised as SQuAD does, 0 to 100."""
     return 100 * _best_overlap(predictions, references, _word_f1)
 
 
@@ -156,7 +157,7 @@ DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
 
 
 def check_metrics(task_name: str, problem_type: str, names: Sequence[str]) -> None:
-    """Raise ValueError unless each name is a metric of the problem type, and a higher score of one of them is better."""
+    """Raise ValueError unless all names are metrics of the problem type, and higher is better for one of them."""
     fitting = [metric.name for metric in METRICS.values() if problem_type in metric.problem_types]
     for name in names:
         if name not in METRICS:
@@ -165,21 +166,17 @@ def check_metrics(task_name: str, problem_type: str, names: Sequence[str]) -> No
         if name not in fitting:
             scored = " and ".join(METRICS[name].problem_types)
             raise ValueError(
-                f"Task {task_name!r}: {name!r} scores {scored}; for {problem_type} use some of {fitting}."
+                f"Task {task_name!r}: {name!r} scores {scored}; use some of {fitting}, of {problem_type}."
             )
     if not any(METRICS[name].higher_is_better for name in names):
         better = [name for name in fitting if METRICS[name].higher_is_better]
         raise ValueError(
-            f"Task {task_name!r}: found the metrics {list(names)}; expected one where higher is better. Add one of {better}."
+            f"Task {task_name!r}: a higher score is better for none of the metrics {list(names)}. Add one of {better}."
         )
 
 
 def compute(names: Sequence[str], predictions: Rows, references: Rows) -> dict[str, float]:
-    """Return the score of each named metric.
-
-    Raises:
-        ValueError: No rows, or not as many predictions as references.
-    """
+    """Return the score of each named metric; raise ValueError for no rows, or numbers of rows that differ."""
     if len(predictions) != len(references) or not len(references):
         raise ValueError(
             f"Found {len(predictions)} predictions for {len(references)} references; "
@@ -202,7 +199,7 @@ def task_score(scores: Mapping[str, float]) -> float:
 def as_evaluate_metric(name: str) -> "evaluate.Metric":
     """Return a metric as an `evaluate.Metric` (for `add_batch`, `evaluate.combine`); nothing is downloaded."""
     # `evaluate` takes seconds to import, and training does not need it.
-    from hf_mtl.evaluate_metric import EvaluateMetric
+    from .evaluate_metric import EvaluateMetric
 
     return EvaluateMetric(config_name=name)
 
@@ -240,10 +237,10 @@ def _correlation(first: np.ndarray, second: np.ndarray) -> float:
     directions = []
     for values in (first, second):
         with np.errstate(invalid="ignore"):  # infinite numbers give nan
-            centred = values - values.mean()
+            centred = values - (mean := values.mean())
         length = np.linalg.norm(centred)
         # The mean of equal numbers can differ from them by a rounding error, whose direction means nothing.
-        if length <= 1e-13 * abs(values.mean()):
+        if length <= 1e-13 * abs(mean):
             return 0.0
         directions.append(centred / length)
     return float(np.clip(directions[0] @ directions[1], -1, 1))
@@ -255,12 +252,11 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(values), np.nan, (counts.cumsum() - (counts - 1) / 2)[places])
 
 
-def _words(predictions: StringLists, references: StringLists) -> list[tuple[str, str]]:
-    """Return the (predicted, true) tags of all words."""
+def _check_lengths(predictions: StringLists, references: StringLists) -> None:
+    """Raise ValueError unless each row has as many predicted as true tags."""
     for row, (tags, true_tags) in enumerate(zip(predictions, references)):
         if len(tags) != len(true_tags):
-            raise ValueError(f"Row {row}: found {len(tags)} predicted tags for {len(true_tags)} words.")
-    return [pair for row in zip(predictions, references) for pair in zip(*row)]
+            raise ValueError(f"Row {row}: found {len(tags)} predicted tags; expected {len(true_tags)}, one per word.")
 
 
 def _spans(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
@@ -281,11 +277,11 @@ def _spans(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
 def _best_overlap(predictions: Sequence[str], references: StringLists, overlap: Callable[..., float]) -> float:
     """Return the mean over rows of the greatest overlap, 0 to 1, with an accepted answer; both as normalised words."""
     best = []
-    for predicted, answers in zip(predictions, references):
+    for predicted, answers in zip(map(_normalised_words, predictions), references):
         if isinstance(answers, str):
             raise ValueError(f"Found the reference {answers!r}; expected the list of accepted answers, [{answers!r}].")
         accepted = [words for words in map(_normalised_words, answers) if words] or [[]]
-        best.append(max(overlap(_normalised_words(predicted), words) for words in accepted))
+        best.append(max(overlap(predicted, words) for words in accepted))
     return sum(best) / len(best)
 
 

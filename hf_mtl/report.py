@@ -23,7 +23,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
     ruled = [header, ["-" * width for width in widths], *rows]
     return [
-        "  ".join(cell.ljust(width) if index == 0 else cell.rjust(width) for index, (cell, width) in enumerate(zip(row, widths)))
+        "  ".join(
+            cell.ljust(width) if index == 0 else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths))
+        )
         for row in ruled
     ]
 
@@ -53,7 +56,9 @@ def truncation_lines(trainer: "MultiTaskTrainer") -> list[str]:
         for name, count in (data.truncated if data is not None else {}).items():
             if count:
                 size, most = data.sizes[name], trainer.processor.max_length(trainer.specs[name])
-                lines.append(f"{name}: {count} of {size} {split} rows are longer than {most} word pieces and were cut.")
+                lines.append(
+                    f"{name}: {count} of {size} {split} rows are longer than {most} word pieces and were cut."
+                )
     return lines
 
 
@@ -67,7 +72,9 @@ def score_table(scores: Scores, baselines: Mapping[str, tuple[Mapping, Mapping]]
     rows = []
     for name, own in scores.items():
         trivial, tfidf = baselines.get(name, ({}, {}))
-        rows += [[name, metric, *_cells(value, trivial.get(metric), tfidf.get(metric))] for metric, value in own.items()]
+        rows += [
+            [name, metric, *_cells(value, trivial.get(metric), tfidf.get(metric))] for metric, value in own.items()
+        ]
     columns = [[baselines[name][which] for name in scores if name in baselines] for which in (0, 1)]
     means = [sum(map(task_score, column)) / len(column) if column else None for column in columns]
     rows.append(["mean over tasks", "", *_cells(mtl_average(scores), *means)])
@@ -94,7 +101,7 @@ def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> Basel
         name=spec.name,
         problem_type=spec.problem_type,
         labels=spec.labels,
-        metrics=tuple(metric for metric in spec.metrics or () if metric in METRICS),
+        metrics=tuple(metric for metric in spec.metric_names if metric in METRICS),
         train=_baseline_rows(spec, train),
         validation=_baseline_rows(spec, validation),
     )

@@ -58,10 +58,8 @@ class TaskSpec(TaskConfig):
             check_choice(f"field in `columns` of task {self.name!r}:", name, [*self.fields, LABEL_FIELD])
         for split in {**self.splits, **(self.data_files or {})}:
             check_choice(f"split of task {self.name!r}:", split, SPLITS)
-        if self.metrics is None:
-            self.metrics = list(DEFAULT_METRICS[self.problem_type])
         try:
-            check_metrics(self.name, self.problem_type, self.metrics)
+            check_metrics(self.name, self.problem_type, self.metric_names)
         except InputError:
             raise
         except ValueError as error:
@@ -72,6 +70,11 @@ class TaskSpec(TaskConfig):
             value = getattr(self, key)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise InputError(f"Task {self.name!r} has {key}={value!r}; expected a whole number >= 1.")
+
+    @property
+    def metric_names(self) -> list[str]:
+        """The task's metrics, the problem type's own where the row names none."""
+        return self.metrics or list(DEFAULT_METRICS[self.problem_type])
 
     def to_config(self) -> TaskConfig:
         """Return the part that a checkpoint keeps."""

@@ -16,7 +16,9 @@ def load_checkpoint(folder: str) -> tuple[MultiTaskAttentionModel, PreTrainedTok
     """
     path = Path(folder)
     if not (path / "config.json").is_file():
-        raise InputError(f"{folder!r} is no checkpoint folder: it holds no config.json. Type the folder that training named.")
+        raise InputError(
+            f"{folder!r} is no checkpoint folder: it holds no config.json. Type the folder that training named."
+        )
     try:
         model_type = json.loads((path / "config.json").read_text("utf-8")).get("model_type")
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -71,8 +71,10 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             raise InputError(f"{path}, line {number}: no valid JSON: {error}") from error
         if not isinstance(row, Mapping) or not row.keys() & set(ROW_FIELDS):
-            raise InputError(f"{path}, line {number}: expected an object with fields such as {ROW_FIELDS}; found {row!r}.")
-        rows.append(row)
+            raise InputError(
+                f"{path}, line {number}: expected an object with fields such as {ROW_FIELDS}; found {row!r}."
+            )
+        rows.append(dict(row))
     if not rows:
         raise InputError(f"{str(path)!r} holds no rows.")
     return rows

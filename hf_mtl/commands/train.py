@@ -50,11 +50,11 @@ def build_parser() -> argparse.ArgumentParser:
 def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Train; a folder that holds this recipe's unfinished run is continued, another one is refused."""
     recipe = read_recipe(known.recipe, overrides)
-    folder = Path(recipe.training.output_dir)
+    folder = recipe.folder
     if finished := check_output_folder(folder, recipe):
         print(f"This run is finished: {finished}. To train again, choose another --output_dir.")
         return 0
-    find_encoder(recipe.model.encoder)
+    find_encoder(recipe.encoder)
     quiet_libraries()
     mixture = read_mixture(recipe)
     set_seed(recipe.training.seed)
@@ -69,8 +69,11 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
         print(f"Continuing from {checkpoint}.")
     trainer.train(resume_from_checkpoint=checkpoint)
     if interrupt.interrupted:
-        print(f"Interrupted; a usable checkpoint lies in {get_last_checkpoint(str(folder))}. "
-              "Type the same command again to continue.", file=sys.stderr)
+        print(
+            f"Interrupted; a usable checkpoint lies in {get_last_checkpoint(str(folder))}. "
+            "Type the same command again to continue.",
+            file=sys.stderr,
+        )
         return 130
     finish(trainer, recipe, folder, PartReport(start))
     return 0
@@ -86,7 +89,9 @@ def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
         return None
     saved = folder / RECIPE_FILE
     if not saved.is_file():
-        raise InputError(f"The output folder {str(folder)!r} is not empty and no run of hf-mtl; choose another --output_dir.")
+        raise InputError(
+            f"The output folder {str(folder)!r} is not empty and no run of hf-mtl; choose another --output_dir."
+        )
     before = yaml.safe_load(saved.read_text("utf-8"))
     rows = before.pop("tasks", [])
     for row in rows:
@@ -120,11 +125,9 @@ def read_mixture(recipe: Recipe) -> Mixture:
 def build_trainer(recipe: Recipe, mixture: Mixture, interrupt: InterruptCallback) -> MultiTaskTrainer:
     """Wrap the recipe's encoder for the mixture's tasks."""
     tasks = [spec.to_config() for spec in mixture.specs]
-    model = MultiTaskAttentionModel.from_encoder(recipe.model.encoder, tasks=tasks, **recipe.model.settings())
+    model = MultiTaskAttentionModel.from_encoder(recipe.encoder, tasks=tasks, **recipe.model.settings())
     tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
-    return MultiTaskTrainer(
-        model, recipe.training, mixture, processing_class=tokenizer, callbacks=[interrupt]
-    )
+    return MultiTaskTrainer(model, recipe.training, mixture, processing_class=tokenizer, callbacks=[interrupt])
 
 
 def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: PartReport) -> None:
@@ -137,12 +140,12 @@ def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: Part
     _write_scores(folder / RESULTS_FILE, scores)
     if trainer.mixture.test:
         output = trainer.predict(trainer.features_of(trainer.mixture.test), metric_key_prefix="test")
-        tested = trainer.task_scores(output.metrics, "test")
+        tested = trainer.task_scores(output.metrics or {}, "test")
         print("\n".join(["", "Test split (never used to choose):", *score_table(tested, {})]), flush=True)
         _write_scores(folder / TEST_RESULTS_FILE, tested)
     if recipe.data.report_parts and trainer.model.num_tasks > 1:
         print("\n".join(["", *report.lines(trainer, mtl_average(scores))]), flush=True)
-    write_model_card(folder, trainer, scores, recipe.model.encoder)
+    write_model_card(folder, trainer, scores, recipe.encoder)
     print(f"\nThe checkpoint lies in {folder}. Ask it:\n  {next_command(trainer, folder)}")
 
 

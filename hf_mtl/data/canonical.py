@@ -161,13 +161,19 @@ def _check_lengths(spec: TaskSpec, columns: Mapping[str, Sequence[Any]], split: 
     for index, label in enumerate(columns[LABEL_FIELD]):
         where = f"Task {spec.name!r}, {split} row {index}"
         if spec.problem_type == "token_classification" and len(label) != len(columns["tokens"][index]):
-            raise InputError(f"{where}: {len(label)} tags for {len(columns['tokens'][index])} tokens; expected one each.")
+            raise InputError(
+                f"{where}: {len(label)} tags for {len(columns['tokens'][index])} tokens; expected one each."
+            )
         if spec.problem_type == "multiple_choice" and label >= len(columns["choices"][index]):
-            raise InputError(f"{where}: the right choice is {label}; there are {len(columns['choices'][index])} choices.")
+            raise InputError(
+                f"{where}: the right choice is {label}; there are {len(columns['choices'][index])} choices."
+            )
         if spec.problem_type == "question_answering":
             for text, start in zip(label["text"], label["answer_start"]):
                 if columns["context"][index][start : start + len(text)] != text:
-                    raise InputError(f"{where}: the answer {text!r} does not stand at character {start} of its context.")
+                    raise InputError(
+                        f"{where}: the answer {text!r} does not stand at character {start} of its context."
+                    )
 
 
 def infer_spec(name: str, rows: Dataset) -> TaskSpec:

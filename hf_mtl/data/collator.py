@@ -11,8 +11,8 @@ from ..modeling.processing_multitask import Feature, MultiTaskProcessor
 class MultiTaskCollator:
     """Pads the features of a batch together and routes each to its tasks' heads.
 
-    Stands between the sampler and the model: choices become encoder rows of their own, and ``routing`` lists by problem
-    type which encoder rows are answered for which task, with their labels.
+    Stands between the sampler and the model: choices become encoder rows of their own, and ``routing`` lists by
+    problem type which encoder rows are answered for which task, with their labels.
 
     Args:
         processor: The processor that made the features.

@@ -63,7 +63,9 @@ def _read_folder(folder: Path, spec: TaskSpec) -> dict[str, Dataset]:
         if files:
             found[split] = read_file(files[0], spec.name)
     if not found:
-        raise InputError(f"Task {spec.name!r}: {str(folder)!r} holds no train or validation file ({', '.join(SUFFIXES)}).")
+        raise InputError(
+            f"Task {spec.name!r}: {str(folder)!r} holds no train or validation file ({', '.join(SUFFIXES)})."
+        )
     return found
 
 
@@ -75,7 +77,9 @@ def read_file(path: Path, task: str) -> Dataset:
         if path.suffix == ".parquet":
             return Dataset.from_parquet(str(path))
         if path.suffix in (".json", ".jsonl"):
-            return Dataset.from_list([json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()])
+            return Dataset.from_list(
+                [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+            )
         if path.suffix in (".csv", ".tsv"):
             return Dataset.from_csv(str(path), sep="\t" if path.suffix == ".tsv" else ",")
     except (ValueError, TypeError, AttributeError, StopIteration, datasets.exceptions.DatasetGenerationError) as error:

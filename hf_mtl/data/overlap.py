@@ -38,9 +38,7 @@ def drop_overlap(
         held_out: Validation rows by task, test rows by task.
         specs: The tasks by name.
     """
-    seen = {
-        input_key(row, specs[name]) for splits in held_out for name, rows in splits.items() for row in rows
-    }
+    seen = {input_key(row, specs[name]) for splits in held_out for name, rows in splits.items() for row in rows}
     kept, dropped = {}, {}
     for name, rows in train.items():
         keys = [input_key(row, specs[name]) for row in rows]

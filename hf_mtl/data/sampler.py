@@ -141,8 +141,8 @@ def _mixed(value: np.ndarray) -> np.ndarray:
 class MixtureBatchSampler(Sampler[list[int]]):
     """Batches of a mixture; batch k is computed from (seed, k, sizes, shares) alone.
 
-    Every row of a task comes once a pass over the task, in an order that changes every pass. Rows of similar length share
-    a batch: the rows of a window of `WINDOW_BATCHES` batches are sorted by length, cut, and the batches shuffled.
+    Every row of a task comes once a pass over the task, in an order that changes every pass. Rows of similar length
+    share a batch: a window of `WINDOW_BATCHES` batches is sorted by length, cut, and its batches shuffled.
 
     Args:
         sizes: Rows of each task, in the data set's order.

@@ -40,9 +40,7 @@ def check_choice(what: str, name: object, known: Iterable[str]) -> None:
     """Raise `InputError` unless `name` is one of `known`."""
     known = list(known)
     if name not in known:
-        raise InputError(
-            f"Unknown {what} {name!r}; expected one of {', '.join(known)}.{nearest(str(name), known)}"
-        )
+        raise InputError(f"Unknown {what} {name!r}; expected one of {', '.join(known)}.{nearest(str(name), known)}")
 
 
 @dataclass(kw_only=True)
@@ -107,10 +105,15 @@ class TaskConfig:
         return tuple(self.fields) if self.fields else INPUT_FIELDS[self.problem_type][0]
 
     @property
+    def label_names(self) -> list[str]:
+        """The names of the labels in id order; none where the problem type has none."""
+        return self.labels or []
+
+    @property
     def num_outputs(self) -> int:
         """Scores per row (or per token, or per choice): classes, flags, tags; 2 for span ends; else 1."""
         if self.problem_type in LABELLED_PROBLEM_TYPES:
-            return len(self.labels or ())
+            return len(self.label_names)
         return 2 if self.problem_type == "question_answering" else 1
 
     def check_name_and_type(self) -> None:

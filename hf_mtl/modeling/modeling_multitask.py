@@ -3,13 +3,13 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from .configuration_multitask import (
@@ -121,6 +121,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         InputError: No tasks, a name given twice, or an unknown part.
     """
 
+    config: MultiTaskAttentionConfig
     config_class = MultiTaskAttentionConfig
     base_model_prefix = "hf_mtl"
     main_input_name = "input_ids"
@@ -135,7 +136,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
         super().__init__(config)
         check_config(config)
         pooler = TASK_POOLINGS[config.pooling].reads_pooler
-        self.encoder = encoder if encoder is not None else build_encoder(config.encoder_config, pooler)
+        self.encoder = (
+            encoder if encoder is not None else build_encoder(cast(PreTrainedConfig, config.encoder_config), pooler)
+        )
         self.read_encoder = EncoderReader(self.encoder)
         self.mtl = MultiTaskModule(config)
         self.post_init()
@@ -166,10 +169,10 @@ class MultiTaskAttentionModel(PreTrainedModel):
         check_config(config)
         encoder = load_encoder(name, TASK_POOLINGS[config.pooling].reads_pooler, **(encoder_kwargs or {}))
         attention = encoder.config._attn_implementation
-        config = MultiTaskAttentionConfig(
-            encoder_config=encoder.config, tasks=config.tasks, attn_implementation=attention, **config_kwargs
-        )
-        model = cls(config, encoder=encoder).to(encoder.dtype)
+        settings = {**config_kwargs, "attn_implementation": attention}
+        config = MultiTaskAttentionConfig(encoder_config=encoder.config, tasks=config.tasks, **settings)
+        model = cls(config, encoder=encoder)
+        model.mtl.to(encoder.dtype)
         model.name_or_path = find_encoder(name)
         return model
 
@@ -182,9 +185,10 @@ class MultiTaskAttentionModel(PreTrainedModel):
         name = str(pretrained_model_name_or_path)
         wants_report = kwargs.pop("output_loading_info", False)
         try:
-            model, report = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+            loaded: Any = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
         except (SafetensorError, RuntimeError) as error:
             raise InputError(f"The checkpoint {name!r} cannot be read: {error}") from error
+        model, report = loaded
         if not kwargs.get("ignore_mismatched_sizes"):
             refuse_incomplete(name, report)
         return (model, report) if wants_report else model
@@ -239,7 +243,11 @@ class MultiTaskAttentionModel(PreTrainedModel):
             routing = self._one_task_a_row(attention_mask, task_ids, labels)
 
         token_states, pooled = self.read_encoder(
-            self.encoder, token_type_ids, input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds
+            self.encoder,
+            token_type_ids,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
         )
         parts = self.mtl(token_states, attention_mask, pooled, routing)
 
@@ -254,10 +262,13 @@ class MultiTaskAttentionModel(PreTrainedModel):
             self._add_weights(output, parts, token_states, attention_mask)
         return output if return_dict else output.to_tuple()
 
+    def _heads(self) -> dict[str, TaskHead]:
+        return cast(dict[str, TaskHead], dict(self.mtl.heads.items()))
+
     def _every_row_and_task(self, mask: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
         """Entries of all rows for all tasks, task by task."""
         batch, routing = mask.shape[0], {}
-        for name, head in self.mtl.heads.items():
+        for name, head in self._heads().items():
             tasks = torch.tensor(list(head.tasks), device=mask.device).repeat_interleave(batch)
             routing[name] = self._entries(name, torch.arange(batch, device=mask.device).repeat(len(head.tasks)), tasks)
         return routing
@@ -266,7 +277,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
         self, mask: torch.Tensor, task_ids: torch.Tensor | None, labels: torch.Tensor | None
     ) -> dict[str, dict[str, torch.Tensor]]:
         if len(self.mtl.heads) > 1:
-            raise InputError(f"`task_ids` goes with one problem type; this model has {len(self.mtl.heads)}: use `routing`.")
+            raise InputError(
+                f"`task_ids` goes with one problem type; this model has {len(self.mtl.heads)}: use `routing`."
+            )
         if task_ids is None and self.num_tasks > 1:
             raise InputError(f"This model has {self.num_tasks} tasks: give `task_ids` or `routing` beside `labels`.")
         name, rows = next(iter(self.mtl.heads)), torch.arange(mask.shape[0], device=mask.device)
@@ -284,7 +297,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
     def _by_task(self, logits: Mapping[str, torch.Tensor], batch: int) -> dict[str, torch.Tensor]:
         found = {}
-        for name, head in self.mtl.heads.items():
+        for name, head in self._heads().items():
             for scores, (index, task) in zip(logits[name].split(batch), head.tasks.items()):
                 single = name in ("regression", "multiple_choice")
                 found[index] = scores[..., 0] if single else scores[..., : task.num_outputs]
@@ -292,8 +305,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
     def _add_losses(self, output: MultiTaskOutput, logits: Mapping[str, torch.Tensor], routing: Routing) -> None:
         labelled = {name: entries for name, entries in routing.items() if "labels" in entries}
+        heads = self._heads()
         tasks = torch.cat([entries["tasks"] for entries in labelled.values()])
-        sums = torch.cat([self.mtl.heads[name].loss_sums(logits[name], entries) for name, entries in labelled.items()])
+        sums = torch.cat([heads[name].loss_sums(logits[name], entries) for name, entries in labelled.items()])
         output.task_loss_sums = sums.new_zeros(self.num_tasks).index_add(0, tasks, sums)
         output.task_label_counts, output.task_row_counts = count_labels(labelled, self.num_tasks)
         means = output.task_loss_sums / output.task_label_counts.clamp(min=1)
@@ -310,7 +324,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
     @property
     def num_tasks(self) -> int:
         """How many tasks the model has."""
-        return len(self.config.tasks)
+        return len(self.config.task_names)
 
     def task_parameters(self, task: str) -> list[nn.Parameter]:
         """Return the parameters that belong to one task alone."""

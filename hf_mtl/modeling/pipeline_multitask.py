@@ -1,7 +1,7 @@
 """Texts become every task's decoded answer, from one pass of the encoder."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -86,7 +86,7 @@ class Answerer:
             return answers
         was_training = self.model.training
         self.model.eval()
-        logits = self.model.entry_logits(self.processor.collate(features))
+        logits = cast(Any, self.model).entry_logits(self.processor.collate(features))
         self.model.train(was_training)
         # The k-th entry of (row, task) is the k-th window of its context.
         grouped: dict[tuple[int, int], list[tuple[Feature, Any]]] = {}

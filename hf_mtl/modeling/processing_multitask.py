@@ -21,7 +21,7 @@ WORD = re.compile(r"\w+|[^\w\s]")
 class MultiTaskProcessor:
     """Turns rows of a task into features, and features of any tasks into one batch.
 
-    A feature holds ``sequences`` (one list of word pieces; multiple choice: one a choice) with ``segments`` beside them,
+    A feature holds ``sequences`` (one list of word pieces; multiple choice: one a choice), ``segments`` beside them,
     ``source`` (the row it came from), ``truncated``, ``labels`` where the row has them, and what decoding needs:
     ``positions`` (each word's first piece) or ``offsets`` (each piece's characters in the context).
 

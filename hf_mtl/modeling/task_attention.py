@@ -85,7 +85,7 @@ class TaskQueryPooling(TaskPooling):
 
     def __init__(self, task_names: list[str], hidden_size: int) -> None:
         super().__init__(task_names, hidden_size)
-        self.queries = TaskTensors({name: hidden_size for name in task_names}, width=None, std=0.0)
+        self.queries = TaskTensors(dict.fromkeys(task_names, hidden_size), width=None, std=0.0)
         self.key = UnitScaleLinear(hidden_size, hidden_size, bias=False)
 
     def weights(self, token_states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ class TaskEncoder(nn.Module):
 
     def __init__(self, task_names: list[str], hidden_size: int) -> None:
         super().__init__()
-        self.embeddings = TaskTensors({name: hidden_size for name in task_names}, width=None, std=1.0)
+        self.embeddings = TaskTensors(dict.fromkeys(task_names, hidden_size), width=None, std=1.0)
 
     def forward(self) -> torch.Tensor:
         """Return the task embeddings (tasks, hidden)."""

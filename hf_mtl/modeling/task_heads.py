@@ -120,9 +120,9 @@ class SingleLabelHead(SentenceHead):
         scores = softmax(logits[0][: task.num_outputs])
         best = int(scores.argmax())
         return {
-            "label": task.labels[best],
+            "label": task.label_names[best],
             "score": float(scores[best]),
-            "scores": dict(zip(task.labels, scores.tolist())),
+            "scores": dict(zip(task.label_names, scores.tolist())),
         }
 
 
@@ -147,8 +147,8 @@ class MultiLabelHead(SentenceHead):
     def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
         scores = 1.0 / (1.0 + np.exp(-logits[0][: task.num_outputs]))
         return {
-            "labels": [label for label, score in zip(task.labels, scores) if score >= task.threshold],
-            "scores": dict(zip(task.labels, scores.tolist())),
+            "labels": [label for label, score in zip(task.label_names, scores) if score >= task.threshold],
+            "scores": dict(zip(task.label_names, scores.tolist())),
         }
 
 
@@ -207,9 +207,9 @@ class TokenClassificationHead(TokenLevelHead):
     @staticmethod
     def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
         best = logits[0][:, : task.num_outputs].argmax(axis=1)
-        outside = "O" if "O" in task.labels else task.labels[0]
+        outside = "O" if "O" in task.label_names else task.label_names[0]
         positions = features[0]["positions"]
-        tags = [task.labels[best[place]] if place >= 0 else outside for place in positions]
+        tags = [task.label_names[best[place]] if place >= 0 else outside for place in positions]
         return {"tokens": list(row["tokens"]), "tags": tags, "spans": tag_spans(row, tags)}
 
 

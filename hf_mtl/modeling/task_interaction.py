@@ -42,7 +42,7 @@ class NoInteraction(TaskInteraction):
 class CrossTaskAttention(TaskInteraction):
     """Multi-head attention over the task axis, R = S + W_O concat_j softmax(Q_j K_j^T / sqrt(d) + B) V_j.
 
-    Queries, keys and values read LN(S) + E, so that tasks with equal states still differ. W_O starts at zero, so R = S.
+    Queries, keys and values read LN(S) + E, so that tasks with equal states still differ. W_O starts at zero: R = S.
     B carries, on its diagonal, how much a task prefers itself: at equal scores it gives itself `self_attention_prior`
     of its attention, however many tasks it reads.
 
@@ -70,7 +70,7 @@ class CrossTaskAttention(TaskInteraction):
         self.key = UnitScaleLinear(hidden, hidden)
         self.value = UnitScaleLinear(hidden, hidden)
         self.self_bias = TaskTensors(
-            {name: 1 for name in config.task_names}, width=None, std=0.0, mean=math.log(prior / (1 - prior))
+            dict.fromkeys(config.task_names, 1), width=None, std=0.0, mean=math.log(prior / (1 - prior))
         )
         self.output = ZeroStartLinear(hidden, hidden)
 
@@ -138,8 +138,8 @@ class OpenGate(TaskGate):
 class InformationGate(TaskGate):
     """Additive gate of a task's state and embedding, G = sigmoid(v^T tanh(U LN(S) + V tanh(W E)) + c) in (0, 1).
 
-    c starts at `gate_bias`, nearly closed; v does not start at zero, since the interaction's output does: the product of two
-    zeros would never learn.
+    c starts at `gate_bias`, nearly closed; v does not start at zero, since the interaction's output does: the product
+    of two zeros would never learn.
 
     Args:
         config: Gives `gate_size` and `gate_bias`.

@@ -53,9 +53,7 @@ def _padded_rows(sizes: Iterable[int]) -> list[list[int]]:
     sizes = list(sizes)
     starts = [sum(sizes[:index]) for index in range(len(sizes))]
     widest, none = max(sizes), sum(sizes)
-    return [
-        [start + row if row < size else none for row in range(widest)] for start, size in zip(starts, sizes)
-    ]
+    return [[start + row if row < size else none for row in range(widest)] for start, size in zip(starts, sizes)]
 
 
 class ZeroStartLinear(nn.Linear):

@@ -52,7 +52,7 @@ def score_answers(
     """Return the metrics (0-100) of every task that was answered."""
     return {
         name: compute(
-            specs[name].metrics,
+            specs[name].metric_names,
             [prediction(specs[name], answer) for answer in found],
             references(specs[name], rows[name][LABEL_FIELD][:]),
         )
@@ -74,9 +74,9 @@ def mtl_average(scores: Mapping[str, Mapping[str, float]]) -> float:
 def prediction(spec: TaskSpec, answer: Answer) -> Any:
     """Return an answer in the form the metrics read."""
     if spec.problem_type == "single_label_classification":
-        return spec.labels.index(answer["label"])
+        return spec.label_names.index(answer["label"])
     if spec.problem_type == "multi_label_classification":
-        return [int(label in answer["labels"]) for label in spec.labels]
+        return [int(label in answer["labels"]) for label in spec.label_names]
     key = {
         "regression": "value",
         "token_classification": "tags",
@@ -91,7 +91,7 @@ def references(spec: TaskSpec, labels: Sequence[Any]) -> list[Any]:
     if spec.problem_type == "multi_label_classification":
         return [[int(index in label) for index in range(spec.num_outputs)] for label in labels]
     if spec.problem_type == "token_classification":
-        return [[spec.labels[tag] for tag in label] for label in labels]
+        return [[spec.label_names[tag] for tag in label] for label in labels]
     if spec.problem_type == "question_answering":
         return [label["text"] for label in labels]
     return list(labels)

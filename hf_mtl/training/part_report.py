@@ -73,7 +73,7 @@ def score_without(trainer: "MultiTaskTrainer", change: Any) -> float:
     """Return the mean over tasks of the validation scores while `change` holds."""
     with change:
         output = trainer.evaluation_loop(trainer.get_eval_dataloader(), description="Parts")
-    return output.metrics[f"eval_{AVERAGE}"]
+    return (output.metrics or {})[f"eval_{AVERAGE}"]
 
 
 @contextmanager

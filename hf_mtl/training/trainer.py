@@ -1,7 +1,7 @@
 """A Trainer for several tasks: one mixture, one loss of a step, one evaluation of all tasks."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate.utils import gather_object
@@ -43,6 +43,13 @@ class MultiTaskTrainer(Trainer):
         InputError: Model and data disagree on the tasks, or the data cannot be used.
     """
 
+    model: MultiTaskAttentionModel
+    args: MultiTaskTrainingArguments
+    train_dataset: FeatureDataset
+    eval_dataset: FeatureDataset | None
+    processing_class: PreTrainedTokenizerBase
+    data_collator: MultiTaskCollator
+
     # The loss is defined on the whole step, so accumulated batches must not be averaged once more.
     loss_is_scaled_for_ga = True
 
@@ -75,7 +82,9 @@ class MultiTaskTrainer(Trainer):
             args=args,
             data_collator=MultiTaskCollator(self.processor),
             train_dataset=FeatureDataset(self.processor, self.specs, mixture.train),
-            eval_dataset=FeatureDataset(self.processor, self.specs, mixture.validation) if mixture.validation else None,
+            eval_dataset=FeatureDataset(self.processor, self.specs, mixture.validation)
+            if mixture.validation
+            else None,
             processing_class=tokenizer,
             **kwargs,
         )
@@ -127,7 +136,7 @@ class MultiTaskTrainer(Trainer):
                 if parameter.requires_grad:
                     groups.setdefault((".mtl." in f".{name}", name in decayed), []).append(parameter)
             rates = {True: self.args.parts_learning_rate, False: self.args.learning_rate}
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, opt_model)
+            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = optimizer_class(
                 [
                     {"params": own, "lr": rates[part], "weight_decay": self.args.weight_decay if decays else 0.0}
@@ -153,13 +162,16 @@ class MultiTaskTrainer(Trainer):
     ) -> Any:
         """Return this batch's part of the loss of the step."""
         outputs: MultiTaskOutput = model(**inputs)
+        loss_sums, label_counts, row_counts = (
+            cast(torch.Tensor, outputs[key]) for key in ("task_loss_sums", "task_label_counts", "task_row_counts")
+        )
         if num_items_in_batch is None:
-            num_items_in_batch = torch.stack([outputs.task_label_counts, outputs.task_row_counts])
+            num_items_in_batch = torch.stack([label_counts, row_counts])
         labels, rows = num_items_in_batch
         weights = self.loss_weighting.weights().to(labels.device)
-        loss = step_loss(outputs.task_loss_sums, labels, rows, weights, self.args.loss_reduction)
+        loss = step_loss(loss_sums, labels, rows, weights, self.args.loss_reduction)
         if model.training:
-            losses = torch.stack([outputs.task_loss_sums.detach(), outputs.task_label_counts])
+            losses = torch.stack([loss_sums.detach(), label_counts])
             self._logged_losses = self._logged_losses.to(losses.device) + losses
         # Processes' gradients are averaged, and the step's loss is their sum.
         loss = loss * self.accelerator.num_processes
@@ -202,7 +214,7 @@ class MultiTaskTrainer(Trainer):
         Returns predictions as decoded answers by task, and as metrics ``<prefix>_<task>_<metric>`` (0-100),
         ``<prefix>_<task>_loss`` and ``<prefix>_mtl_average``.
         """
-        data: FeatureDataset = dataloader.dataset
+        data = cast(FeatureDataset, dataloader.dataset)
         model = self._wrap_model(self.model, training=False)
         model.eval()
         self.callback_handler.eval_dataloader = dataloader
@@ -222,7 +234,7 @@ class MultiTaskTrainer(Trainer):
             if count:
                 metrics[f"{name}_loss"] = total / count
         metrics = {f"{metric_key_prefix}_{key}": value for key, value in metrics.items()}
-        return EvalLoopOutput(predictions=answers, label_ids=None, metrics=metrics, num_samples=len(data))
+        return EvalLoopOutput(cast(Any, answers), label_ids=None, metrics=metrics, num_samples=len(data))
 
     @torch.no_grad()
     def _answer_batch(self, model: nn.Module, batch: dict[str, Any]) -> tuple[list[Any], torch.Tensor]:
@@ -239,14 +251,13 @@ class MultiTaskTrainer(Trainer):
         if data is None:
             raise InputError("There are no validation rows; give eval_dataset={task: Dataset}.")
         order = sorted(range(len(data)), key=data.lengths.__getitem__)
-        loader = DataLoader(
+        return DataLoader(
             data,
             sampler=order,
             batch_size=self.args.eval_batch_size,
             collate_fn=_with_features(self.data_collator),
             num_workers=self.args.dataloader_num_workers,
         )
-        return loader
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         """Return the rows of all tasks of a test split."""
@@ -259,9 +270,9 @@ class MultiTaskTrainer(Trainer):
     def task_scores(self, metrics: Mapping[str, float], prefix: str = "eval") -> dict[str, dict[str, float]]:
         """Return ``{task: {metric: score}}`` from what `evaluate` returned."""
         return {
-            name: {metric: metrics[f"{prefix}_{name}_{metric}"] for metric in spec.metrics}
+            name: {metric: metrics[f"{prefix}_{name}_{metric}"] for metric in spec.metric_names}
             for name, spec in self.specs.items()
-            if f"{prefix}_{name}_{spec.metrics[0]}" in metrics
+            if f"{prefix}_{name}_{spec.metric_names[0]}" in metrics
         }
 
 
@@ -283,4 +294,3 @@ def _with_features(collate: MultiTaskCollator) -> Any:
         return features, collate(features)
 
     return collate_with_features
-

@@ -5,6 +5,7 @@ import json
 import random
 import re
 from pathlib import Path
+from typing import cast
 
 from hf_mtl.data.support_desk.grammar import SPLITS, PhraseBank, normalised
 from hf_mtl.data.support_desk.messages import TASKS, Row
@@ -37,7 +38,7 @@ def write(rows: dict[str, dict[str, list[Row]]], folder: Path) -> None:
 
 def text_of_row(row: Row) -> str:
     """The words of a row of any task."""
-    return row["text"] if "text" in row else " ".join(row["tokens"])
+    return str(row["text"]) if "text" in row else " ".join(cast(list[str], row["tokens"]))
 
 
 def seen_share(rows: dict[str, list[Row]], size: int) -> float:

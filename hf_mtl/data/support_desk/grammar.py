@@ -8,7 +8,7 @@ import random
 import re
 from collections.abc import Iterator
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -77,7 +77,7 @@ class PhraseBank:
         return _fill_patterns(rng.choice(self.lines("slots", slot)), rng)
 
     def _section(self, *path: str | float) -> Section:
-        section: Section = self.sections
+        section: Any = self.sections
         for name in path:
             section = section[name]
         return section

@@ -1,0 +1,62 @@
+"""A metric of `hf_mtl.metrics` as an `evaluate.Metric`; imported on demand, for `evaluate` takes seconds to import."""
+
+from collections.abc import Sequence
+
+import datasets
+import evaluate
+import numpy as np
+
+from .metrics import METRICS, compute
+
+# Ids are stored as floats too: an integer column would truncate a prediction of 1.7 to 1 without a word.
+NUMBER, TEXT = datasets.Value("float64"), datasets.Value("string")
+NUMBERS, TEXTS = datasets.Sequence(NUMBER), datasets.Sequence(TEXT)
+
+# What (a prediction, a reference) is stored as.
+STORED_AS: dict[str, tuple[datasets.Value | datasets.Sequence, datasets.Value | datasets.Sequence]] = {
+    "single_label_classification": (NUMBER, NUMBER),
+    "multi_label_classification": (NUMBERS, NUMBERS),
+    "regression": (NUMBER, NUMBER),
+    "token_classification": (TEXTS, TEXTS),
+    "question_answering": (TEXT, TEXTS),
+    "multiple_choice": (NUMBER, NUMBER),
+}
+ID_TYPES = {"single_label_classification", "multi_label_classification", "multiple_choice"}
+
+
+class EvaluateMetric(evaluate.Metric):
+    """The metric whose name is the `config_name`; `compute` returns {name: score}, 0 to 100.
+
+    Rows are kept in memory, in one process.
+    """
+
+    def __init__(self, config_name: str) -> None:
+        if config_name not in METRICS:
+            raise ValueError(f"Unknown metric {config_name!r}; expected one of {list(METRICS)}.")
+        super().__init__(config_name=config_name, keep_in_memory=True)
+
+    def _info(self) -> evaluate.MetricInfo:
+        metric = METRICS[self.config_name]
+        return evaluate.MetricInfo(
+            description=metric.description,
+            citation="",
+            inputs_description=f"predictions and references of {' or '.join(metric.problem_types)}, row by row",
+            features=[
+                datasets.Features({"predictions": prediction, "references": reference})
+                for prediction, reference in map(STORED_AS.__getitem__, metric.problem_types)
+            ],
+        )
+
+    def _compute(self, *, predictions: Sequence[object], references: Sequence[object]) -> dict[str, float]:
+        if ID_TYPES.isdisjoint(METRICS[self.config_name].problem_types):
+            return compute([self.config_name], predictions, references)
+        return compute([self.config_name], _ids(predictions), _ids(references))
+
+
+def _ids(rows: Sequence[object]) -> np.ndarray:
+    """Return rows of whole numbers as integers; raise where one is a fraction."""
+    numbers = np.asarray(rows)
+    if (np.floor(numbers) != numbers).any():
+        fractions = numbers[np.floor(numbers) != numbers]
+        raise ValueError(f"Expected class ids, or 0s and 1s; found {fractions[0]}. Give the chosen ids, not scores.")
+    return numbers.astype(np.int64)
