@@ -177,7 +177,7 @@ class RegressionHead(SentenceHead):
 
 
 class TokenLevelHead(TaskHead):
-    """What the heads that read every token share: logits = W_t (Z + W_tok H_t) + b_t, with W_tok zero at the start."""
+    """What the heads that read every token share: logits = W_t (Z + P) + b_t, P = W_tok H_t being zero at the start."""
 
     def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
         super().__init__(tasks, hidden_size, dropout)
@@ -187,8 +187,18 @@ class TokenLevelHead(TaskHead):
         rows, tasks = entries["rows"], entries["tasks"]
         weight, bias = self._weight_and_bias(tasks)
         task_part = self.task_to_token(task_states[rows, tasks])  # (N, hidden)
-        states = self.dropout(token_states[rows] + task_part.unsqueeze(1))  # (N, length, hidden)
+        states = token_states[rows]  # (N, length, hidden)
+        states = self.dropout(states + self.task_share(states, task_part.unsqueeze(1)))
         return torch.einsum("nld,ncd->nlc", states, weight.to(states.dtype)).float() + bias.unsqueeze(1)
+
+    def task_share(self, states: torch.Tensor, task_part: torch.Tensor) -> torch.Tensor:
+        """Return P, what a task adds to its tokens' states: W_tok H_t, the same for every token.
+
+        Args:
+            states: (N, length, hidden).
+            task_part: (N, 1, hidden) W_tok H_t.
+        """
+        return task_part
 
 
 class TokenClassificationHead(TokenLevelHead):
@@ -217,6 +227,10 @@ class QuestionAnsweringHead(TokenLevelHead):
     """A span of the context: cross-entropy of its first and last piece, padding left out."""
 
     problem_type = "question_answering"
+
+    def task_share(self, states: torch.Tensor, task_part: torch.Tensor) -> torch.Tensor:
+        # A softmax over tokens forgets what is added to all of them alike, so here the task scales their features.
+        return states * task_part
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
         padding = entries["token_mask"].unsqueeze(-1) == 0  # (N, length, 1)

