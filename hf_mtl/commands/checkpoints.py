@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
 
@@ -29,6 +29,7 @@ def load_checkpoint(folder: str) -> tuple[MultiTaskAttentionModel, PreTrainedTok
             "A plain encoder goes into a recipe: encoder: FOLDER, then hf-mtl train."
         )
     try:
-        return MultiTaskAttentionModel.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+        model = MultiTaskAttentionModel.from_pretrained(folder).eval()
+        return model, model.load_tokenizer()
     except OSError as error:
         raise InputError(f"The checkpoint {folder!r} cannot be read: {str(error).splitlines()[0]}") from error

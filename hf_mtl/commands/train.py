@@ -9,7 +9,7 @@ from pathlib import Path
 
 import datasets
 import yaml
-from transformers import AutoTokenizer, set_seed
+from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from ..data.mixture import Mixture, load_mixture
@@ -126,8 +126,7 @@ def build_trainer(recipe: Recipe, mixture: Mixture, interrupt: InterruptCallback
     """Wrap the recipe's encoder for the mixture's tasks."""
     tasks = [spec.to_config() for spec in mixture.specs]
     model = MultiTaskAttentionModel.from_encoder(recipe.encoder, tasks=tasks, **recipe.model.settings())
-    tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)
-    return MultiTaskTrainer(model, recipe.training, mixture, processing_class=tokenizer, callbacks=[interrupt])
+    return MultiTaskTrainer(model, recipe.training, mixture, callbacks=[interrupt])
 
 
 def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: PartReport) -> None:

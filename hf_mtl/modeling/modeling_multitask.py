@@ -348,6 +348,11 @@ class MultiTaskAttentionModel(PreTrainedModel):
             found.update(zip(routing[name]["order"].tolist(), scores.float().cpu().numpy()))
         return [found[order] for order in sorted(found)]
 
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the tokenizer saved beside the checkpoint, or the encoder's own before there is one."""
+        # With the encoder's configuration at hand, the checkpoint's own, which names custom code, is not asked for.
+        return AutoTokenizer.from_pretrained(self.name_or_path, config=self.config.encoder_config)
+
     def predict(
         self,
         rows: Sequence[str | Mapping[str, Any]],
@@ -366,7 +371,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
             progress: Called with the number of rows answered since the last call.
         """
         if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(self.name_or_path)
+            tokenizer = self.load_tokenizer()
         return Answerer(self, tokenizer).answer(rows, tasks, batch_size, progress)
 
 

@@ -177,7 +177,7 @@ class RegressionHead(SentenceHead):
 
 
 class TokenLevelHead(TaskHead):
-    """What the heads that read every token share: logits = W_t (Z + P) + b_t, P = W_tok H_t being zero at the start."""
+    """What the heads that read every token share: logits = W_t (Z + P) + b_t; P = W_tok H_t is zero at first."""
 
     def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
         super().__init__(tasks, hidden_size, dropout)

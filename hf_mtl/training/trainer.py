@@ -8,7 +8,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedTokenizerBase, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..balancing.loss_weighting import LOSS_WEIGHTINGS
@@ -71,7 +71,7 @@ class MultiTaskTrainer(Trainer):
             rows = [spec.to_config() for spec in mixture.specs]
             model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **(model_settings or {}))
         check_same_tasks(model, mixture.specs)
-        tokenizer = processing_class or AutoTokenizer.from_pretrained(model.name_or_path)
+        tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor(tokenizer, model.config.task_configs)

@@ -1,0 +1,150 @@
+"""A task's splits, from files, folders and packages."""
+
+import json
+
+import pytest
+from datasets import Dataset
+
+from hf_mtl import InputError, TaskSpec, load_mixture
+from hf_mtl.data.canonical import canonical_splits
+from hf_mtl.data.loading import load_splits
+
+COLUMNS = {
+    "text": ["plain", 'with "quotes", commas', "trailing blank ", "ümlaut – dash", "two\nlines", "tab\there"],
+    "label": [0, 1, 1, 0, 2, 0],
+}
+ROWS = [dict(zip(COLUMNS, values)) for values in zip(*COLUMNS.values())]
+
+
+def write(path, rows):
+    """Write rows in the format of the path's ending."""
+    data = Dataset.from_list(rows)
+    if path.suffix == ".parquet":
+        data.to_parquet(str(path))
+    elif path.suffix in (".csv", ".tsv"):
+        data.to_csv(str(path), sep="\t" if path.suffix == ".tsv" else ",", index=False)
+    else:
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+
+
+def spec_of(**settings):
+    return TaskSpec(name="task", problem_type="single_label_classification", **settings)
+
+
+ENDINGS = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """Converted files belong to the test."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_every_format_gives_the_same_rows(tmp_path, ending):
+    write(tmp_path / f"train{ending}", ROWS)
+    write(tmp_path / f"validation{ending}", ROWS[:2])
+    files = {split: str(tmp_path / f"{split}{ending}") for split in ("train", "validation")}
+    for spec in (spec_of(data_files=files), spec_of(dataset=str(tmp_path))):
+        found, local = load_splits(spec)
+        assert not local
+        canonical = canonical_splits(spec, found, local)
+        assert canonical["train"].to_list() == ROWS
+        assert canonical["validation"].to_list() == ROWS[:2]
+
+
+def test_odd_line_breaks_inside_a_text_do_not_end_a_line(tmp_path):
+    """JSON may hold U+2028 and U+0085 as they are, and `str.splitlines` would split there."""
+    rows = [{"text": "first\u2028second\x85third", "label": 0}, ROWS[1]]
+    write(tmp_path / "train.jsonl", rows)
+    write(tmp_path / "validation.jsonl", rows)
+    assert load_splits(spec_of(dataset=str(tmp_path)))[0]["train"].to_list() == rows
+
+
+def test_files_of_a_split_may_differ_in_format(tmp_path):
+    write(tmp_path / "train.csv", ROWS)
+    write(tmp_path / "dev.parquet", ROWS[:3])
+    write(tmp_path / "held_out.jsonl", ROWS[:1])
+    files = {"train": "train.csv", "validation": "dev.parquet", "test": "held_out.jsonl"}
+    found, _ = load_splits(spec_of(data_files={split: str(tmp_path / name) for split, name in files.items()}))
+    assert {split: len(rows) for split, rows in found.items()} == {"train": 6, "validation": 3, "test": 1}
+
+
+@pytest.mark.parametrize(("settings", "folder"), [({}, "task"), ({"local_folder": "elsewhere"}, "elsewhere")])
+def test_a_data_folder_replaces_the_hub(tmp_path, settings, folder):
+    (tmp_path / folder).mkdir()
+    for split in ("train", "validation"):
+        write(tmp_path / folder / f"{split}.jsonl", ROWS)
+    found, local = load_splits(spec_of(dataset="some/name", **settings), str(tmp_path))
+    assert local
+    assert found["train"].to_list() == ROWS
+
+
+def test_a_package_ships_data():
+    for name in ("intent", "urgency", "entities", "flags"):
+        found, local = load_splits(spec_of(dataset=f"package:hf_mtl/data/support_desk/{name}"), "data_dir_is_not_read")
+        assert not local
+        assert min(len(rows) for rows in found.values()) > 100
+
+
+@pytest.mark.parametrize(
+    ("files", "content", "says"),
+    [
+        ({"train": "absent.csv", "validation": "rows.jsonl"}, None, ["absent.csv", "no file"]),
+        ({"train": "rows.jsonl"}, None, ["no validation split", "found train"]),
+        ({"validation": "rows.jsonl"}, None, ["no train split", "found validation"]),
+        ({"train": "rows.jsonl", "validation": "odd.xlsx"}, "", ["odd.xlsx", ".parquet, .jsonl"]),
+        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, "", ["validation split", "no rows"]),
+        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, '{"text": "a"}\n{"text": \n', ["odd.jsonl", "line 2"]),
+        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, '"just a text"\n', ["odd.jsonl", "cannot be read"]),
+        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, '{"label": 1}\n{"label": "a"}\n', ["odd.jsonl"]),
+        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, b'{"text": "\xff"}\n', ["odd.jsonl"]),
+        ({"train": "rows.jsonl", "validation": "odd.csv"}, "", ["odd.csv"]),
+        ({"train": "rows.jsonl", "validation": "odd.csv"}, "text,label\n", ["odd.csv", "no data"]),
+        ({"train": "rows.jsonl", "validation": "odd.csv"}, 'text,label\n"open,1\n', ["odd.csv", "cannot be read"]),
+        ({"train": "rows.jsonl", "validation": "odd.parquet"}, "no parquet", ["odd.parquet", "cannot be read"]),
+    ],
+)
+def test_files_that_cannot_be_used(tmp_path, files, content, says):
+    write(tmp_path / "rows.jsonl", ROWS)
+    odd = next((name for name in files.values() if name.startswith("odd")), None)
+    if odd:
+        (tmp_path / odd).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as error:
+        load_splits(spec_of(data_files={split: str(tmp_path / name) for split, name in files.items()}))
+    for part in ["'task'", *says]:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "data_dir", "says"),
+    [
+        ({}, None, "--data_dir"),
+        ({"dataset": "./nowhere"}, None, "nowhere"),
+        ({"dataset": "some/name"}, ".", "local_folder"),
+        ({"dataset": "package:hf_mtl/data/nowhere"}, None, "no folder"),
+        ({"dataset": "package:no_such_package/data"}, None, "pip install no-such-package"),
+    ],
+)
+def test_data_that_is_not_there(tmp_path, monkeypatch, settings, data_dir, says):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as error:
+        load_splits(spec_of(**settings), data_dir)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(("own", "common", "expected"), [(None, None, 6), (None, 4, 4), (3, None, 3), (5, 2, 5)])
+def test_caps(tmp_path, own, common, expected):
+    """A task's own cap goes first; the seed says which rows stay, in their order."""
+    write(tmp_path / "train.jsonl", ROWS)
+    write(tmp_path / "validation.jsonl", ROWS)
+
+    def draw(seed):
+        spec = spec_of(dataset=str(tmp_path), max_train_samples=own)
+        return load_mixture([spec], exclude_overlap=False, max_train_samples=common, seed=seed)
+
+    texts = list(draw(1).train["task"]["text"])
+    assert len(texts) == expected
+    assert texts == [text for text in COLUMNS["text"] if text in texts]
+    assert texts == list(draw(1).train["task"]["text"])
+    assert len(draw(1).validation["task"]) == len(ROWS)

@@ -1,0 +1,117 @@
+"""No training row of any task stands in a held-out split of any task."""
+
+from pathlib import Path
+
+import pytest
+from datasets import Dataset
+
+from hf_mtl import TaskSpec, load_mixture
+from hf_mtl.data.mixture import build_mixture
+from hf_mtl.data.overlap import MIN_CHARACTERS, drop_overlap, input_key
+
+SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+ONE = TaskSpec(name="one", problem_type="regression")
+TWO = TaskSpec(name="two", problem_type="regression", fields=["text", "text_pair"])
+WORDS = TaskSpec(name="words", problem_type="token_classification")
+CHOICES = TaskSpec(name="choices", problem_type="multiple_choice")
+SPECS = {spec.name: spec for spec in (ONE, TWO, WORDS, CHOICES)}
+
+FIRST, SECOND, THIRD = "The first long sentence.", "A second sentence, as long.", "Something else altogether!"
+
+
+def rows(*found):
+    return Dataset.from_list(list(found))
+
+
+@pytest.mark.parametrize(
+    ("train_task", "train_row", "held_out_task", "held_out_row", "dropped"),
+    [
+        ("one", {"text": FIRST}, "one", {"text": FIRST}, 1),
+        ("one", {"text": FIRST}, "one", {"text": SECOND}, 0),
+        # Case, blanks and punctuation do not tell rows apart; letters do.
+        ("one", {"text": FIRST}, "one", {"text": "  the FIRST long-sentence"}, 1),
+        ("one", {"text": FIRST}, "one", {"text": FIRST + " Indeed."}, 0),
+        # Pairs, in either order; half a pair is another row.
+        ("two", {"text": FIRST, "text_pair": SECOND}, "two", {"text": FIRST, "text_pair": SECOND}, 1),
+        ("two", {"text": FIRST, "text_pair": SECOND}, "two", {"text": SECOND, "text_pair": FIRST}, 1),
+        ("two", {"text": FIRST, "text_pair": SECOND}, "two", {"text": FIRST, "text_pair": THIRD}, 0),
+        ("one", {"text": FIRST}, "two", {"text": FIRST, "text_pair": SECOND}, 0),
+        # Another task's held-out row, and another problem type's.
+        ("words", {"tokens": FIRST.split()}, "one", {"text": FIRST}, 1),
+        ("one", {"text": FIRST}, "words", {"tokens": FIRST.split()}, 1),
+        ("choices", {"text": FIRST, "choices": [SECOND, THIRD]}, "one", {"text": FIRST}, 0),
+        (
+            "choices",
+            {"text": FIRST, "choices": [SECOND, THIRD]},
+            "choices",
+            {"text": FIRST, "choices": [THIRD, SECOND]},
+            1,
+        ),
+        # Short inputs repeat by chance.
+        ("one", {"text": "Thank you."}, "one", {"text": "Thank you."}, 0),
+        ("one", {"text": "x" * MIN_CHARACTERS}, "one", {"text": "x" * MIN_CHARACTERS}, 1),
+        ("one", {"text": "x" * (MIN_CHARACTERS - 1)}, "one", {"text": "x" * (MIN_CHARACTERS - 1)}, 0),
+        # Letters of any script count.
+        ("one", {"text": "Это довольно длинное предложение"}, "one", {"text": "это довольно длинное предложение."}, 1),
+    ],
+)
+def test_drop_overlap(train_task, train_row, held_out_task, held_out_row, dropped):
+    other = {"text": "a row that nobody else has", "text_pair": "b", "tokens": ["nobody", "else"], "choices": ["x"]}
+    other = {name: other[name] for name in train_row}
+    train = {train_task: rows(other, train_row)}
+    kept, counts = drop_overlap(train, [{held_out_task: rows(held_out_row)}], SPECS)
+    assert counts == {train_task: dropped}
+    assert kept[train_task].to_list() == ([other] if dropped else [other, train_row])
+
+
+def test_another_tasks_validation_and_test_are_seen():
+    """Every task's training rows are held against every task's held-out rows."""
+    train = {name: rows(*({"text": text, "label": 0.0} for text in (FIRST, SECOND, THIRD))) for name in ("a", "b")}
+    specs = [TaskSpec(name=name, problem_type="regression") for name in train]
+    splits = {
+        "a": {"train": train["a"], "validation": rows({"text": FIRST.upper(), "label": 0.0})},
+        "b": {
+            "train": train["b"],
+            "validation": rows({"text": "unlike any of them", "label": 0.0}),
+            "test": rows({"text": SECOND, "label": 0.0}),
+        },
+    }
+    mixture = build_mixture(specs, splits)
+    assert mixture.dropped == {"a": 2, "b": 2}
+    assert [list(mixture.train[name]["text"]) for name in train] == [[THIRD], [THIRD]]
+    with_all = build_mixture(specs, splits, exclude_overlap=False)
+    assert (with_all.dropped, len(with_all.train["a"]), len(with_all.train["b"])) == ({}, 3, 3)
+
+
+def test_a_cap_on_evaluation_lets_nothing_through():
+    train = rows({"text": FIRST, "label": 0.0}, {"text": SECOND, "label": 1.0})
+    held_out = rows({"text": THIRD, "label": 0.0}, {"text": FIRST, "label": 0.0})
+    spec = TaskSpec(name="a", problem_type="regression", max_eval_samples=1)
+    mixture = build_mixture([spec], {"a": {"train": train, "validation": held_out}})
+    assert (len(mixture.validation["a"]), mixture.dropped) == (1, {"a": 1})
+    assert list(mixture.train["a"]["text"]) == [SECOND]
+
+
+@pytest.mark.skipif(not (SHARED_DATA / "stsb").is_dir(), reason="needs the MRPC and STS-B files beside the repository")
+def test_mrpc_and_stsb_share_over_a_hundred_rows():
+    """Known from the data sets: STS-B took sentence pairs of MRPC, across their splits."""
+    columns = {"text": "sentence1", "text_pair": "sentence2", "label": "label"}
+
+    def specs():
+        return [
+            TaskSpec(name="mrpc", problem_type="single_label_classification", columns=columns),
+            TaskSpec(name="stsb", problem_type="regression", columns=columns),
+        ]
+
+    alone = sum(load_mixture([spec], str(SHARED_DATA)).dropped[spec.name] for spec in specs())
+    both = load_mixture(specs(), str(SHARED_DATA))
+    assert sum(both.dropped.values()) - alone > 100
+    seen = {input_key(row, spec) for spec in both.specs for row in both.validation[spec.name]}
+    left = {
+        key
+        for spec in both.specs
+        for row in both.train[spec.name]
+        if len(key := input_key(row, spec)) >= MIN_CHARACTERS and key in seen
+    }
+    assert not left

@@ -1,0 +1,80 @@
+"""The Trainer as a user meets it: tasks read off features, scores by task, the best checkpoint by their mean."""
+
+import copy
+import json
+
+import pytest
+import torch
+from transformers import EarlyStoppingCallback
+
+from hf_mtl.metrics import task_score
+from hf_mtl.modeling import InputError
+from tests.training.test_step_loss import datasets, trainer
+
+
+def test_tasks_are_read_off_the_features(tmp_path, tokenizer):
+    own = trainer(tmp_path, tokenizer, max_steps=2)
+    assert own.specs["mood"].problem_type == "single_label_classification"
+    assert own.specs["mood"].labels == ["no", "yes"]
+    assert own.specs["stars"].problem_type == "regression"
+    assert own.specs["stars"].label_scale > 1
+    assert [share.task for share in own.preview_mixture()] == ["mood", "stars", "tags"]
+    assert sum(share.share for share in own.preview_mixture()) == pytest.approx(1)
+
+
+def evaluated(tmp_path, tokenizer, **arguments):
+    validation = {name: rows.select(range(8)) for name, rows in datasets().items()}
+    return trainer(tmp_path, tokenizer, validation=validation, per_device_train_batch_size=8, **arguments)
+
+
+def test_evaluation_scores_every_task_and_changes_nothing(tmp_path, tokenizer):
+    own = evaluated(tmp_path, tokenizer, max_steps=1)
+    before = copy.deepcopy(own.model.state_dict())
+    metrics = own.evaluate()
+    own.save_model(str(tmp_path / "saved"))
+    scores = own.task_scores(metrics)
+    assert scores.keys() == {"mood", "stars", "tags"}
+    mean = sum(task_score(own_scores) for own_scores in scores.values()) / 3
+    assert metrics["eval_mtl_average"] == pytest.approx(mean)
+    assert {"eval_mood_loss", "eval_stars_pearson", "eval_tags_span_f1"} <= metrics.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in own.model.state_dict().items())
+
+
+def test_the_best_checkpoint_is_chosen_by_the_mean(tmp_path, tokenizer):
+    own = evaluated(
+        tmp_path,
+        tokenizer,
+        max_steps=4,
+        eval_strategy="steps",
+        eval_steps=1,
+        save_strategy="steps",
+        save_steps=1,
+        logging_steps=1,
+        load_best_model_at_end=True,
+        learning_rate=1e-3,
+    )
+    own.add_callback(EarlyStoppingCallback(early_stopping_patience=10))
+    own.train()
+    means = [entry["eval_mtl_average"] for entry in own.state.log_history if "eval_mtl_average" in entry]
+    assert len(means) == 4
+    assert own.state.best_metric == pytest.approx(max(means))
+    assert own.evaluate()["eval_mtl_average"] == pytest.approx(max(means), abs=1e-4)
+    logged = [entry for entry in own.state.log_history if "loss" in entry]
+    assert any("loss_mood" in entry for entry in logged)
+    json.dumps(own.state.log_history)
+
+
+def test_new_parts_have_their_own_learning_rate(tmp_path, tokenizer):
+    own = trainer(tmp_path, tokenizer, learning_rate=1e-4)
+    rates = {name: None for name, _ in own.model.named_parameters()}
+    by_id = {id(tensor): name for name, tensor in own.model.named_parameters()}
+    for group in own.create_optimizer().param_groups:
+        rates.update({by_id[id(tensor)]: group["lr"] for tensor in group["params"]})
+    assert {rate for name, rate in rates.items() if name.startswith("mtl.")} == {10 * 1e-4}
+    assert {rate for name, rate in rates.items() if name.startswith("encoder.")} == {1e-4}
+
+
+def test_model_and_data_must_agree(tmp_path, tokenizer):
+    rows = datasets()
+    with pytest.raises(InputError, match="expected the same"):
+        trainer(tmp_path, tokenizer, rows={"mood": rows["mood"]})
