@@ -11,6 +11,7 @@ import datasets
 import yaml
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils.logging import disable_progress_bar
 
 from ..data.mixture import Mixture, load_mixture
 from ..model_card import write_model_card
@@ -108,6 +109,7 @@ def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
 def quiet_libraries() -> None:
     """Leave the screen to what a user needs: progress of training and what we print."""
     datasets.disable_progress_bars()
+    disable_progress_bar()  # of loading and saving weights, which takes a moment
     logging.getLogger("transformers").setLevel(logging.ERROR)
 
 

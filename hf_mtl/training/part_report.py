@@ -65,8 +65,11 @@ class PartReport:
 
 
 def _verdict(what: str, score: float, without: float, part: str) -> str:
-    idle = f": {part} is IDLE here, it changes nothing" if abs(score - without) < IDLE_POINTS else ""
-    return f"  {what}: mean score {without:.1f} instead of {score:.1f}{idle}"
+    if abs(score - without) < IDLE_POINTS:
+        verdict = f": {part} is IDLE here, it changes nothing"
+    else:
+        verdict = f": {part} {'helps' if score > without else 'does not help'} here"
+    return f"  {what}: mean score {without:.1f} instead of {score:.1f}{verdict}"
 
 
 def score_without(trainer: "MultiTaskTrainer", change: Any) -> float:
