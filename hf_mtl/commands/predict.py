@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ..data.loading import read_json_lines
 from ..modeling import InputError, MultiTaskAttentionModel, TaskConfig
 from ..modeling.pipeline_multitask import ROW_FIELDS, Answerer, missing_fields
 from ..modeling.task_heads import Answer
@@ -62,19 +63,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """Read a jsonl file of rows; a line that is no object of known fields is an `InputError` naming it."""
     if not path.is_file():
         raise InputError(f"There is no file {str(path)!r}.")
-    rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path}, line {number}: no valid JSON: {error}") from error
-        if not isinstance(row, Mapping) or not row.keys() & set(ROW_FIELDS):
-            raise InputError(
-                f"{path}, line {number}: expected an object with fields such as {ROW_FIELDS}; found {row!r}."
-            )
-        rows.append(dict(row))
+    try:
+        rows = read_json_lines(path)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from error
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict) or not row.keys() & set(ROW_FIELDS):
+            raise InputError(f"{path}, row {number}: expected an object with fields of {ROW_FIELDS}; found {row!r}.")
     if not rows:
         raise InputError(f"{str(path)!r} holds no rows.")
     return rows

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import datasets
-import yaml
 from transformers import set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar
@@ -17,7 +16,7 @@ from ..data.mixture import Mixture, load_mixture
 from ..model_card import write_model_card
 from ..modeling import InputError, MultiTaskAttentionModel
 from ..modeling.encoders import find_encoder
-from ..recipe import RECIPE_FILE, Recipe, differing_keys, read_recipe
+from ..recipe import Recipe, differing_keys, read_recipe, saved_values
 from ..report import baseline_scores, dropped_lines, mixture_table, score_table, truncation_lines
 from ..training.callbacks import InterruptCallback
 from ..training.evaluation import AVERAGE, mtl_average
@@ -88,16 +87,11 @@ def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
-    saved = folder / RECIPE_FILE
-    if not saved.is_file():
+    before = saved_values(folder)
+    if before is None:
         raise InputError(
             f"The output folder {str(folder)!r} is not empty and no run of hf-mtl; choose another --output_dir."
         )
-    before = yaml.safe_load(saved.read_text("utf-8"))
-    rows = before.pop("tasks", [])
-    for row in rows:
-        name = row.get("name") or row.get("preset", "").rpartition("/")[2]
-        before.update({f"tasks.{name}.{key}": value for key, value in {**row, "name": name}.items()})
     if differing := differing_keys(before, recipe.values):
         raise InputError(
             f"The output folder {str(folder)!r} holds another recipe's run; it differs in {', '.join(differing)}. "

@@ -93,9 +93,12 @@ def _names_of(spec: TaskSpec, values: Sequence[Any]) -> list[str]:
         return sorted(names, key=lambda name: (name != "O", name))
     if values and all(isinstance(value, int) and value >= 0 for value in values):
         return [str(index) for index in range(max(values) + 1)]
-    odd = next((value for value in values if not isinstance(value, (str, int)) or value == -1), None)
+    # A column of whole numbers with holes reads as floats; the hole is what to name.
+    whole = [isinstance(value, int) or (isinstance(value, float) and value.is_integer()) for value in values]
+    odd = [value for value, is_whole in zip(values, whole) if not is_whole or value < 0]
     raise InputError(
-        f"Task {spec.name!r} ({spec.problem_type}) has the label {odd!r}; expected class names or whole numbers >= 0."
+        f"Task {spec.name!r} ({spec.problem_type}) has the label {[*odd, *values, None][0]!r}; "
+        "expected class names or whole numbers >= 0."
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import datasets
 from datasets import Dataset
@@ -77,14 +78,25 @@ def read_file(path: Path, task: str) -> Dataset:
         if path.suffix == ".parquet":
             return Dataset.from_parquet(str(path))
         if path.suffix in (".json", ".jsonl"):
-            return Dataset.from_list(
-                [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
-            )
+            return Dataset.from_list(read_json_lines(path))
         if path.suffix in (".csv", ".tsv"):
             return Dataset.from_csv(str(path), sep="\t" if path.suffix == ".tsv" else ",")
     except (ValueError, TypeError, AttributeError, StopIteration, datasets.exceptions.DatasetGenerationError) as error:
         raise InputError(f"Task {task!r}: {str(path)!r} cannot be read: {error}") from error
     raise InputError(f"Task {task!r}: {str(path)!r} has an unknown ending; expected one of {', '.join(SUFFIXES)}.")
+
+
+def read_json_lines(path: Path) -> list[Any]:
+    """Read one JSON value a line; a line that is none is a `ValueError` naming it."""
+    values = []
+    # str.splitlines would also end a line at separators that may stand inside a text.
+    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
+        if line.strip():
+            try:
+                values.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise ValueError(f"line {number} is no valid JSON: {error}") from error
+    return values
 
 
 def _read_hub(spec: TaskSpec) -> dict[str, Dataset]:

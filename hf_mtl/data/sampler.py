@@ -10,8 +10,8 @@ from torch.utils.data import Sampler
 
 from ..modeling import InputError
 
-# Rows are sorted by length inside a window of this many batches.
-WINDOW_BATCHES = 64
+# Rows are sorted by length inside windows of at least this many batches (of a whole epoch where that is shorter).
+WINDOW_BATCHES = 50
 
 
 class MixingStrategy(ABC):
@@ -142,7 +142,9 @@ class MixtureBatchSampler(Sampler[list[int]]):
     """Batches of a mixture; batch k is computed from (seed, k, sizes, shares) alone.
 
     Every row of a task comes once a pass over the task, in an order that changes every pass. Rows of similar length
-    share a batch: a window of `WINDOW_BATCHES` batches is sorted by length, cut, and its batches shuffled.
+    share a batch: an epoch is cut into windows of `WINDOW_BATCHES` batches or a few more, and the rows of a window are
+    sorted by length, cut into batches, and the batches shuffled. No window reaches past its epoch, so that an epoch
+    holds the rows that were drawn for it.
 
     Args:
         sizes: Rows of each task, in the data set's order.
@@ -188,10 +190,15 @@ class MixtureBatchSampler(Sampler[list[int]]):
 
     def batch(self, index: int) -> np.ndarray:
         """Return the rows of batch `index`, as places in the data set."""
-        number, place = divmod(index, WINDOW_BATCHES)
-        if self._window[0] != number:
-            self._window = (number, self._window_batches(number))
-        return self._window[1][place]
+        epoch, place = divmod(index, self.batches_per_epoch)
+        windows = max(1, self.batches_per_epoch // WINDOW_BATCHES)
+        bounds = np.arange(windows + 1) * self.batches_per_epoch // windows
+        number = int(np.searchsorted(bounds, place, side="right")) - 1
+        key = epoch * windows + number
+        if self._window[0] != key:
+            first, past = epoch * self.batches_per_epoch + bounds[number : number + 2]
+            self._window = (key, self._window_batches(key, int(first), int(past)))
+        return self._window[1][place - bounds[number]]
 
     def draw(self, positions: np.ndarray) -> np.ndarray:
         """Return the rows at positions of the draw sequence, as places in the data set."""
@@ -204,14 +211,13 @@ class MixtureBatchSampler(Sampler[list[int]]):
             rows[here] = self.starts[task] + permuted(within[here], int(self.sizes[task]), key)
         return rows
 
-    def _window_batches(self, number: int) -> np.ndarray:
-        """The batches of a window (WINDOW_BATCHES, batch_size)."""
-        size = WINDOW_BATCHES * self.batch_size
-        rows = self.draw(np.arange(number * size, (number + 1) * size))
+    def _window_batches(self, key: int, first: int, past: int) -> np.ndarray:
+        """The batches from `first` to before `past`, (batches, batch_size)."""
+        rows = self.draw(np.arange(first * self.batch_size, past * self.batch_size))
         if self.lengths is None:
-            return rows.reshape(WINDOW_BATCHES, self.batch_size)
-        generator = np.random.default_rng([self.seed, number])
+            return rows.reshape(-1, self.batch_size)
+        generator = np.random.default_rng([self.seed, key])
         # Shuffled before the stable sort, so that rows of equal length meet others every time.
         rows = generator.permutation(rows)
-        rows = rows[np.argsort(self.lengths[rows], kind="stable")].reshape(WINDOW_BATCHES, self.batch_size)
+        rows = rows[np.argsort(self.lengths[rows], kind="stable")].reshape(-1, self.batch_size)
         return generator.permutation(rows)
