@@ -1,5 +1,6 @@
 """A Trainer for several tasks: one mixture, one loss of a step, one evaluation of all tasks."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from ..data.collator import MultiTaskCollator
 from ..data.features import FeatureDataset
 from ..data.mixture import Mixture, mixture_from_datasets
 from ..data.sampler import MIXING_STRATEGIES, MixtureBatchSampler, TaskShare, preview_shares
-from ..modeling import InputError, MultiTaskAttentionModel, MultiTaskOutput
+from ..modeling import InputError, MultiTaskAttentionModel, MultiTaskOutput, TaskConfig
 from ..modeling.modeling_multitask import count_labels
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..modeling.step_loss import step_loss
@@ -71,6 +72,7 @@ class MultiTaskTrainer(Trainer):
             rows = [spec.to_config() for spec in mixture.specs]
             model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **(model_settings or {}))
         check_same_tasks(model, mixture.specs)
+        adopt_tasks(mixture.specs, model.config.task_configs)
         tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
         self.specs = {spec.name: spec for spec in mixture.specs}
@@ -287,6 +289,13 @@ def check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec]) 
                 raise InputError(
                     f"Task {task.name!r}: the model has {key}={getattr(task, key)!r}, the data {getattr(spec, key)!r}."
                 )
+
+
+def adopt_tasks(specs: Sequence[TaskSpec], tasks: Sequence[TaskConfig]) -> None:
+    """Give the task rows what the model holds of its tasks (label statistics, lengths, thresholds): it decides."""
+    for spec, task in zip(specs, tasks, strict=True):
+        for item in dataclasses.fields(TaskConfig):
+            setattr(spec, item.name, getattr(task, item.name))
 
 
 def _with_features(collate: MultiTaskCollator) -> Any:
