@@ -297,13 +297,13 @@ CASES = [
     ),
     Case(
         "predict_broken_line",
-        ("in.jsonl, line 2", "no valid JSON"),
+        ("in.jsonl", "line 2", "no valid JSON"),
         ("predict", "model", "--file", "in.jsonl", "--output", "answers.jsonl"),
         files={"in.jsonl": '{"text": "hello"}\n{"text": \n'},
     ),
     Case(
         "predict_unknown_field",
-        ("in.jsonl, line 2", "'txt'", "text"),
+        ("in.jsonl", "row 2", "'txt'"),
         ("predict", "model", "--file", "in.jsonl", "--output", "answers.jsonl"),
         files={"in.jsonl": '{"text": "hello"}\n{"txt": "hello"}\n'},
     ),

@@ -31,5 +31,7 @@ def load_checkpoint(folder: str) -> tuple[MultiTaskAttentionModel, PreTrainedTok
     try:
         model = MultiTaskAttentionModel.from_pretrained(folder).eval()
         return model, model.load_tokenizer()
-    except OSError as error:
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
         raise InputError(f"The checkpoint {folder!r} cannot be read: {str(error).splitlines()[0]}") from error

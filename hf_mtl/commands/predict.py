@@ -47,6 +47,8 @@ def main(known: argparse.Namespace, rest: Sequence[str]) -> int:
     rows = read_rows(Path(known.file)) if known.file else [row]
     if known.output and Path(known.output).exists():
         raise InputError(f"{known.output!r} exists; nothing was written over. Name another --output.")
+    if known.output and not Path(known.output).parent.is_dir():
+        raise InputError(f"There is no folder {str(Path(known.output).parent)!r}; make it or name another --output.")
     quiet_libraries()
     model, tokenizer = load_checkpoint(known.checkpoint)
     if known.file:

@@ -185,7 +185,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
         name = str(pretrained_model_name_or_path)
         wants_report = kwargs.pop("output_loading_info", False)
         try:
-            loaded: Any = super().from_pretrained(name, *args, output_loading_info=True, **kwargs)
+            # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
+            options = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
+            loaded: Any = super().from_pretrained(name, *args, **options)
         except (SafetensorError, RuntimeError) as error:
             raise InputError(f"The checkpoint {name!r} cannot be read: {error}") from error
         model, report = loaded
@@ -351,7 +353,13 @@ class MultiTaskAttentionModel(PreTrainedModel):
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the tokenizer saved beside the checkpoint, or the encoder's own before there is one."""
         # With the encoder's configuration at hand, the checkpoint's own, which names custom code, is not asked for.
-        return AutoTokenizer.from_pretrained(self.name_or_path, config=self.config.encoder_config)
+        tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, config=self.config.encoder_config)
+        # Where the files are missing, Transformers makes a tokenizer that knows no word.
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):
+            raise InputError(
+                f"{self.name_or_path!r} holds no tokenizer (tokenizer.json); save it there beside the weights."
+            )
+        return tokenizer
 
     def predict(
         self,
@@ -402,7 +410,7 @@ def refuse_incomplete(name: str | Path, report: Mapping[str, Any]) -> None:
         ("unexpected_keys", "has unexpected"),
         ("mismatched_keys", "has tensors of another shape:"),
     ):
-        keys = sorted(str(key) for key in report.get(kind) or ())
+        keys = sorted(key if isinstance(key, str) else key[0] for key in report.get(kind) or ())
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise InputError(
