@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from .metrics import DEFAULT_METRICS, check_metrics
 from .modeling import InputError, TaskConfig
-from .modeling.configuration_multitask import INPUT_FIELDS, check_choice, nearest
+from .modeling.configuration_multitask import INPUT_FIELDS, check_choice
 
 SPLITS = ("train", "validation", "test")
 
@@ -113,21 +113,11 @@ def _spec_from_row(row: Mapping[str, Any]) -> TaskSpec:
     if preset := values.pop("preset", None):
         check_choice("preset", preset, PRESETS)
         values = {**PRESETS[preset], **values}
-    known = [item.name for item in dataclasses.fields(TaskSpec)]
-    for key in values:
-        if key not in known:
-            raise InputError(
-                f"Unknown key {key!r} in task {values.get('name', '?')!r}.{nearest(key, known)} "
-                f"Known keys: {', '.join(sorted(known))}."
-            )
-    for key in ("name", "problem_type"):
-        if key not in values:
-            raise InputError(f"A row under `tasks:` needs {key!r}; found {values!r}.")
     try:
         # YAML reads 1e-1 as a text, for want of a dot.
         values.update({key: float(values[key]) for key in NUMBERS if isinstance(values.get(key), str)})
-        return TaskSpec(**values)
+        return cast(TaskSpec, TaskSpec.from_dict(values))
     except InputError:
         raise
     except (TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"Task {values['name']!r} has a value of the wrong type: {error}") from error
+        raise InputError(f"Task {values.get('name', '?')!r} has a value of the wrong type: {error}") from error
