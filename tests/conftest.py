@@ -94,6 +94,32 @@ def random_batch(rows: int = 8, length: int = 10, seed: int = 0) -> dict:
     return {"input_ids": ids, "attention_mask": mask, "routing": routing}
 
 
+def encoder_inputs(seed: int = 0) -> dict[str, torch.Tensor]:
+    """What the encoder reads of `random_batch`: without routing every task is answered for every row."""
+    return {key: value for key, value in random_batch(seed=seed).items() if key != "routing"}
+
+
+def with_weights_of(model: MultiTaskAttentionModel, other: MultiTaskAttentionModel) -> MultiTaskAttentionModel:
+    """Give a model the tensors that another has under the same names."""
+    model.load_state_dict({name: other.state_dict()[name] for name in model.state_dict()})
+    return model
+
+
+def assert_answers_close(found, expected, tolerance: float) -> None:
+    """Compare decoded answers, whatever their form."""
+    assert type(found) is type(expected)
+    if isinstance(found, dict):
+        assert found.keys() == expected.keys()
+        for key in found:
+            assert_answers_close(found[key], expected[key], tolerance)
+    elif isinstance(found, list):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected):
+            assert_answers_close(one, other, tolerance)
+    else:
+        assert found == (pytest.approx(expected, abs=tolerance) if isinstance(expected, float) else expected)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     """The tokenizer of the packaged encoder."""

@@ -176,7 +176,7 @@ def test_predict_prints_json_for_a_pair(workplace, trained):
     done = hf_mtl(workplace, "predict", "out", "--text", "number 5", "--text_pair", "number 6", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     answers = json.loads(done.stdout)
-    assert answers.keys() == TASKS.keys()
+    assert list(answers) == list(TASKS)
     assert isinstance(answers["similarity"]["value"], float)
 
 

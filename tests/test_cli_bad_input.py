@@ -265,6 +265,12 @@ CASES = [
         ("predict", "bert_folder", "--text", "hello"),
         files={"bert_folder/config.json": BERT_CONFIG},
     ),
+    Case(
+        "config_that_is_a_list",
+        ("'listed'", "None", "hf_mtl"),
+        ("predict", "listed", "--text", "hello"),
+        files={"listed/config.json": "[]"},
+    ),
     Case("cut_weights", ("'model'", "cannot be read"), ASK, prepare=cut_weights),
     Case(
         "missing_tensor",

@@ -20,9 +20,10 @@ def load_checkpoint(folder: str) -> tuple[MultiTaskAttentionModel, PreTrainedTok
             f"{folder!r} is no checkpoint folder: it holds no config.json. Type the folder that training named."
         )
     try:
-        model_type = json.loads((path / "config.json").read_text("utf-8")).get("model_type")
+        values = json.loads((path / "config.json").read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{folder}/config.json is no valid JSON: {error}") from error
+    model_type = values.get("model_type") if isinstance(values, dict) else None
     if model_type != MultiTaskAttentionConfig.model_type:
         raise InputError(
             f"{folder!r} holds a checkpoint of type {model_type!r}; expected {MultiTaskAttentionConfig.model_type!r}. "

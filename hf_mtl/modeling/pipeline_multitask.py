@@ -92,7 +92,7 @@ class Answerer:
         grouped: dict[tuple[int, int], list[tuple[Feature, Any]]] = {}
         for (row, task, feature), scores in zip(entries, logits, strict=True):
             grouped.setdefault((row, task), []).append((feature, scores))
-        for (row, index), found in grouped.items():
+        for (row, index), found in sorted(grouped.items()):
             task = self.tasks[index]
             parts, scores = zip(*found)
             answers[row][task.name] = TASK_HEADS[task.problem_type].decode(

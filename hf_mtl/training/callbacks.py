@@ -35,6 +35,14 @@ class InterruptCallback(TrainerCallback):
             control.should_training_stop = True
             control.should_evaluate = False
 
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Save and stop where an interrupt came during an evaluation, after which there may be no step."""
+        if self.interrupted:
+            control.should_save = True
+            control.should_training_stop = True
+
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.interrupted:
             signal.signal(signal.SIGINT, self._previous)

@@ -15,8 +15,10 @@ from .evaluation import AVERAGE
 if TYPE_CHECKING:
     from .trainer import MultiTaskTrainer
 
-# A part is called idle where the mean score changes by less without it (points).
+# A part is called idle where the mean score changes by less without it (points); a change below what another seed
+# would make anyway is called too small to tell.
 IDLE_POINTS = 0.1
+TELLING_POINTS = 1.0
 
 
 def initial_parts(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
@@ -67,8 +69,10 @@ class PartReport:
 def _verdict(what: str, score: float, without: float, part: str) -> str:
     if abs(score - without) < IDLE_POINTS:
         verdict = f": {part} is IDLE here, it changes nothing"
+    elif abs(score - without) < TELLING_POINTS:
+        verdict = f": too small a change for one run to tell whether {part} helps"
     else:
-        verdict = f": {part} {'helps' if score > without else 'does not help'} here"
+        verdict = f": {part} {'helps' if score > without else 'does harm'} here"
     return f"  {what}: mean score {without:.1f} instead of {score:.1f}{verdict}"
 
 

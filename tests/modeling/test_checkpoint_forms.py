@@ -9,17 +9,13 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel
 
 from hf_mtl import InputError, MultiTaskAttentionModel
-from tests.conftest import TASKS, build_model, encoder_config, random_batch, randomise
+from tests.conftest import TASKS, build_model, encoder_config, encoder_inputs, randomise
 
 
 @pytest.fixture
 def folder(tmp_path):
     randomise(build_model()).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
-
-
-def inputs() -> dict[str, torch.Tensor]:
-    return {key: value for key, value in random_batch().items() if key != "routing"}
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.999], ids=str)
@@ -40,8 +36,8 @@ def test_half_precision_reloads_bit_for_bit(tmp_path, dtype):
     for name, tensor in model.state_dict().items():
         assert stored[name].dtype == dtype
         assert torch.equal(again.state_dict()[name], tensor), name
-    expected = model(**inputs()).logits
-    for name, logits in again(**inputs()).logits.items():
+    expected = model(**encoder_inputs()).logits
+    for name, logits in again(**encoder_inputs()).logits.items():
         torch.testing.assert_close(logits, expected[name], atol=1e-6, rtol=0)
 
 
@@ -61,8 +57,8 @@ def test_every_choice_of_parts_reloads(tmp_path, settings):
     again = AutoModel.from_pretrained(tmp_path).eval()
     assert isinstance(again, MultiTaskAttentionModel)
     assert {key: getattr(again.config, key) for key in settings} == settings
-    expected = model(**inputs()).logits
-    for name, logits in again(**inputs()).logits.items():
+    expected = model(**encoder_inputs()).logits
+    for name, logits in again(**encoder_inputs()).logits.items():
         torch.testing.assert_close(logits, expected[name], atol=1e-6, rtol=0)
 
 
@@ -71,7 +67,7 @@ def test_one_task_reloads_without_interaction(tmp_path):
     model.save_pretrained(tmp_path)
     again = MultiTaskAttentionModel.from_pretrained(tmp_path).eval()
     assert not [name for name in again.state_dict() if name.startswith(("mtl.interaction", "mtl.gate"))]
-    torch.testing.assert_close(again(**inputs()).logits["intent"], model(**inputs()).logits["intent"])
+    torch.testing.assert_close(again(**encoder_inputs()).logits["intent"], model(**encoder_inputs()).logits["intent"])
 
 
 def test_saving_what_was_loaded_writes_the_same(folder, tmp_path):
@@ -96,13 +92,13 @@ def test_the_config_alone_rebuilds_the_architecture(folder):
 
 def test_reordered_tasks_in_a_checkpoint_keep_their_logits(folder):
     """Tensors go by task name, so that a reordered config.json moves no task's weights."""
-    expected = MultiTaskAttentionModel.from_pretrained(folder).eval()(**inputs()).logits
+    expected = MultiTaskAttentionModel.from_pretrained(folder).eval()(**encoder_inputs()).logits
     path = folder / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps({**config, "tasks": config["tasks"][::-1]}))
     again = MultiTaskAttentionModel.from_pretrained(folder).eval()
     assert again.config.task_names == [task["name"] for task in TASKS][::-1]
-    for name, logits in again(**inputs()).logits.items():
+    for name, logits in again(**encoder_inputs()).logits.items():
         torch.testing.assert_close(logits, expected[name], atol=1e-5, rtol=0)
 
 

@@ -11,7 +11,15 @@ from transformers import (
     BertForTokenClassification,
 )
 
-from tests.conftest import TASKS, build_model, encoder_config, random_batch, randomise
+from tests.conftest import (
+    TASKS,
+    build_model,
+    encoder_config,
+    encoder_inputs,
+    random_batch,
+    randomise,
+    with_weights_of,
+)
 
 
 def plain_model(model_class, num_labels: int = 3):
@@ -91,24 +99,16 @@ def test_multiple_choice():
 
 
 def test_interaction_and_gate_change_no_bit_at_the_start():
-    model, plain = build_model(), build_model(task_interaction="none", gate="none")
-    own = model.state_dict()
-    plain.load_state_dict({name: own[name] for name in plain.state_dict()})
-    batch = random_batch()
-    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    expected = plain(**inputs).logits
-    for name, logits in model(**inputs).logits.items():
+    model = build_model()
+    expected = with_weights_of(build_model(task_interaction="none", gate="none"), model)(**encoder_inputs()).logits
+    for name, logits in model(**encoder_inputs()).logits.items():
         assert torch.equal(logits, expected[name]), name
 
 
 def test_task_queries_start_as_mean_pooling():
-    model, plain = build_model(), build_model(pooling="mean")
-    own = model.state_dict()
-    plain.load_state_dict({name: own[name] for name in plain.state_dict()})
-    batch = random_batch()
-    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    expected = plain(**inputs).logits
-    for name, logits in model(**inputs).logits.items():
+    model = build_model()
+    expected = with_weights_of(build_model(pooling="mean"), model)(**encoder_inputs()).logits
+    for name, logits in model(**encoder_inputs()).logits.items():
         torch.testing.assert_close(logits, expected[name], atol=1e-6, rtol=0)
 
 

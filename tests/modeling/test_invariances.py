@@ -4,30 +4,21 @@ import copy
 
 import torch
 
-from tests.conftest import TASKS, build_model, random_batch, randomise
+from tests.conftest import (
+    TASKS,
+    assert_answers_close,
+    build_model,
+    encoder_inputs,
+    random_batch,
+    randomise,
+    with_weights_of,
+)
 
 ROWS = [
     "Bob Smith came late",
     {"text": "a longer text about Alice and the weather of last week", "choices": ["one", "two words", "three"]},
     {"question": "who came?", "context": "It rained for days and days and days. In the end Bob came, and he stayed."},
 ]
-
-
-def answers_close(first, second) -> None:
-    """Compare decoded answers, numbers to 1e-5."""
-    assert type(first) is type(second)
-    if isinstance(first, dict):
-        assert first.keys() == second.keys()
-        for key in first:
-            answers_close(first[key], second[key])
-    elif isinstance(first, list):
-        assert len(first) == len(second)
-        for one, other in zip(first, second):
-            answers_close(one, other)
-    elif isinstance(first, float):
-        assert abs(first - second) < 1e-5
-    else:
-        assert first == second
 
 
 def test_padding_changes_nothing():
@@ -54,8 +45,8 @@ def test_a_row_is_answered_alike_alone_and_in_a_batch(tokenizer):
     together = model.predict(ROWS, tokenizer=tokenizer)
     backwards = model.predict(ROWS[::-1], tokenizer=tokenizer, batch_size=2)[::-1]
     for row, answer, other in zip(ROWS, together, backwards):
-        answers_close(answer, other)
-        answers_close(answer, model.predict([row], tokenizer=tokenizer)[0])
+        assert_answers_close(answer, other, 1e-5)
+        assert_answers_close(answer, model.predict([row], tokenizer=tokenizer)[0], 1e-5)
     assert together[0].keys() == {"intent", "mood", "flags", "stars", "names"}
     assert together[1].keys() == {"intent", "mood", "flags", "stars", "names", "pick"}
     assert together[2].keys() == {"span"}
@@ -74,12 +65,9 @@ def test_all_tasks_of_a_text_share_one_encoder_row(tokenizer):
 
 def test_task_order_changes_nothing():
     model = randomise(build_model())
-    permuted = build_model(copy.deepcopy(TASKS[::-1]))
-    permuted.load_state_dict(model.state_dict())
-    batch = random_batch()
-    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
-    expected = model(**inputs).logits
-    for name, logits in permuted(**inputs).logits.items():
+    permuted = with_weights_of(build_model(copy.deepcopy(TASKS[::-1])), model)
+    expected = model(**encoder_inputs()).logits
+    for name, logits in permuted(**encoder_inputs()).logits.items():
         torch.testing.assert_close(logits, expected[name], atol=1e-5, rtol=0)
 
 

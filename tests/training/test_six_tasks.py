@@ -6,7 +6,7 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments
 from hf_mtl.metrics import task_score
-from tests.conftest import build_model, randomise
+from tests.conftest import assert_answers_close, build_model, randomise
 
 NAMES = ["Ann", "Bob", "Cleo", "Dan", "Eve", "Fay", "Gus", "Hal"]
 PLACES = ["Rome", "Oslo", "Bern", "Lima"]
@@ -112,19 +112,4 @@ def test_evaluation_decodes_what_predict_answers(own, name):
     rows = own.mixture.validation[name].remove_columns("label")
     expected = [answer[name] for answer in own.model.predict(list(rows), tasks=[name], batch_size=2)]
     assert len(answers) == 5
-    assert_close(answers, expected)
-
-
-def assert_close(found, expected) -> None:
-    """Compare decoded answers, numbers to 1e-4."""
-    assert type(found) is type(expected)
-    if isinstance(found, dict):
-        assert found.keys() == expected.keys()
-        for key in found:
-            assert_close(found[key], expected[key])
-    elif isinstance(found, list):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected):
-            assert_close(one, other)
-    else:
-        assert found == (pytest.approx(expected, abs=1e-4) if isinstance(expected, float) else expected)
+    assert_answers_close(answers, expected, 1e-4)

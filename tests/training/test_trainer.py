@@ -2,13 +2,16 @@
 
 import copy
 import json
+import signal
 
 import pytest
 import torch
-from transformers import EarlyStoppingCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from hf_mtl.metrics import task_score
 from hf_mtl.modeling import InputError
+from hf_mtl.training.callbacks import InterruptCallback
+from hf_mtl.training.part_report import _verdict
 from tests.training.test_step_loss import datasets, trainer
 
 
@@ -78,3 +81,30 @@ def test_model_and_data_must_agree(tmp_path, tokenizer):
     rows = datasets()
     with pytest.raises(InputError, match="expected the same"):
         trainer(tmp_path, tokenizer, rows={"mood": rows["mood"]})
+
+
+class InterruptedEvaluation(TrainerCallback):
+    """A Ctrl-C while rows are answered."""
+
+    def on_prediction_step(self, args, state, control, **kwargs):
+        signal.raise_signal(signal.SIGINT)
+        self.on_prediction_step = lambda args, state, control, **kwargs: None
+
+
+def test_an_interrupt_in_the_last_evaluation_leaves_a_checkpoint(tmp_path, tokenizer):
+    """After the last step there is no step whose end could save."""
+    own = evaluated(tmp_path, tokenizer, max_steps=1, eval_strategy="steps", eval_steps=1, save_strategy="no")
+    interrupt = InterruptCallback()
+    own.add_callback(interrupt)
+    own.add_callback(InterruptedEvaluation)
+    own.train()
+    assert interrupt.interrupted
+    assert (tmp_path / "checkpoint-1" / "model.safetensors").is_file()
+
+
+def test_a_small_difference_is_not_called_a_gain():
+    """One run on a few hundred rows cannot tell half a point from chance."""
+    assert "IDLE" in _verdict("bypassed", 60.0, 60.05, "it")
+    assert "too small" in _verdict("bypassed", 60.0, 59.5, "it")
+    assert "it helps" in _verdict("bypassed", 60.0, 58.0, "it")
+    assert "does harm" in _verdict("bypassed", 60.0, 62.0, "it")
