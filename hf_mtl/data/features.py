@@ -34,7 +34,7 @@ class FeatureDataset(data.Dataset):
             self.truncated[name] = sum(self.features[name]["truncated"])
         self.sizes = {name: len(features) for name, features in self.features.items()}
         self.places = [(name, place) for name, size in self.sizes.items() for place in range(size)]
-        # Word pieces of an item: what a batch of it costs.
+        # Word pieces of an item's longest sequence: what the others of its batch are padded to.
         self.lengths = [length for features in self.features.values() for length in features["length"]]
 
     @staticmethod
@@ -43,7 +43,7 @@ class FeatureDataset(data.Dataset):
             features = processor.features(spec, {**batch, LABEL_FIELD: _trainable_labels(spec, batch[LABEL_FIELD])})
             for feature in features:
                 feature["source"] = indices[feature["source"]]
-                feature["length"] = sum(map(len, feature["sequences"]))
+                feature["length"] = max(map(len, feature["sequences"]))
             return {key: [feature[key] for feature in features] for key in features[0]}
 
         return rows.map(
