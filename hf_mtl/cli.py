@@ -1,4 +1,4 @@
-"""The `hf-mtl` program: train, predict, evaluate. Nothing heavy is imported before a command is known."""
+"""The `hf-mtl` program: train, mix, predict, evaluate. Nothing heavy is imported before a command is known."""
 
 import argparse
 import importlib
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "train": "train a recipe and answer with the result",
+    "mix": "show how often each task of a recipe would be drawn",
     "predict": "answer texts with a checkpoint",
     "evaluate": "score a checkpoint on a recipe's validation rows",
 }

@@ -48,7 +48,8 @@ class EvaluateMetric(evaluate.Metric):
         )
 
     def _compute(self, *, predictions: Sequence[object], references: Sequence[object]) -> dict[str, float]:
-        if ID_TYPES.isdisjoint(METRICS[self.config_name].problem_types):
+        metric = METRICS[self.config_name]
+        if metric.reads_scores or ID_TYPES.isdisjoint(metric.problem_types):
             return compute([self.config_name], predictions, references)
         return compute([self.config_name], _ids(predictions), _ids(references))
 

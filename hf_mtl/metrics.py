@@ -39,6 +39,8 @@ class Metric:
     problem_types: tuple[str, ...]
     description: str
     higher_is_better: bool = True
+    # Whether it reads what the model gives class 1 (or every label) instead of what it chose.
+    reads_scores: bool = False
 
 
 def accuracy(predictions: Labels, references: Labels) -> float:
@@ -97,6 +99,34 @@ def rmse(predictions: Numbers, references: Numbers) -> float:
     return float(np.sqrt(np.mean((predicted - true) ** 2)))
 
 
+def auc(scores: Numbers, references: Labels) -> float:
+    """Return the area under the ROC curve, 0 to 100: how often a row of a class scores above one of another class.
+
+    Ties count half. Of two classes, rows have the score of class 1; of more, a score for each class, and the mean is
+    over the classes, each against the rest. Rows of several labels have a score and a 0 or 1 per label; the mean is
+    over the labels. 50, chance, where a class has no row or all of them.
+    """
+    given, true = np.asarray(scores), np.asarray(references)
+    if true.ndim == 1 and given.ndim == 1 and given.dtype.kind in "iu" and max(given.max(), true.max()) > 1:
+        given = given[:, None] == np.arange(max(given.max(), true.max()) + 1)  # (rows, classes)
+    if true.ndim == 1 and given.ndim == 2:
+        true = (true[:, None] == np.arange(given.shape[1])).astype(int)
+    if given.shape != true.shape or not np.isin(true, (0, 1)).all():
+        raise ValueError(
+            f"Metric 'auc' expects the classes 0 and 1 and a score for each row, or a score for each class; found "
+            f"scores {given.shape} and the classes {np.unique(true).tolist()} {true.shape}."
+        )
+    columns = zip(given.reshape(len(given), -1).T, true.reshape(len(true), -1).T)
+    return 100 * float(np.mean([_area(column, own == 1) for column, own in columns]))
+
+
+def _area(scores: np.ndarray, positive: np.ndarray) -> float:
+    count, others = int(positive.sum()), int((~positive).sum())
+    if not count or not others:
+        return 0.5
+    return (_ranks(scores)[positive].sum() - count * (count + 1) / 2) / (count * others)
+
+
 def token_accuracy(predictions: StringLists, references: StringLists) -> float:
     """Return the share of all words whose tag is right, 0 to 100."""
     _check_lengths(predictions, references)
@@ -136,6 +166,7 @@ METRICS: dict[str, Metric] = {
     "f1": Metric("f1", f1, (SINGLE,), "F1 of class 1 of two classes"),
     "f1_macro": Metric("f1_macro", f1_macro, (SINGLE, MULTI), "mean over labels of each label's F1"),
     "f1_micro": Metric("f1_micro", f1_micro, (SINGLE, MULTI), "F1 of all (row, label) pairs pooled"),
+    "auc": Metric("auc", auc, (SINGLE, MULTI), "area under the ROC curve", reads_scores=True),
     "matthews_correlation": Metric("matthews_correlation", matthews_correlation, (SINGLE,), "Matthews' correlation"),
     "pearson": Metric("pearson", pearson, (NUMBER,), "linear correlation"),
     "spearman": Metric("spearman", spearman, (NUMBER,), "correlation of the ranks"),
@@ -175,14 +206,25 @@ def check_metrics(task_name: str, problem_type: str, names: Sequence[str]) -> No
         )
 
 
-def compute(names: Sequence[str], predictions: Rows, references: Rows) -> dict[str, float]:
-    """Return the score of each named metric; raise ValueError for no rows, or numbers of rows that differ."""
+def compute(names: Sequence[str], predictions: Rows, references: Rows, scores: Rows | None = None) -> dict[str, float]:
+    """Return the score of each named metric; raise ValueError for no rows, or numbers of rows that differ.
+
+    Args:
+        names: Names in `METRICS`.
+        predictions: What was chosen, row by row.
+        references: What is true.
+        scores: What class 1 of two, or every label, was given; read by `auc` alone, which else reads the predictions.
+    """
     if len(predictions) != len(references) or not len(references):
         raise ValueError(
             f"Found {len(predictions)} predictions for {len(references)} references; "
             "expected one prediction for each reference, and at least one."
         )
-    return {name: float(METRICS[name].function(predictions, references)) for name in names}
+    found = {}
+    for name in names:
+        given = scores if METRICS[name].reads_scores and scores is not None else predictions
+        found[name] = float(METRICS[name].function(given, references))
+    return found
 
 
 def task_score(scores: Mapping[str, float]) -> float:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from datasets import Dataset
 
 from .baselines import BaselineTask, tfidf_scores, trivial_scores
+from .data.mixing import TaskShare
 from .data.mixture import Mixture
-from .data.sampler import TaskShare
 from .metrics import METRICS, task_score
 from .tasks import LABEL_FIELD, TaskSpec
 from .training.evaluation import mtl_average
@@ -55,7 +55,7 @@ def truncation_lines(trainer: "MultiTaskTrainer") -> list[str]:
     for split, data in (("training", trainer.train_dataset), ("validation", trainer.eval_dataset)):
         for name, count in (data.truncated if data is not None else {}).items():
             if count:
-                size, most = data.sizes[name], trainer.processor.max_length(trainer.specs[name])
+                size, most = len(data.features[name]), trainer.processor.max_length(trainer.specs[name])
                 lines.append(
                     f"{name}: {count} of {size} {split} rows are longer than {most} word pieces and were cut."
                 )
@@ -90,7 +90,7 @@ def baseline_scores(mixture: Mixture) -> dict[str, tuple[dict[str, float], dict[
     """Return what the trivial predictor and TF-IDF + linear get on each task's validation rows."""
     found = {}
     for spec in mixture.specs:
-        if spec.name in mixture.validation:
+        if spec.name in mixture.validation and not all(METRICS[name].reads_scores for name in spec.metric_names):
             task = _baseline_task(spec, mixture.train[spec.name], mixture.validation[spec.name])
             found[spec.name] = (trivial_scores(task), tfidf_scores(task))
     return found
@@ -101,7 +101,7 @@ def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> Basel
         name=spec.name,
         problem_type=spec.problem_type,
         labels=spec.labels,
-        metrics=tuple(metric for metric in spec.metric_names if metric in METRICS),
+        metrics=tuple(metric for metric in spec.metric_names if not METRICS[metric].reads_scores),
         train=_baseline_rows(spec, train),
         validation=_baseline_rows(spec, validation),
     )

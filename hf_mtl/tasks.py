@@ -14,7 +14,10 @@ SPLITS = ("train", "validation", "test")
 # What a label column holds, by problem type, in the words of `columns`.
 LABEL_FIELD = "label"
 
-NUMBERS = ("weight", "threshold", "label_mean", "label_scale")
+# The column that keeps, for tasks which share a source, a row's place in it.
+ROW_FIELD = "source_row"
+
+NUMBERS = ("weight", "share", "learning_rate", "threshold", "label_mean", "label_scale")
 
 
 @dataclass(kw_only=True)
@@ -32,6 +35,12 @@ class TaskSpec(TaskConfig):
         splits: The data set's split for each of train, validation and test.
         metrics: Names of `hf_mtl.metrics.METRICS`; by default those of the problem type.
         weight: Weight of the task's loss.
+        source: Tasks of one source are label columns of one data set: a row is drawn once and trains every task it has
+            a label for, from one encoder pass; a label that is missing (None, NaN, -100) is no label. By default a
+            task is a source of its own.
+        share: Of `explicit` mixing: the source's share of the draws, relative to the others'.
+        learning_rate: Learning rate of the task's own parameters; by default the run's `parts_learning_rate`.
+        patience: Evaluations without a better score after which the task stops training; by default it never does.
         max_train_samples: Training rows used at most, drawn with the seed.
         max_eval_samples: Validation and test rows used at most, the first.
         balance_classes: Weigh each label's loss by its rarity in the training rows.
@@ -46,6 +55,10 @@ class TaskSpec(TaskConfig):
     splits: dict[str, str] = field(default_factory=dict)
     metrics: list[str] | None = None
     weight: float = 1.0
+    source: str | None = None
+    share: float = 1.0
+    learning_rate: float | None = None
+    patience: int | None = None
     max_train_samples: int | None = None
     max_eval_samples: int | None = None
     balance_classes: bool = False
@@ -66,9 +79,11 @@ class TaskSpec(TaskConfig):
             raise
         except ValueError as error:
             raise InputError(str(error)) from error
-        if not isinstance(self.weight, (int, float)) or self.weight < 0:
-            raise InputError(f"Task {self.name!r} has weight={self.weight!r}; expected a number >= 0.")
-        for key in ("max_train_samples", "max_eval_samples", "max_length"):
+        for key in ("weight", "share", "learning_rate"):
+            value = getattr(self, key)
+            if value is not None and (not isinstance(value, (int, float)) or not 0 <= value < float("inf")):
+                raise InputError(f"Task {self.name!r} has {key}={value!r}; expected a number >= 0.")
+        for key in ("max_train_samples", "max_eval_samples", "max_length", "patience"):
             value = getattr(self, key)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise InputError(f"Task {self.name!r} has {key}={value!r}; expected a whole number >= 1.")
@@ -78,6 +93,11 @@ class TaskSpec(TaskConfig):
         """The task's metrics, the problem type's own where the row names none."""
         return self.metrics or list(DEFAULT_METRICS[self.problem_type])
 
+    @property
+    def source_name(self) -> str:
+        """The source its rows come from."""
+        return self.source or self.name
+
     def to_config(self) -> TaskConfig:
         """Return the part that a checkpoint keeps."""
         return TaskConfig(**{item.name: getattr(self, item.name) for item in dataclasses.fields(TaskConfig)})
@@ -86,6 +106,14 @@ class TaskSpec(TaskConfig):
         """Return the data set's column (or columns) of an input field or of the label."""
         columns = {**self.columns, **((self.local_columns or {}) if local else {})}
         return columns.get(name, name)
+
+
+def tasks_by_source(specs: Iterable[TaskSpec]) -> dict[str, list[str]]:
+    """Return the names of each source's tasks."""
+    found: dict[str, list[str]] = {}
+    for spec in specs:
+        found.setdefault(spec.source_name, []).append(spec.name)
+    return found
 
 
 def specs_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSpec]:

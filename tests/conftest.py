@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoTokenizer, BertConfig
+from transformers import AutoTokenizer, BertConfig, TrainerCallback
 
 from hf_mtl import MultiTaskAttentionConfig, MultiTaskAttentionModel
 from hf_mtl.modeling import InputError
@@ -92,6 +92,38 @@ def random_batch(rows: int = 8, length: int = 10, seed: int = 0) -> dict:
         },
     }
     return {"input_ids": ids, "attention_mask": mask, "routing": routing}
+
+
+class StopAfter(TrainerCallback):
+    """Ends a run as a kill would: after a step, the checkpoint of an earlier one on the disk."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            control.should_training_stop = True
+            control.should_save = control.should_evaluate = False
+
+
+class GivenBatches:
+    """Stands in for a trainer's sampler: these batches, again every epoch."""
+
+    def __init__(self, batches: list[list[int]], accumulated: int = 1) -> None:
+        self.batches = batches
+        self.epoch_steps = len(batches) // accumulated
+
+    def set_epoch(self, epoch: int) -> None:
+        """Every epoch is the same."""
+
+    def drawn(self, steps: int) -> torch.Tensor:
+        return torch.zeros(0)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self):
+        return iter(self.batches)
 
 
 def encoder_inputs(seed: int = 0) -> dict[str, torch.Tensor]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -151,6 +152,41 @@ def test_predict_answers_a_text(workplace, trained):
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["mood", "places"]
     assert re.match(r"mood +(bad|good) \(\d\.\d\d\)$", done.stdout.splitlines()[0])
     assert done.stderr.splitlines() == ["similarity: not answered, needs --text_pair"]
+
+
+@NEEDS_ENCODER
+def test_mix_prints_the_mixture_and_trains_nothing(workplace):
+    before = sorted(workplace.rglob("*"))
+    overrides = ("--mixing_strategy", "explicit", "--tasks.mood.share", "2", "--max_steps", "6")
+    done = hf_mtl(workplace, "mix", "recipe.yaml", *overrides, "--output_dir", "elsewhere")
+    assert done.returncode == 0, done.stderr
+    drawn = [re.search(rf"^{name} +24 +([\d.]+) % +(\d+) +([\d.]+)", done.stdout, re.M).groups() for name in TASKS]
+    assert [int(draws) for _, draws, _ in drawn] == [24, 12, 12]
+    assert "6 steps" in done.stdout
+    assert [path for path in sorted(workplace.rglob("*")) if "cache" not in path.parts] == [
+        path for path in before if "cache" not in path.parts
+    ]
+
+
+@NEEDS_ENCODER
+@pytest.mark.slow
+def test_two_processes_print_one_table(workplace, trained):
+    """The script of recipes/accelerate; half the rows on each process are the steps of one."""
+    script = Path(__file__).parent.parent / "recipes" / "accelerate" / "torchrun_cpu.sh"
+    command = ["bash", str(script), *TRAIN[1:], "--per_device_train_batch_size", "4", "--output_dir", "two"]
+    bin_folder = str(Path(sys.executable).parent)
+    done = subprocess.run(
+        command,
+        cwd=workplace,
+        env={**environment(workplace), "PATH": bin_folder + os.pathsep + os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("mean over tasks") == trained.count("mean over tasks") == 1
+    one, two = (json.loads((workplace / name / "results.json").read_text("utf-8")) for name in ("out", "two"))
+    assert one.keys() == two.keys()
 
 
 @NEEDS_ENCODER

@@ -106,6 +106,28 @@ def test_multi_label_f1_equals_sklearn(seed, average):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_auc_equals_sklearn(seed):
+    generator = np.random.default_rng(seed)
+    true = generator.integers(2, size=(60, 4))
+    true[0], true[1] = 0, 1
+    scores = (generator.normal(size=(60, 4)) + true).round(1)
+    for label in range(4):
+        expected = 100 * sklearn_metrics.roc_auc_score(true[:, label], scores[:, label])
+        assert score("auc", scores[:, label], true[:, label]) == pytest.approx(expected)
+    assert score("auc", scores, true) == pytest.approx(100 * sklearn_metrics.roc_auc_score(true, scores))
+    assert score("auc", scores[:, 0], np.ones(60)) == 50
+    assert (
+        compute(["auc"], true[:, 0], true[:, 0], scores[:, 0])["auc"] < compute(["auc"], true[:, 0], true[:, 0])["auc"]
+    )
+    with pytest.raises(ValueError, match="classes 0 and 1"):
+        score("auc", scores[:, 0], np.arange(60) % 3)
+    classes = np.arange(60) % 4
+    probabilities = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    expected = sklearn_metrics.roc_auc_score(classes, probabilities, multi_class="ovr", average="macro")
+    assert score("auc", probabilities, classes) == pytest.approx(100 * expected)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_regression_metrics_equal_scipy(seed):
     predicted, true = random_numbers(seed)
     assert score("pearson", predicted, true) == pytest.approx(100 * stats.pearsonr(predicted, true).statistic)

@@ -3,13 +3,14 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import datasets
 from transformers import set_seed
-from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils.logging import disable_progress_bar
 
 from ..data.mixture import Mixture, load_mixture
@@ -19,6 +20,7 @@ from ..modeling.encoders import find_encoder
 from ..recipe import Recipe, differing_keys, read_recipe, saved_values
 from ..report import baseline_scores, dropped_lines, mixture_table, score_table, truncation_lines
 from ..training.callbacks import InterruptCallback
+from ..training.checkpoints import last_whole_checkpoint
 from ..training.evaluation import AVERAGE, mtl_average
 from ..training.part_report import PartReport, initial_parts
 from ..training.trainer import MultiTaskTrainer
@@ -52,7 +54,7 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     recipe = read_recipe(known.recipe, overrides)
     folder = recipe.folder
     if finished := check_output_folder(folder, recipe):
-        print(f"This run is finished: {finished}. To train again, choose another --output_dir.")
+        say(f"This run is finished: {finished}. To train again, choose another --output_dir.")
         return 0
     find_encoder(recipe.encoder)
     quiet_libraries()
@@ -60,23 +62,28 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     set_seed(recipe.training.seed)
     interrupt = InterruptCallback()
     trainer = build_trainer(recipe, mixture, interrupt)
-    print("\n".join([*truncation_lines(trainer), "", *mixture_table(trainer.preview_mixture())]), flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    recipe.save(folder)
+    say(*truncation_lines(trainer), "", *mixture_table(trainer.preview_mixture()))
+    if is_main_process():
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe.save(folder)
     start = initial_parts(trainer.model)
-    checkpoint = get_last_checkpoint(str(folder))
+    checkpoint, broken = last_whole_checkpoint(folder)
+    say(*broken)
     if checkpoint:
-        print(f"Continuing from {checkpoint}.")
+        say(f"Continuing from {checkpoint}.")
     trainer.train(resume_from_checkpoint=checkpoint)
     if interrupt.interrupted:
-        print(
-            f"Interrupted; a usable checkpoint lies in {get_last_checkpoint(str(folder))}. "
+        say(
+            f"Interrupted; a usable checkpoint lies in {last_whole_checkpoint(folder)[0]}. "
             "Type the same command again to continue.",
-            file=sys.stderr,
+            stream=sys.stderr,
         )
-        return 130
-    finish(trainer, recipe, folder, PartReport(start))
-    return 0
+    else:
+        finish(trainer, recipe, folder, PartReport(start))
+    # A process that leaves while another still talks to it is aborted.
+    trainer.accelerator.wait_for_everyone()
+    trainer.accelerator.end_training()
+    return 130 if interrupt.interrupted else 0
 
 
 def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
@@ -87,6 +94,9 @@ def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
+    if not is_main_process():
+        # The first process may be writing the recipe this very moment; it is the one that refuses.
+        return folder / RESULTS_FILE if (folder / RESULTS_FILE).is_file() else None
     before = saved_values(folder)
     if before is None:
         raise InputError(
@@ -114,7 +124,7 @@ def read_mixture(recipe: Recipe) -> Mixture:
     mixture = load_mixture(
         recipe.tasks, data.data_dir, data.exclude_overlap, data.max_train_samples, data.max_eval_samples, seed
     )
-    print("\n".join(dropped_lines(mixture)), flush=True)
+    say(*dropped_lines(mixture))
     return mixture
 
 
@@ -127,21 +137,36 @@ def build_trainer(recipe: Recipe, mixture: Mixture, interrupt: InterruptCallback
 
 def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: PartReport) -> None:
     """Save the chosen model, score it, and print what a user wants to know."""
-    trainer.model.save_pretrained(folder)
-    trainer.processing_class.save_pretrained(folder)
+    if is_main_process():
+        trainer.model.save_pretrained(folder)
+        trainer.processing_class.save_pretrained(folder)
     scores = trainer.task_scores(trainer.evaluate())
-    baselines = baseline_scores(trainer.mixture) if recipe.data.baselines else {}
-    print("\n".join(["", *score_table(scores, baselines)]), flush=True)
-    _write_scores(folder / RESULTS_FILE, scores)
+    if is_main_process():
+        baselines = baseline_scores(trainer.mixture) if recipe.data.baselines else {}
+        say("", *score_table(scores, baselines))
+        _write_scores(folder / RESULTS_FILE, scores)
     if trainer.mixture.test:
         output = trainer.predict(trainer.features_of(trainer.mixture.test), metric_key_prefix="test")
         tested = trainer.task_scores(output.metrics or {}, "test")
-        print("\n".join(["", "Test split (never used to choose):", *score_table(tested, {})]), flush=True)
-        _write_scores(folder / TEST_RESULTS_FILE, tested)
+        say("", "Test split (never used to choose):", *score_table(tested, {}))
+        if is_main_process():
+            _write_scores(folder / TEST_RESULTS_FILE, tested)
     if recipe.data.report_parts and trainer.model.num_tasks > 1:
-        print("\n".join(["", *report.lines(trainer, mtl_average(scores))]), flush=True)
-    write_model_card(folder, trainer, scores, recipe.encoder)
-    print(f"\nThe checkpoint lies in {folder}. Ask it:\n  {next_command(trainer, folder)}")
+        say("", *report.lines(trainer, mtl_average(scores)))
+    if is_main_process():
+        write_model_card(folder, trainer, scores, recipe.encoder)
+        say("", f"The checkpoint lies in {folder}. Ask it:", f"  {next_command(trainer, folder)}")
+
+
+def is_main_process() -> bool:
+    """Whether this process prints and writes: the first one that torchrun or accelerate started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(*lines: str, stream: TextIO | None = None) -> None:
+    """Print lines, once for all processes."""
+    if lines and is_main_process():
+        print("\n".join(lines), file=stream or sys.stdout, flush=True)
 
 
 def next_command(trainer: MultiTaskTrainer, folder: Path) -> str:

@@ -8,16 +8,20 @@ from datasets import ClassLabel, Dataset, List, Value
 
 from ..modeling import InputError
 from ..modeling.configuration_multitask import nearest
-from ..tasks import LABEL_FIELD, TaskSpec
+from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec
 
 LIST_FIELDS = ("tokens", "choices")
+
+# What a column of labels holds, beside None and NaN, where a row has no label.
+NO_LABEL = -100
 
 
 def canonical_splits(spec: TaskSpec, splits: Mapping[str, Dataset], local: bool) -> dict[str, Dataset]:
     """Return the splits with the task's input fields and ``label`` as their only columns, and fill `spec.labels`.
 
     Labels become ids (single label: int, several: list of int, tags: list of int), floats, choice indices, or
-    ``{"text": [...], "answer_start": [...]}``; names are kept in `spec.labels`, taken from the training split.
+    ``{"text": [...], "answer_start": [...]}``; names are kept in `spec.labels`, taken from the training split. Of a
+    task that shares its source, rows without a label are left out, and `ROW_FIELD` keeps the others' places.
 
     Raises:
         InputError: A missing column, or a field or label that is empty, NaN, out of range or of the wrong type.
@@ -28,6 +32,8 @@ def canonical_splits(spec: TaskSpec, splits: Mapping[str, Dataset], local: bool)
     for split, rows in splits.items():
         columns = {name: _field(spec, rows, name, split, local) for name in spec.input_fields}
         labels = _column(spec, rows, LABEL_FIELD, split, local)
+        if spec.source is not None:
+            columns, labels = _labelled_rows(spec, columns, labels, split)
         columns[LABEL_FIELD] = [
             _converted(convert, spec, label, f"Task {spec.name!r}, {split} row {index}")
             for index, label in enumerate(labels)
@@ -35,6 +41,27 @@ def canonical_splits(spec: TaskSpec, splits: Mapping[str, Dataset], local: bool)
         _check_lengths(spec, columns, split)
         found[split] = Dataset.from_dict(columns)
     return found
+
+
+def _labelled_rows(
+    spec: TaskSpec, columns: Mapping[str, list[Any]], labels: Sequence[Any], split: str
+) -> tuple[dict[str, list[Any]], list[Any]]:
+    kept = [index for index, label in enumerate(labels) if not is_missing(label)]
+    if not kept:
+        raise InputError(f"Task {spec.name!r}: no row of the {split} split has a label.")
+    found = {name: [values[index] for index in kept] for name, values in columns.items()}
+    found[ROW_FIELD] = kept
+    return found, [_whole(labels[index]) for index in kept]
+
+
+def is_missing(label: Any) -> bool:
+    """Whether a row has no label in a column with holes."""
+    return label is None or label == NO_LABEL or (isinstance(label, float) and math.isnan(label))
+
+
+def _whole(label: Any) -> Any:
+    """A class id that a column with holes holds as a float, as an int again."""
+    return int(label) if isinstance(label, float) and label.is_integer() else label
 
 
 def _column(spec: TaskSpec, rows: Dataset, name: str, split: str, local: bool) -> list[Any]:
@@ -81,6 +108,8 @@ def _label_names(spec: TaskSpec, train: Dataset, local: bool) -> list[str] | Non
     if isinstance(feature, ClassLabel):
         return list(feature.names)
     values = _plain_column(spec, train, source, "train")
+    if spec.source is not None:
+        values = [_whole(value) for value in values if not is_missing(value)]
     if spec.problem_type != "single_label_classification":
         values = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
     return _names_of(spec, [value for value in values if value is not None])

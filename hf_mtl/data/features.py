@@ -3,49 +3,66 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from datasets import Dataset
 from torch.utils import data
 
 from ..modeling.processing_multitask import Feature, MultiTaskProcessor
-from ..tasks import LABEL_FIELD, TaskSpec
+from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec, tasks_by_source
+from .batch_forms import RowCosts
 
 MAP_BATCH = 1000
 
 
 class FeatureDataset(data.Dataset):
-    """The features of several tasks, task after task; item k is a feature with its ``entries`` and ``row``.
+    """The features of several tasks, source after source; item k is encoder input with its ``entries``.
+
+    An entry holds ``task`` (its index in the model), ``name``, ``labels``, and ``feature`` with what decoding reads.
+    Tasks of one source share an item where the encoder reads the same of a row.
 
     Args:
         processor: Knows the tokenizer and the tasks' order.
         specs: The tasks by name.
         rows: Canonical rows by task name.
+        progress: Whether to show how far tokenising is.
     """
 
     def __init__(
-        self, processor: MultiTaskProcessor, specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset]
+        self,
+        processor: MultiTaskProcessor,
+        specs: Mapping[str, TaskSpec],
+        rows: Mapping[str, Dataset],
+        progress: bool = True,
     ) -> None:
         self.rows = dict(rows)
         self.specs = {name: specs[name] for name in rows}
         self.task_indices = {name: processor.indices[name] for name in rows}
-        self.truncated: dict[str, int] = {}
-        self.features: dict[str, Dataset] = {}
-        for name, task_rows in rows.items():
-            self.features[name] = self._tokenised(processor, specs[name], task_rows)
-            self.truncated[name] = sum(self.features[name]["truncated"])
-        self.sizes = {name: len(features) for name, features in self.features.items()}
-        self.places = [(name, place) for name, size in self.sizes.items() for place in range(size)]
-        # Word pieces of an item's longest sequence: what the others of its batch are padded to.
-        self.lengths = [length for features in self.features.values() for length in features["length"]]
+        self.features = {name: self._tokenised(processor, specs[name], own, progress) for name, own in rows.items()}
+        self.truncated = {name: sum(features["truncated"]) for name, features in self.features.items()}
+        self.tasks_of = tasks_by_source(self.specs.values())
+        # Task and place of an item's entries, for sources of several tasks; other items are their features.
+        self._members = {
+            source: self._shared_items(names) for source, names in self.tasks_of.items() if len(names) > 1
+        }
+        self.sizes = {
+            source: len(self._members.get(source, self.features[names[0]])) for source, names in self.tasks_of.items()
+        }
+        self._sources = list(self.sizes)
+        self._starts = np.concatenate([[0], np.cumsum(list(self.sizes.values()))])
+        self.costs = RowCosts(self._column("length"), self._column("pieces"))
 
     @staticmethod
-    def _tokenised(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset) -> Dataset:
+    def _tokenised(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, progress: bool) -> Dataset:
         def tokenise(batch: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
             features = processor.features(spec, {**batch, LABEL_FIELD: _trainable_labels(spec, batch[LABEL_FIELD])})
             for feature in features:
                 feature["source"] = indices[feature["source"]]
                 feature["length"] = max(map(len, feature["sequences"]))
+                feature["pieces"] = len(feature["sequences"])
             return {key: [feature[key] for feature in features] for key in features[0]}
 
+        if not progress:
+            return Dataset.from_dict(tokenise(rows[:], range(len(rows))))
         return rows.map(
             tokenise,
             batched=True,
@@ -55,14 +72,38 @@ class FeatureDataset(data.Dataset):
             desc=f"Tokenising {spec.name}",
         )
 
+    def _shared_items(self, names: Sequence[str]) -> list[list[tuple[str, int]]]:
+        items: dict[Any, list[tuple[str, int]]] = {}
+        for name in names:
+            places = self.rows[name][ROW_FIELD][:]
+            columns = zip(self.features[name]["source"], self.features[name]["sequences"])
+            for place, (source, sequences) in enumerate(columns):
+                # The same row, and the same input: tags and classes of one text meet, windows stay apart.
+                items.setdefault((places[source], str(sequences)), []).append((name, place))
+        return [items[key] for key in sorted(items, key=lambda key: key[0])]
+
+    def _column(self, name: str) -> np.ndarray:
+        found = []
+        for source, names in self.tasks_of.items():
+            columns = {task: np.asarray(self.features[task][name]) for task in names}
+            firsts = [item[0] for item in self._members.get(source, [])]
+            found.append(np.array([columns[task][place] for task, place in firsts]) if firsts else columns[names[0]])
+        return np.concatenate(found)
+
     def __len__(self) -> int:
-        return len(self.places)
+        return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> Feature:
-        name, place = self.places[index]
-        feature = self.features[name][place]
-        entry = {"task": self.task_indices[name], "labels": feature.pop("labels")}
-        return {**feature, "task": name, "entries": [entry]}
+        number = int(np.searchsorted(self._starts, index, side="right")) - 1
+        source, place = self._sources[number], int(index - self._starts[number])
+        members = self._members[source][place] if source in self._members else [(self.tasks_of[source][0], place)]
+        entries = []
+        for name, own in members:
+            feature = self.features[name][own]
+            labels = feature.pop("labels")
+            entries.append({"task": self.task_indices[name], "name": name, "labels": labels, "feature": feature})
+        first = entries[0]["feature"]
+        return {"sequences": first["sequences"], "segments": first["segments"], "entries": entries}
 
 
 def _trainable_labels(spec: TaskSpec, labels: Sequence[Any]) -> Sequence[Any]:

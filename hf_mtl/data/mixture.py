@@ -3,12 +3,13 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
 from ..modeling import InputError
-from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
+from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES, check_choice
 from ..tasks import LABEL_FIELD, TaskSpec
 from .canonical import canonical_splits, infer_spec
 from .loading import load_splits
@@ -25,6 +26,7 @@ class Mixture:
         validation: Validation rows by task.
         test: Test rows by task, where a task has them.
         dropped: How many training rows each task lost because their input stands in a held-out split.
+        streams: Training rows by source, where they are read as they come; `train` is then empty.
     """
 
     specs: list[TaskSpec]
@@ -32,6 +34,7 @@ class Mixture:
     validation: dict[str, Dataset]
     test: dict[str, Dataset] = field(default_factory=dict)
     dropped: dict[str, int] = field(default_factory=dict)
+    streams: dict[str, IterableDataset] = field(default_factory=dict)
 
 
 def load_mixture(
@@ -92,7 +95,7 @@ def build_mixture(
         train[name] = _drawn(train[name], by_name[name].max_train_samples or max_train_samples, seed)
         if len(train[name]) == 0:
             raise InputError(f"Task {name!r} has no training row left after overlap was excluded.")
-        _measure_labels(by_name[name], train[name])
+        measure_labels(by_name[name], train[name])
     return Mixture(list(specs), train, held_out["validation"], held_out["test"], dropped)
 
 
@@ -102,22 +105,43 @@ def mixture_from_datasets(
     """Build a mixture from data sets by task name; tasks not given are read off their features.
 
     Args:
-        train: Training rows by task name.
-        validation: Validation rows by task name; a task may lack them.
+        train: Training rows by task name, or by source where several tasks share one.
+        validation: Validation rows likewise, or by task; a task may lack them.
         specs: The tasks, where the features do not say enough.
+
+    Raises:
+        InputError: Names that do not fit together, or rows that cannot be used.
     """
-    given = {spec.name: spec for spec in specs or ()}
-    ordered = [given.get(name) or infer_spec(name, rows) for name, rows in train.items()]
-    for name in validation or {}:
-        if name not in train:
-            raise InputError(f"eval_dataset has the task {name!r}, which train_dataset lacks: {', '.join(train)}.")
+    ordered = specs_of_datasets(train, validation, specs)
     splits = {}
     for spec in ordered:
-        own = {"train": train[spec.name]}
-        if validation and spec.name in validation:
-            own["validation"] = validation[spec.name]
+        own = {"train": train[spec.source_name]}
+        for name in (spec.source_name, spec.name):
+            if validation and name in validation:
+                own["validation"] = validation[name]
         splits[spec.name] = canonical_splits(spec, own, local=False)
     return build_mixture(ordered, splits, exclude_overlap=False)
+
+
+def specs_of_datasets(
+    train: Mapping[str, Any], validation: Mapping[str, Any] | None, specs: Sequence[TaskSpec] | None
+) -> list[TaskSpec]:
+    """Return the tasks in the order of their data sets: those given, the others read off the features.
+
+    Raises:
+        InputError: Names that do not fit together, or features that do not say what the task is.
+    """
+    given = list(specs or ())
+    for spec in given:
+        check_choice(f"source of task {spec.name!r} in train_dataset:", spec.source_name, train)
+    ordered: list[TaskSpec] = []
+    for name, rows in train.items():
+        ordered += [spec for spec in given if spec.source_name == name] or [infer_spec(name, rows)]
+    known = {name for spec in ordered for name in (spec.name, spec.source_name)}
+    for name in validation or {}:
+        if name not in known:
+            raise InputError(f"eval_dataset has the task {name!r}, which train_dataset lacks: {', '.join(train)}.")
+    return ordered
 
 
 def _first(rows: Dataset, most: int | None) -> Dataset:
@@ -130,7 +154,7 @@ def _drawn(rows: Dataset, most: int | None, seed: int) -> Dataset:
     return rows.select(np.sort(np.random.default_rng(seed).permutation(len(rows))[:most]))
 
 
-def _measure_labels(spec: TaskSpec, rows: Dataset) -> None:
+def measure_labels(spec: TaskSpec, rows: Dataset) -> None:
     """Standardise regression labels, and weigh rare labels where the task asks for it."""
     labels = rows[LABEL_FIELD][:]
     if spec.problem_type == "regression" and spec.label_scale == 1.0 and spec.label_mean == 0.0:

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import nn
 
-from .task_parameters import TaskTensors, UnitScaleLinear
+from .task_parameters import TaskTensors, UnitScaleLinear, at_least_float32
 
 
 class TaskPooling(nn.Module, ABC):
@@ -92,7 +92,7 @@ class TaskQueryPooling(TaskPooling):
         # (W_k h) . q = h . (W_k^T q): projecting T queries costs far less than projecting every token.
         queries = self.queries.stacked() @ self.key.weight  # (tasks, hidden)
         scores = queries.to(token_states.dtype) @ token_states.transpose(1, 2)  # (batch, tasks, length)
-        scores = scores.float() * token_states.shape[-1] ** -0.5
+        scores = at_least_float32(scores) * token_states.shape[-1] ** -0.5
         scores = scores.masked_fill(attention_mask.unsqueeze(1) == 0, torch.finfo(scores.dtype).min)
         return scores.softmax(dim=-1).to(token_states.dtype)
 

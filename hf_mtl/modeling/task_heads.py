@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from .answer_decoding import best_spans, softmax, tag_spans
 from .configuration_multitask import TaskConfig
-from .task_parameters import TaskTensors, ZeroStartLinear
+from .task_parameters import TaskTensors, ZeroStartLinear, at_least_float32
 
 IGNORED_LABEL = -100
 INITIALIZER_RANGE = 0.02
@@ -99,7 +99,7 @@ class SentenceHead(TaskHead):
     def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
         weight, bias = self._weight_and_bias(entries["tasks"])
         states = self.dropout(task_states[entries["rows"], entries["tasks"]])  # (N, hidden)
-        return torch.einsum("nd,ncd->nc", states, weight.to(states.dtype)).float() + bias
+        return at_least_float32(torch.einsum("nd,ncd->nc", states, weight.to(states.dtype))) + bias
 
 
 class SingleLabelHead(SentenceHead):
@@ -189,7 +189,7 @@ class TokenLevelHead(TaskHead):
         task_part = self.task_to_token(task_states[rows, tasks])  # (N, hidden)
         states = token_states[rows]  # (N, length, hidden)
         states = self.dropout(states + self.task_share(states, task_part.unsqueeze(1)))
-        return torch.einsum("nld,ncd->nlc", states, weight.to(states.dtype)).float() + bias.unsqueeze(1)
+        return at_least_float32(torch.einsum("nld,ncd->nlc", states, weight.to(states.dtype))) + bias.unsqueeze(1)
 
     def task_share(self, states: torch.Tensor, task_part: torch.Tensor) -> torch.Tensor:
         """Return P, what a task adds to its tokens' states: W_tok H_t, the same for every token.
@@ -258,7 +258,7 @@ class MultipleChoiceHead(TaskHead):
         rows, tasks = entries["rows"], entries["tasks"]  # (N, choices), (N,)
         weight, bias = self._weight_and_bias(tasks)
         states = self.dropout(task_states[rows, tasks.unsqueeze(1)])  # (N, choices, hidden)
-        scores = torch.einsum("nkd,ncd->nk", states, weight.to(states.dtype)).float() + bias
+        scores = at_least_float32(torch.einsum("nkd,ncd->nk", states, weight.to(states.dtype))) + bias
         return scores.masked_fill(~entries["choices"], float("-inf"))
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
-from .task_parameters import TaskTensors, UnitScaleLinear, ZeroStartLinear
+from .task_parameters import TaskTensors, UnitScaleLinear, ZeroStartLinear, at_least_float32
 
 
 class TaskInteraction(nn.Module, ABC):
@@ -89,7 +89,7 @@ class CrossTaskAttention(TaskInteraction):
         readable = self.norm(states) + embeddings
         query, key = self._split_heads(self.query(readable)), self._split_heads(self.key(readable))
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        return (scores + self._bias(readable)).float().softmax(dim=-1)
+        return at_least_float32(scores + self._bias(readable)).softmax(dim=-1)
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
         return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, tasks, hidden / heads)

@@ -85,3 +85,8 @@ class UnitScaleLinear(nn.Linear):
         init.normal_(self.weight, mean=0.0, std=self.in_features**-0.5)
         if self.bias is not None:
             init.constant_(self.bias, self.bias_start)
+
+
+def at_least_float32(values: torch.Tensor) -> torch.Tensor:
+    """Return scores in a precision that a softmax or a loss can be trusted with: float32, or float64 as it is."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -1,15 +1,21 @@
 """Training arguments: those of Transformers, and what several tasks add."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from ..balancing.loss_weighting import LOSS_WEIGHTINGS
-from ..data.sampler import MIXING_STRATEGIES
+from ..data.batch_forms import BATCH_FORMS
+from ..data.mixing import MIXING_STRATEGIES
 from ..modeling import InputError
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.step_loss import LOSS_REDUCTIONS
+
+POSITIVE = ("temperature", "mixing_cap", "learning_rate", "per_device_train_batch_size", "tasks_per_step")
 
 
 @dataclass
@@ -17,12 +23,46 @@ class MultiTaskTrainingArguments(TrainingArguments):
     """`TrainingArguments` with the settings of a mixture; an epoch draws as many rows as the tasks have together."""
 
     mixing_strategy: str = field(
-        default="proportional", metadata={"help": "How often each task is drawn: proportional or temperature."}
+        default="proportional", metadata={"help": f"How often each task is drawn: {', '.join(MIXING_STRATEGIES)}."}
     )
     temperature: float = field(
         default=2.0, metadata={"help": "Of temperature mixing: 1 is proportional, large values approach uniform."}
     )
-    loss_weighting: str = field(default="fixed", metadata={"help": "Where task weights come from: fixed."})
+    mixing_power: float = field(
+        default=0.5, metadata={"help": "Of power mixing: 1 is proportional, 0.5 the square root, 0 uniform."}
+    )
+    mixing_cap: int = field(default=2**19, metadata={"help": "Of capped mixing: rows of a task that count at most."})
+    target_scores: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Of dev_gap mixing: scores to reach, e.g. {"rte": 70, "cola": 40}.'}
+    )
+    batch_form: str = field(
+        default="mixed",
+        metadata={
+            "help": "mixed: a batch holds rows of any tasks; one_task: of one; k_tasks: a step's rows are of "
+            "--tasks_per_step tasks."
+        },
+    )
+    tasks_per_step: int = field(default=2, metadata={"help": "Of the batch form k_tasks."})
+    tokens_per_batch: int | None = field(
+        default=None,
+        metadata={
+            "help": "Word pieces of a device's batch at most, padding, choices and windows included, instead of a "
+            "number of rows."
+        },
+    )
+    global_batch_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Rows of an optimizer step over all processes; gradient_accumulation_steps follows from it, so "
+            "that another number of processes takes the same steps."
+        },
+    )
+    loss_weighting: str = field(
+        default="fixed", metadata={"help": f"Where task weights come from: {', '.join(LOSS_WEIGHTINGS)}."}
+    )
+    loss_weighting_learning_rate: float = field(
+        default=0.025, metadata={"help": "Learning rate of task weights that are learned."}
+    )
     loss_reduction: str = field(
         default="rows",
         metadata={"help": "rows: a task counts by its rows in the step; tasks: every task counts the same."},
@@ -34,20 +74,58 @@ class MultiTaskTrainingArguments(TrainingArguments):
     length_grouping: bool = field(
         default=True, metadata={"help": "Whether rows of similar length share a batch (less padding)."}
     )
+    single_task_scores: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": 'Scores of single-task models, e.g. {"rte": 66.4}; with them eval_mtl_relative is reported, the '
+            "mean relative improvement in per cent."
+        },
+    )
     metric_for_best_model: str | None = field(
-        default="mtl_average", metadata={"help": "eval_mtl_average is the mean of the tasks' scores."}
+        default="mtl_average",
+        metadata={"help": "mtl_average (mean of the tasks' scores), mtl_worst, mtl_relative, or <task>_<metric>."},
     )
 
     def __post_init__(self) -> None:
         check_choice("mixing_strategy", self.mixing_strategy, MIXING_STRATEGIES)
+        check_choice("batch_form", self.batch_form, BATCH_FORMS)
         check_choice("loss_weighting", self.loss_weighting, LOSS_WEIGHTINGS)
         check_choice("loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
-        for name in ("temperature", "learning_rate", "per_device_train_batch_size"):
+        for name in POSITIVE:
             if not float(getattr(self, name)) > 0:
                 raise InputError(f"{name}={getattr(self, name)!r}; expected a number > 0.")
+        self.target_scores = _scores("target_scores", self.target_scores)
+        self.single_task_scores = _scores("single_task_scores", self.single_task_scores)
+        if self.ddp_find_unused_parameters is None:
+            # A step may hold no row of a task; Transformers would say False under activation checkpointing.
+            self.ddp_find_unused_parameters = True
         super().__post_init__()
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
         # Rows are features with routing, which no signature of the model names.
         self.remove_unused_columns = False
         if self.parts_learning_rate is None:
             self.parts_learning_rate = 10 * self.learning_rate
+        if self.global_batch_size is not None:
+            self.gradient_accumulation_steps = self._accumulation(self.global_batch_size)
+
+    def _accumulation(self, rows: int) -> int:
+        per_pass = self.train_batch_size * self.world_size
+        if rows < per_pass or rows % per_pass:
+            raise InputError(
+                f"global_batch_size={rows} is no multiple of {self.train_batch_size} rows a device on "
+                f"{self.world_size} processes; choose one, or another per_device_train_batch_size."
+            )
+        return rows // per_pass
+
+
+def _scores(name: str, given: Any) -> dict[str, Any] | None:
+    """A mapping from tasks to scores, which a command line gives as JSON."""
+    if given is None:
+        return None
+    try:
+        found = json.loads(given) if isinstance(given, str) else given
+    except json.JSONDecodeError as error:
+        raise InputError(f"{name}={given!r} is no valid JSON: {error}") from error
+    if not isinstance(found, Mapping):
+        raise InputError(f'{name}={given!r}; expected scores by task such as {{"rte": 70}}.')
+    return dict(found)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
-from ..metrics import compute, task_score
+from ..metrics import METRICS, compute, task_score
+from ..modeling import InputError
 from ..modeling.pipeline_multitask import answer_row
 from ..modeling.processing_multitask import Feature
 from ..modeling.task_heads import TASK_HEADS, Answer
 from ..tasks import LABEL_FIELD, TaskSpec
 
-AVERAGE = "mtl_average"
+AVERAGE, WORST, RELATIVE = "mtl_average", "mtl_worst", "mtl_relative"
 
 
 @dataclass
@@ -30,10 +31,10 @@ class AnswerCollector:
     rows: Mapping[str, Dataset]
     logits: dict[str, dict[int, list[tuple[Feature, np.ndarray]]]] = field(default_factory=lambda: defaultdict(dict))
 
-    def add(self, features: Sequence[Feature], logits: Sequence[np.ndarray]) -> None:
-        """Take a batch: each feature's only entry and its logits."""
-        for feature, scores in zip(features, logits, strict=True):
-            self.logits[feature["task"]].setdefault(feature["source"], []).append((feature, scores))
+    def add(self, entries: Sequence[tuple[str, Feature]], logits: Sequence[np.ndarray]) -> None:
+        """Take a batch: task and feature of each entry, and its logits."""
+        for (name, feature), scores in zip(entries, logits, strict=True):
+            self.logits[name].setdefault(feature["source"], []).append((feature, scores))
 
     def answers(self) -> dict[str, list[Answer]]:
         """Return the decoded answers of every task, in the order of its rows."""
@@ -55,15 +56,70 @@ def score_answers(
             specs[name].metric_names,
             [prediction(specs[name], answer) for answer in found],
             references(specs[name], rows[name][LABEL_FIELD][:]),
+            label_scores(specs[name], found),
         )
         for name, found in answers.items()
     }
 
 
-def flat_scores(scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return ``<task>_<metric>`` for every task, and the mean over tasks of their scores."""
+def flat_scores(
+    scores: Mapping[str, Mapping[str, float]], single_task: Mapping[str, Any] | None = None
+) -> dict[str, float]:
+    """Return ``<task>_<metric>`` for every task, the mean and the least of their scores, and, where single-task
+    scores are given, the mean relative improvement over them.
+    """
     flat = {f"{task}_{metric}": value for task, own in scores.items() for metric, value in own.items()}
-    return {**flat, AVERAGE: mtl_average(scores)}
+    flat[AVERAGE] = mtl_average(scores)
+    flat[WORST] = min(map(task_score, scores.values()))
+    if single_task and any(task in single_task for task in scores):
+        flat[RELATIVE] = relative_improvement(scores, single_task)
+    return flat
+
+
+def relative_improvement(scores: Mapping[str, Mapping[str, float]], single_task: Mapping[str, Any]) -> float:
+    """Return the mean relative improvement over single-task models, in per cent.
+
+    100 / T sum_t mean_m (-1)^l_m (M_tm - B_tm) / |B_tm| (Maninis et al. 2019, section 4), l_m = 1 where lower is
+    better; tasks without single-task scores are left out.
+
+    Args:
+        scores: Metrics by task.
+        single_task: By task its metrics, or one number to compare the task's score with.
+
+    Raises:
+        InputError: A single-task score is 0, or of a metric that the task lacks.
+    """
+    changes = []
+    for task, own in scores.items():
+        if task in single_task:
+            given = single_task[task]
+            pairs = (
+                [(own.get(metric), value, _sign(metric)) for metric, value in given.items()]
+                if isinstance(given, Mapping)
+                else [(task_score(own), given, 1.0)]
+            )
+            if any(score is None or not value for score, value, _ in pairs):
+                raise InputError(
+                    f"single_task_scores of {task!r} are {given!r}; expected numbers other than 0 for some of "
+                    f"{', '.join(own)}."
+                )
+            changes.append(np.mean([sign * (score - value) / abs(value) for score, value, sign in pairs]))
+    return 100 * float(np.mean(changes))
+
+
+def _sign(metric: str) -> float:
+    return 1.0 if METRICS[metric].higher_is_better else -1.0
+
+
+def source_scores(
+    scores: Mapping[str, Mapping[str, float]], tasks_of: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """Return each source's score, the mean of its tasks'; a source with a task that has none is left out."""
+    return {
+        source: float(np.mean([task_score(scores[name]) for name in names]))
+        for source, names in tasks_of.items()
+        if all(name in scores for name in names)
+    }
 
 
 def mtl_average(scores: Mapping[str, Mapping[str, float]]) -> float:
@@ -84,6 +140,15 @@ def prediction(spec: TaskSpec, answer: Answer) -> Any:
         "multiple_choice": "choice",
     }
     return answer[key[spec.problem_type]]
+
+
+def label_scores(spec: TaskSpec, answers: Sequence[Answer]) -> list[Any] | None:
+    """Return what the model gave class 1 of two, or every label; None for tasks of other kinds."""
+    if spec.problem_type == "single_label_classification" and spec.num_outputs == 2:
+        return [answer["scores"][spec.label_names[1]] for answer in answers]
+    if spec.problem_type in ("single_label_classification", "multi_label_classification"):
+        return [[answer["scores"][label] for label in spec.label_names] for answer in answers]
+    return None
 
 
 def references(spec: TaskSpec, labels: Sequence[Any]) -> list[Any]:

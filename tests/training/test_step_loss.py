@@ -7,9 +7,8 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
-from hf_mtl.data.sampler import MixtureBatchSampler
 from hf_mtl.modeling.step_loss import step_loss
-from tests.conftest import build_model
+from tests.conftest import GivenBatches, build_model
 
 TEXTS = [f"{word} number {index} is here" for index, word in enumerate(["good", "bad", "odd", "fine"] * 6)]
 FEATURES = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
@@ -91,9 +90,9 @@ def test_the_trainer_accumulates_alike(tmp_path, tokenizer):
             lr_scheduler_type="constant",
         )
         rows = [0, 24, 36, 37, 1, 2, 38, 25]
-        own._batch_sampler = lambda rows=rows, size=8 // accumulate: [
-            rows[start : start + size] for start in range(0, 8, size)
-        ]
+        size = 8 // accumulate
+        batches = [rows[start : start + size] for start in range(0, 8, size)]
+        own._batch_sampler = lambda batches=batches: GivenBatches(batches, len(batches))
         own.train()
         found.append(own.model.state_dict())
     for name, tensor in found[0].items():
@@ -133,8 +132,8 @@ def test_an_absent_task_stays_bit_equal(tmp_path, tokenizer):
         tmp_path, tokenizer, max_steps=10, per_device_train_batch_size=4, weight_decay=0.1, learning_rate=1e-2
     )
     start = copy.deepcopy(own.model.state_dict())
-    sampler = MixtureBatchSampler([24], torch.ones(1).numpy(), batch_size=4, batches_per_epoch=6)
-    own._batch_sampler = lambda: sampler  # rows of `mood` alone
+    moods = [list(range(start, start + 4)) for start in range(0, 24, 4)]
+    own._batch_sampler = lambda: GivenBatches(moods)
     own.train()
     moved = {name for name, tensor in own.model.state_dict().items() if not torch.equal(tensor, start[name])}
     assert not [name for name in moved if name.endswith((".task_stars", ".task_tags"))]

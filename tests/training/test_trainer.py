@@ -80,6 +80,8 @@ def test_new_parts_have_their_own_learning_rate(tmp_path, tokenizer):
 def test_model_and_data_must_agree(tmp_path, tokenizer):
     rows = datasets()
     with pytest.raises(InputError, match="expected the same"):
+        trainer(tmp_path, tokenizer, rows={"mood": rows["mood"], "tags": rows["tags"]})
+    with pytest.raises(InputError, match="source of task 'tags'"):
         trainer(tmp_path, tokenizer, rows={"mood": rows["mood"]})
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import EarlyStoppingCallback, TrainerCallback
 
+from tests.conftest import GivenBatches
 from tests.training.test_step_loss import datasets, trainer
 
 ROWS = 24 + 12 + 24
@@ -26,7 +27,7 @@ def watch_rows(own) -> list[list[int]]:
     seen, original = [], own.train_dataset
 
     class Watched(torch.utils.data.Dataset):
-        sizes, lengths, features = original.sizes, original.lengths, original.features
+        sizes, costs, features = original.sizes, original.costs, original.features
 
         def __len__(self):
             return len(original)
@@ -95,7 +96,8 @@ def test_the_logged_loss_is_the_loss_of_the_step(tmp_path, tokenizer, accumulate
     )
     expected = copy.deepcopy(own.model)(**own.data_collator([own.train_dataset[row] for row in rows]))
     size = 8 // accumulate
-    own._batch_sampler = lambda: [rows[start : start + size] for start in range(0, 8, size)]
+    batches = [rows[start : start + size] for start in range(0, 8, size)]
+    own._batch_sampler = lambda: GivenBatches(batches, accumulate)
     own.train()
     logged = next(entry for entry in own.state.log_history if "loss" in entry)
     for name in ("mood", "stars", "tags"):
@@ -134,7 +136,7 @@ def test_losses_since_the_last_log_are_averaged_over_labels(tmp_path, tokenizer)
     own = trainer(tmp_path, tokenizer, max_steps=2, logging_steps=2, learning_rate=1e-30, parts_learning_rate=1e-30)
     rows = [0, 1, 2, 3, 4, 5]
     expected = copy.deepcopy(own.model)(**own.data_collator([own.train_dataset[row] for row in rows]))
-    own._batch_sampler = lambda: [rows[:4], rows[4:]]
+    own._batch_sampler = lambda: GivenBatches([rows[:4], rows[4:]])
     own.train()
     logged = next(entry for entry in own.state.log_history if "loss" in entry)
     assert logged["loss_mood"] == pytest.approx(expected.task_losses["mood"].item(), rel=1e-4)

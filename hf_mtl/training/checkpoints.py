@@ -1,0 +1,162 @@
+"""Training checkpoints that are whole or not there: written aside, listed, renamed."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from ..modeling import InputError
+
+# The folder, beside the checkpoints, in which one is written before it gets its name.
+WRITING = f"{PREFIX_CHECKPOINT_DIR}-writing"
+# The list of a checkpoint's files with their sizes, written last.
+FILES_LIST = "checkpoint_files.json"
+# What a checkpoint keeps beside what Transformers' Trainer does.
+RUN_STATE_FILE = "multitask_state.json"
+# The same of each process.
+PROCESS_STATE_FILE = "process_state_{}.json"
+
+
+def list_files(folder: Path) -> None:
+    """Write the list of a checkpoint's files."""
+    (folder / FILES_LIST).write_text(json.dumps(_sizes(folder), indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    return {
+        str(path.relative_to(folder)): path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != FILES_LIST
+    }
+
+
+def publish(aside: Path, final: Path) -> None:
+    """Give a checkpoint that was written aside its name, in place of one that has it."""
+    replaced = aside.parent / f"{final.name}-replaced"
+    if final.exists():
+        final.rename(replaced)
+    aside.rename(final)
+    shutil.rmtree(aside.parent)
+
+
+def what_is_broken(folder: Path) -> str | None:
+    """Return what is wrong with a checkpoint folder, or None if it is whole."""
+    try:
+        listed = json.loads((folder / FILES_LIST).read_text("utf-8"))
+    except (OSError, ValueError):
+        return f"it has no list of its files ({FILES_LIST})"
+    sizes = _sizes(folder)
+    for name, size in listed.items():
+        if name not in sizes:
+            return f"{name} is missing"
+        if sizes[name] != size:
+            return f"{name} has {sizes[name]} bytes instead of {size}"
+    return None
+
+
+def last_whole_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
+    """Return the last whole checkpoint of an output folder, and a line about each later one that is broken."""
+    found = Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    broken: list[str] = []
+    numbered = {int(path.name.rpartition("-")[2]): path for path in found if path.name.rpartition("-")[2].isdigit()}
+    for _, path in sorted(numbered.items(), reverse=True):
+        wrong = what_is_broken(path)
+        if wrong is None:
+            return str(path), broken
+        broken.append(f"Skipping the checkpoint {path}: {wrong}.")
+    return None, broken
+
+
+def clear_unfinished(folder: str | Path) -> None:
+    """Remove what a killed run had not finished writing."""
+    shutil.rmtree(Path(folder) / WRITING, ignore_errors=True)
+
+
+class CheckpointingTrainer(Trainer):
+    """A Trainer whose checkpoints are whole or not there, and keep what `run_state` returns."""
+
+    _writing_checkpoint = False
+
+    def run_state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps beside model, optimizer and random states: JSON values."""
+        return {}
+
+    def load_run_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+
+    def process_state(self) -> dict[str, Any] | None:
+        """Return what a checkpoint keeps of this process alone: JSON values, or None."""
+        return None
+
+    def load_process_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint kept of this process."""
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Train; `resume_from_checkpoint=True` goes on from the last whole checkpoint of the output folder."""
+        folder = str(self.args.output_dir)
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint, broken = last_whole_checkpoint(folder)
+            print("\n".join(broken), end="\n" if broken else "", flush=True)
+            if resume_from_checkpoint is None:
+                raise InputError(f"{folder!r} holds no whole checkpoint to resume from.")
+        if self.is_world_process_zero():
+            clear_unfinished(folder)
+        self.accelerator.wait_for_everyone()
+        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def _init_training_state(
+        self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, resume: Any, trial: Any
+    ) -> tuple[int, int]:
+        found = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, resume, trial)
+        if resume is not None and (path := Path(resume) / RUN_STATE_FILE).is_file():
+            self.load_run_state(json.loads(path.read_text("utf-8")))
+            self._load_own_state(Path(resume))
+        return found
+
+    def _load_own_state(self, folder: Path) -> None:
+        own = folder / PROCESS_STATE_FILE.format(self.args.process_index)
+        if own.is_file():
+            self.load_process_state(json.loads(own.read_text("utf-8")))
+        elif any(folder.glob(PROCESS_STATE_FILE.format("*"))):
+            raise InputError(
+                f"The checkpoint {str(folder)!r} was written by fewer processes than {self.args.world_size}; a run "
+                "that reads streams continues on as many as it began with."
+            )
+
+    def _get_output_dir(self, trial: Any) -> str:
+        folder = super()._get_output_dir(trial)
+        return str(Path(folder) / WRITING) if self._writing_checkpoint else folder
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        """Write a checkpoint aside and give it its name when it is whole."""
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        folder = Path(self._get_output_dir(trial))
+        self._writing_checkpoint = True
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._writing_checkpoint = False
+        if (own := self.process_state()) is not None:
+            path = folder / WRITING / name / PROCESS_STATE_FILE.format(self.args.process_index)
+            path.write_text(json.dumps(own) + "\n", "utf-8")
+        if self.state.best_global_step == self.state.global_step:
+            self.state.best_model_checkpoint = str(folder / name)
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            aside = folder / WRITING / name
+            self.state.save_to_json(str(aside / "trainer_state.json"))
+            (aside / RUN_STATE_FILE).write_text(json.dumps(self.run_state()) + "\n", "utf-8")
+            list_files(aside)
+            publish(aside, folder / name)
+            rotate_checkpoints(
+                output_dir=str(folder),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+        self.accelerator.wait_for_everyone()

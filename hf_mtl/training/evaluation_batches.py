@@ -1,0 +1,57 @@
+"""The rows of an evaluation, divided among processes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch.utils.data import DataLoader, Sampler
+
+from ..data.collator import MultiTaskCollator
+from ..data.features import FeatureDataset
+from ..modeling.processing_multitask import Feature
+from .arguments import MultiTaskTrainingArguments
+
+
+class EvaluationBatches(Sampler[list[int]]):
+    """This process's batches of all rows, by length; every process has equally many, since all must take part.
+
+    Args:
+        data: The rows.
+        args: Rows of a batch, and which process this is.
+    """
+
+    def __init__(self, data: FeatureDataset, args: MultiTaskTrainingArguments) -> None:
+        order = data.costs.lengths.argsort(kind="stable").tolist()
+        size, processes = args.eval_batch_size, args.world_size
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        # This process's batches but for a repetition at the end.
+        self.counted = len(batches[args.process_index :: processes])
+        batches += batches[:1] * (-len(batches) % processes)
+        self.own = batches[args.process_index :: processes]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.own)
+
+    def __len__(self) -> int:
+        return len(self.own)
+
+
+def evaluation_loader(
+    data: FeatureDataset, collate: MultiTaskCollator, args: MultiTaskTrainingArguments
+) -> DataLoader:
+    """Return batches with the features of their entries beside them."""
+
+    def collate_with_entries(features: Sequence[Feature]) -> tuple[list[tuple[str, Feature]], dict[str, Any]]:
+        # What decoding reads; the word pieces themselves are not sent between processes.
+        entries = [
+            (entry["name"], {key: value for key, value in entry["feature"].items() if key != "segments"})
+            for feature in features
+            for entry in feature["entries"]
+        ]
+        return entries, collate(features)
+
+    return DataLoader(
+        data,
+        batch_sampler=EvaluationBatches(data, args),
+        collate_fn=collate_with_entries,
+        num_workers=args.dataloader_num_workers,
+    )

@@ -1,0 +1,192 @@
+"""A run that is stopped and continued ends with the bits of one that was not, having drawn the same batches."""
+
+import hashlib
+import itertools
+import json
+import shutil
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+from hf_mtl import InputError
+from hf_mtl.data.mixing import MIXING_STRATEGIES
+from hf_mtl.training.checkpoints import FILES_LIST, WRITING, last_whole_checkpoint
+from tests.conftest import StopAfter
+from tests.training.test_step_loss import datasets, trainer
+
+STEPS, STOP = 17, 7
+TARGETS = {"mood": 90.0, "stars": 50.0, "tags": 70.0}
+
+
+@dataclass
+class Case:
+    """Settings of a run, and after how many steps it is stopped."""
+
+    id: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    stop: int = STOP
+
+
+CASES = [
+    *(Case(name, {"mixing_strategy": name}) for name in MIXING_STRATEGIES),
+    Case("accumulation", {"gradient_accumulation_steps": 4, "per_device_train_batch_size": 2}),
+    Case("workers", {"dataloader_num_workers": 2}),
+    Case("third_pass", {}, stop=15),
+    Case("end_of_a_pass", {}, stop=10),
+    Case("one_task", {"batch_form": "one_task"}),
+    Case("k_tasks", {"batch_form": "k_tasks", "tasks_per_step": 2}),
+    Case("token_budget", {"tokens_per_batch": 80}),
+    Case("as_drawn", {"length_grouping": False}),
+    Case("learned_weights", {"loss_weighting": "uncertainty"}),
+]
+# A pairwise sample: every two settings meet in some case.
+PAIRS = [
+    Case(f"{mixing}-{form}-{accumulate}", {"mixing_strategy": mixing, "batch_form": form, **split}, stop)
+    for number, (mixing, form) in enumerate(
+        itertools.product(("annealed", "dev_gap", "temperature", "round_robin"), ("mixed", "one_task", "k_tasks"))
+    )
+    for accumulate, split, stop in [
+        [
+            (1, {}, 3),
+            (4, {"gradient_accumulation_steps": 4, "per_device_train_batch_size": 2}, 12),
+            (2, {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2, "dataloader_num_workers": 2}, 8),
+        ][number % 3]
+    ]
+]
+
+
+def build(folder, tokenizer, case: Case):
+    validation = {name: rows.select(range(8)) for name, rows in datasets().items()}
+    arguments = {
+        "max_steps": STEPS,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-3,
+        "eval_strategy": "steps",
+        "eval_steps": 2,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "logging_steps": 1,
+        "target_scores": TARGETS,
+        **case.arguments,
+    }
+    own = trainer(folder, tokenizer, validation=validation, **arguments)
+    # Chance that a checkpoint must remember.
+    for module in own.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.1
+    drawn = []
+    collate = own.data_collator.__call__
+
+    def watched(features):
+        drawn.append([entry["feature"]["sequences"] for feature in features for entry in feature["entries"]])
+        return collate(features)
+
+    if not case.arguments.get("dataloader_num_workers"):
+        own.data_collator = watched
+    return own, drawn
+
+
+def digest(own, folder) -> dict[str, str]:
+    """Hashes of all that training changes."""
+
+    def of(values) -> str:
+        found = hashlib.sha256()
+        for tensor in values:
+            found.update(tensor.detach().contiguous().numpy().tobytes())
+        return found.hexdigest()
+
+    state = own.optimizer.state_dict()["state"]
+    moments = [value for _, own_state in sorted(state.items()) for _, value in sorted(own_state.items())]
+    return {
+        "weights": of(own.model.state_dict().values()),
+        "optimizer": of(torch.as_tensor(value) for value in moments),
+        "run": json.dumps(own.run_state()),
+    }
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_a_stopped_run_ends_like_one_that_was_not(case, tmp_path, tokenizer):
+    check(case, tmp_path, tokenizer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", PAIRS, ids=lambda case: case.id)
+def test_settings_resume_together(case, tmp_path, tokenizer):
+    check(case, tmp_path, tokenizer)
+
+
+def check(case: Case, folder, tokenizer) -> None:
+    whole, all_batches = build(folder / "whole", tokenizer, case)
+    whole.train()
+    stopped, _ = build(folder / "stopped", tokenizer, case)
+    stopped.add_callback(StopAfter(case.stop))
+    stopped.train()
+    # What the killed step had not saved is lost: the run goes on from the step before.
+    assert last_whole_checkpoint(folder / "stopped")[0].endswith(f"checkpoint-{case.stop - 1}")
+    again, batches = build(folder / "stopped", tokenizer, case)
+    again.train(resume_from_checkpoint=True)
+    assert again.state.global_step == STEPS
+    assert digest(again, folder) == digest(whole, folder)
+    per_step = case.arguments.get("gradient_accumulation_steps", 1)
+    # The first batch a trainer looks at is not trained on; evaluation collates too, and is the same in both.
+    if batches:
+        trained = (STEPS - case.stop + 1) * per_step
+        assert batches[-trained:] == all_batches[-trained:]
+    logs = [
+        [{key: value for key, value in entry.items() if key.startswith(("loss", "grad"))} for entry in history]
+        for history in (whole.state.log_history[-8:], again.state.log_history[-8:])
+    ]
+    assert logs[0][:-1] == logs[1][:-1]
+
+
+def damage_weights(folder):
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def remove_optimizer(folder):
+    (folder / "optimizer.pt").unlink()
+
+
+def remove_list(folder):
+    (folder / FILES_LIST).unlink()
+
+
+@pytest.mark.parametrize("damage", [damage_weights, remove_optimizer, remove_list], ids=lambda damage: damage.__name__)
+def test_a_broken_checkpoint_is_named_and_skipped(damage, tmp_path, tokenizer, capsys):
+    own, _ = build(tmp_path, tokenizer, Case("", {"max_steps": 3}))
+    own.train()
+    damage(tmp_path / "checkpoint-3")
+    (tmp_path / WRITING / "checkpoint-4").mkdir(parents=True)
+    found, broken = last_whole_checkpoint(tmp_path)
+    assert found == str(tmp_path / "checkpoint-2")
+    assert len(broken) == 1
+    assert "checkpoint-3" in broken[0]
+    again, _ = build(tmp_path, tokenizer, Case("", {"max_steps": 4}))
+    again.train(resume_from_checkpoint=True)
+    assert "checkpoint-3" in capsys.readouterr().out
+    assert last_whole_checkpoint(tmp_path) == (str(tmp_path / "checkpoint-4"), [])
+    assert not (tmp_path / WRITING).exists()
+
+
+def test_nothing_to_resume_from_is_an_error(tmp_path, tokenizer):
+    own, _ = build(tmp_path, tokenizer, Case(""))
+    with pytest.raises(InputError, match="no whole checkpoint"):
+        own.train(resume_from_checkpoint=True)
+
+
+def test_old_and_best_checkpoints_are_kept_as_asked(tmp_path, tokenizer):
+    """Rotation and the best checkpoint's path work as in Transformers, though checkpoints are written aside."""
+    arguments = {"max_steps": 6, "save_total_limit": 2, "eval_steps": 1, "load_best_model_at_end": True}
+    own, _ = build(tmp_path, tokenizer, Case("", arguments))
+    own.train()
+    left = sorted(path.name for path in tmp_path.glob("checkpoint-*"))
+    best = f"checkpoint-{own.state.best_global_step}"
+    assert own.state.best_model_checkpoint == str(tmp_path / best)
+    assert left == sorted({"checkpoint-6", best} | ({"checkpoint-5"} if best == "checkpoint-6" else set()))
+    for name in left:
+        saved = json.loads((tmp_path / name / "trainer_state.json").read_text("utf-8"))
+        assert WRITING not in json.dumps(saved)
+    shutil.rmtree(tmp_path / best)
