@@ -22,7 +22,7 @@ from .training.arguments import MultiTaskTrainingArguments
 RECIPE_FILE = "recipe.yaml"
 
 # Keys that change where a run goes or what it shows, not what it computes.
-NOT_PART_OF_A_RUN = ("output_dir", "disable_tqdm", "report_to", "run_name", "report_parts", "baselines")
+NOT_PART_OF_A_RUN = ("output_dir", "disable_tqdm", "report_to", "run_name", "report_parts", "baselines", "use_cpu")
 
 
 @dataclass
@@ -59,6 +59,12 @@ class DataArguments:
     report_parts: bool = field(
         default=True, metadata={"help": "Whether to measure at the end what each part of the model contributes."}
     )
+
+    def __post_init__(self) -> None:
+        for name in ("max_train_samples", "max_eval_samples"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name}={value!r}; expected a whole number >= 1.")
 
 
 ARGUMENTS = (ModelArguments, DataArguments, MultiTaskTrainingArguments)
@@ -172,7 +178,10 @@ def _override_tasks(rows: list[Any], arguments: list[str]) -> tuple[list[Any], l
         check_choice("task", name, names)
         if not key or index + 1 == len(rest):
             raise InputError(f"{rest[index]!r}: expected --tasks.{name}.<key> <value>.")
-        rows[names.index(name)][key] = yaml.safe_load(rest[index + 1])
+        try:
+            rows[names.index(name)][key] = yaml.safe_load(rest[index + 1])
+        except yaml.YAMLError as error:
+            raise InputError(f"{rest[index]} {rest[index + 1]}: no valid YAML: {error}") from error
         index += 2
     for name in chosen.tasks or ():
         check_choice("task", name, names)

@@ -91,7 +91,22 @@ class TaskSpec(TaskConfig):
     @property
     def metric_names(self) -> list[str]:
         """The task's metrics, the problem type's own where the row names none."""
+        if self.metrics is None and self.problem_type == "token_classification" and not are_spans(self.labels or []):
+            return ["token_accuracy"]
         return self.metrics or list(DEFAULT_METRICS[self.problem_type])
+
+    def check_metric_labels(self) -> None:
+        """Raise `InputError` for metrics that cannot score the task's labels."""
+        if self.labels is not None and "span_f1" in self.metric_names and not are_spans(self.labels):
+            raise InputError(
+                f"Task {self.name!r}: span_f1 needs tags such as 'O', 'B-PER' and 'I-PER'; found "
+                f"{', '.join(self.labels[:8])}. Use `metrics: [token_accuracy]`."
+            )
+        if self.labels is not None and "f1" in self.metric_names and len(self.labels) != 2:
+            raise InputError(
+                f"Task {self.name!r}: f1 needs two classes, this task has {len(self.labels)}. Use f1_macro or "
+                "f1_micro."
+            )
 
     @property
     def source_name(self) -> str:
@@ -108,12 +123,26 @@ class TaskSpec(TaskConfig):
         return columns.get(name, name)
 
 
+def are_spans(labels: Iterable[str]) -> bool:
+    """Whether tags are BIO or BIOES."""
+    return all(label == "O" or label[:2] in ("B-", "I-", "E-", "S-") for label in labels)
+
+
 def tasks_by_source(specs: Iterable[TaskSpec]) -> dict[str, list[str]]:
     """Return the names of each source's tasks."""
     found: dict[str, list[str]] = {}
     for spec in specs:
         found.setdefault(spec.source_name, []).append(spec.name)
     return found
+
+
+def join_sources(specs: Iterable[TaskSpec]) -> None:
+    """Let a task whose name other tasks give as their source share it."""
+    ordered = list(specs)
+    shared = {spec.source for spec in ordered}
+    for spec in ordered:
+        if spec.source is None and spec.name in shared:
+            spec.source = spec.name
 
 
 def specs_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSpec]:
@@ -123,6 +152,7 @@ def specs_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSpec]:
         InputError: An unknown key, preset or value, or a name given twice.
     """
     specs = [_spec_from_row(row) for row in rows]
+    join_sources(specs)
     if not specs:
         raise InputError("A recipe needs at least one row under `tasks:`.")
     names = [spec.name for spec in specs]

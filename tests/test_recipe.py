@@ -133,6 +133,9 @@ def test_a_preset_is_a_row(write):
         ({}, ["--pooling", "nosuch"], "task_queries"),
         ({}, ["--gate", "nosuch"], "information_gate"),
         ({}, ["stray"], "stray"),
+        ({}, ["--max_train_samples", "0"], "max_train_samples=0; expected a whole number >= 1"),
+        ({}, ["--max_eval_samples", "-1"], "max_eval_samples=-1"),
+        ({}, ["--tasks.rte.columns", "{text:"], "no valid YAML"),
     ],
 )
 def test_what_cannot_be_used(write, keys, typed, says):
@@ -148,7 +151,7 @@ def test_what_cannot_be_used(write, keys, typed, says):
         ({"learning_rate": 1e-4, "seed": 1}, {"learning_rate": 3e-4, "seed": 1}, ["learning_rate"]),
         ({"pooling": "mean"}, {}, ["pooling"]),
         ({}, {"pooling": "mean", "gate": "none"}, ["gate", "pooling"]),
-        ({"output_dir": "a", "report_to": "none", "baselines": True}, {"output_dir": "b"}, []),
+        ({"output_dir": "a", "report_to": "none", "baselines": True}, {"output_dir": "b", "use_cpu": True}, []),
         ({"tasks.rte.weight": 1}, {"tasks.rte.weight": 2}, ["tasks.rte.weight"]),
         ({"learning_rate": "1e-4"}, {"learning_rate": 0.0001}, []),
         ({"weight_decay": 0}, {"weight_decay": 0.0}, []),

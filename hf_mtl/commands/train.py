@@ -144,7 +144,6 @@ def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: Part
     if is_main_process():
         baselines = baseline_scores(trainer.mixture) if recipe.data.baselines else {}
         say("", *score_table(scores, baselines))
-        _write_scores(folder / RESULTS_FILE, scores)
     if trainer.mixture.test:
         output = trainer.predict(trainer.features_of(trainer.mixture.test), metric_key_prefix="test")
         tested = trainer.task_scores(output.metrics or {}, "test")
@@ -155,6 +154,8 @@ def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: Part
         say("", *report.lines(trainer, mtl_average(scores)))
     if is_main_process():
         write_model_card(folder, trainer, scores, recipe.encoder)
+        # Last of all: with it the run counts as finished.
+        _write_scores(folder / RESULTS_FILE, scores)
         say("", f"The checkpoint lies in {folder}. Ask it:", f"  {next_command(trainer, folder)}")
 
 

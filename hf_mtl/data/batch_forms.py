@@ -148,7 +148,7 @@ class OneTaskBatches(TaskBlocks):
 
 
 class FewTasksSteps(TaskBlocks):
-    """A step's rows are of `tasks_per_step` tasks at most, in equal numbers.
+    """A step is `tasks_per_step` equal blocks of rows, each of one task, so of as many tasks at most.
 
     Raises:
         InputError: The step's rows cannot be divided among them.

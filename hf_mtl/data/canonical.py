@@ -27,6 +27,7 @@ def canonical_splits(spec: TaskSpec, splits: Mapping[str, Dataset], local: bool)
         InputError: A missing column, or a field or label that is empty, NaN, out of range or of the wrong type.
     """
     spec.labels = spec.labels or _label_names(spec, splits["train"], local)
+    spec.check_metric_labels()
     convert = LABEL_CONVERSIONS[spec.problem_type]
     found = {}
     for split, rows in splits.items():
@@ -215,6 +216,11 @@ def infer_spec(name: str, rows: Dataset) -> TaskSpec:
         InputError: The features do not say what the task is; the message shows the row to write.
     """
     features = rows.features
+    if features is None:
+        raise InputError(
+            f"The stream {name!r} does not say its features (after `map`, give `features=`); say the task: "
+            f"TaskSpec(name={name!r}, problem_type='single_label_classification', labels=[...], columns={{...}})."
+        )
     texts = [
         column
         for column, feature in features.items()

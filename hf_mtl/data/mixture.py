@@ -10,7 +10,7 @@ from datasets import Dataset, IterableDataset
 
 from ..modeling import InputError
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES, check_choice
-from ..tasks import LABEL_FIELD, TaskSpec
+from ..tasks import LABEL_FIELD, TaskSpec, join_sources
 from .canonical import canonical_splits, infer_spec
 from .loading import load_splits
 from .overlap import drop_overlap
@@ -51,7 +51,7 @@ def load_mixture(
         specs: The tasks; their labels and label statistics are filled in.
         data_dir: A folder with a folder a task, read in place of the Hub.
         exclude_overlap: Drop training rows whose normalised input stands in any task's held-out split.
-        max_train_samples: Training rows of each task at most; a task's own cap goes first.
+        max_train_samples: Training rows of each task at most; a task's own cap holds too.
         max_eval_samples: Held-out rows of each task at most.
         seed: Draws the rows that a cap keeps.
 
@@ -77,7 +77,7 @@ def build_mixture(
     by_name = {spec.name: spec for spec in specs}
     held_out: dict[str, dict[str, Dataset]] = {
         split: {
-            name: _first(rows[split], by_name[name].max_eval_samples or max_eval_samples)
+            name: _first(rows[split], _least(by_name[name].max_eval_samples, max_eval_samples))
             for name, rows in splits.items()
             if split in rows
         }
@@ -92,7 +92,7 @@ def build_mixture(
         ]
         train, dropped = drop_overlap(train, whole, by_name)
     for name in train:
-        train[name] = _drawn(train[name], by_name[name].max_train_samples or max_train_samples, seed)
+        train[name] = _drawn(train[name], _least(by_name[name].max_train_samples, max_train_samples), seed)
         if len(train[name]) == 0:
             raise InputError(f"Task {name!r} has no training row left after overlap was excluded.")
         measure_labels(by_name[name], train[name])
@@ -132,6 +132,7 @@ def specs_of_datasets(
         InputError: Names that do not fit together, or features that do not say what the task is.
     """
     given = list(specs or ())
+    join_sources(given)
     for spec in given:
         check_choice(f"source of task {spec.name!r} in train_dataset:", spec.source_name, train)
     ordered: list[TaskSpec] = []
@@ -142,6 +143,10 @@ def specs_of_datasets(
         if name not in known:
             raise InputError(f"eval_dataset has the task {name!r}, which train_dataset lacks: {', '.join(train)}.")
     return ordered
+
+
+def _least(*caps: int | None) -> int | None:
+    return min((cap for cap in caps if cap is not None), default=None)
 
 
 def _first(rows: Dataset, most: int | None) -> Dataset:

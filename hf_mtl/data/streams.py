@@ -75,6 +75,7 @@ class StreamedMixture(data.IterableDataset):
                     "its data set into memory."
                 )
         self.processor, self.specs, self.shape, self.grouped, self.seed = processor, specs, shape, grouped, seed
+        self.processes = process[1]
         self.tasks_of = tasks_by_source(specs.values())
         self.sizes = dict.fromkeys(self.tasks_of, 0)
         self.form = BATCH_FORMS[form]()
@@ -118,7 +119,7 @@ class StreamedMixture(data.IterableDataset):
 
     def _rows(self, source: str, passes: dict[str, int], resumed: bool) -> Iterator[dict[str, Any]]:
         """A source's rows with a label, pass after pass."""
-        labels = [str(self.specs[name].column_of(LABEL_FIELD, local=False)) for name in self.tasks_of[source]]
+        labels = [self._label_column(name) for name in self.tasks_of[source]]
         shared = self.specs[self.tasks_of[source][0]].source is not None
         found = resumed
         while True:
@@ -152,20 +153,24 @@ class StreamedMixture(data.IterableDataset):
             yield [self.collate([found[int(place)] for place in batch]) for batch in step]
 
     def _canonical(self, read: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Dataset]:
-        return {
-            name: canonical_splits(
-                self.specs[name], {"train": _as_dataset(rows, self.streams[source].features)}, local=False
-            )["train"]
-            for source, rows in read.items()
-            for name in self.tasks_of[source]
-        }
+        found = {}
+        for source, rows in read.items():
+            given = _as_dataset(rows, self.streams[source].features)
+            for name in self.tasks_of[source]:
+                # A window may hold no label of a task.
+                if any(not is_missing(row.get(self._label_column(name))) for row in rows):
+                    found[name] = canonical_splits(self.specs[name], {"train": given}, local=False)["train"]
+        return found
+
+    def _label_column(self, name: str) -> str:
+        return str(self.specs[name].column_of(LABEL_FIELD, local=False)).partition(".")[0]
 
     def drawn(self, steps: int) -> np.ndarray:
-        """Return how many rows of each source this process's first steps hold, to a window's spread."""
+        """Return how many rows of each source the first steps of all processes hold, to a window's spread."""
         window, inside = divmod(steps, WINDOW_STEPS)
         first, past = window * self.window_draws, (window + 1) * self.window_draws
         total = first + inside * self.shape.rows // self.block_rows
-        return self.draws.counts(window, first, past, total) * self.block_rows
+        return self.draws.counts(window, first, past, total) * self.block_rows * self.processes
 
     def preview(self, tasks: Sequence[str], steps: int) -> list[TaskShare]:
         """Return what every source gets of a run; a stream's rows, and so its passes, are unknown."""
@@ -213,7 +218,8 @@ def measure_first_rows(spec: TaskSpec, stream: IterableDataset) -> None:
     first = _as_dataset(list(stream.take(MEASURED_ROWS)), stream.features)
     if len(first) == 0:
         raise InputError(f"The stream of task {spec.name!r} has no rows.")
-    named = spec.labels is not None or "ClassLabel" in str(stream.features)
+    column = str(spec.column_of(LABEL_FIELD, local=False)).partition(".")[0]
+    named = spec.labels is not None or "ClassLabel" in str((stream.features or {}).get(column))
     if spec.problem_type in LABELLED_PROBLEM_TYPES and not named:
         raise InputError(
             f"Task {spec.name!r}: a stream does not tell all its labels beforehand. Write `labels: [...]` in the "

@@ -1,6 +1,7 @@
 """Training arguments: those of Transformers, and what several tasks add."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,14 +9,33 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from ..balancing.gradient_balancing import GRADIENT_BALANCERS
 from ..balancing.loss_weighting import LOSS_WEIGHTINGS
 from ..data.batch_forms import BATCH_FORMS
 from ..data.mixing import MIXING_STRATEGIES
+from ..metrics import METRICS
 from ..modeling import InputError
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.step_loss import LOSS_REDUCTIONS
+from .shared_parameters import WHICH
 
-POSITIVE = ("temperature", "mixing_cap", "learning_rate", "per_device_train_batch_size", "tasks_per_step")
+POSITIVE = (
+    "temperature",
+    "mixing_cap",
+    "learning_rate",
+    "per_device_train_batch_size",
+    "tasks_per_step",
+    "loss_weighting_learning_rate",
+    "loss_weighting_temperature",
+    "loss_smoothing",
+    "tokens_per_batch",
+    "global_batch_size",
+    "gradient_accumulation_steps",
+    "per_device_eval_batch_size",
+    "num_train_epochs",
+)
+
+MOST_POWER = 10.0
 
 
 @dataclass
@@ -63,6 +83,26 @@ class MultiTaskTrainingArguments(TrainingArguments):
     loss_weighting_learning_rate: float = field(
         default=0.025, metadata={"help": "Learning rate of task weights that are learned."}
     )
+    loss_weighting_temperature: float | None = field(
+        default=None, metadata={"help": "Of the loss weightings uw_so (default 10), dwa (2) and stch (0.5)."}
+    )
+    loss_smoothing: float = field(
+        default=0.05,
+        metadata={"help": "Share of a step's loss in the running means that loss weightings read; 1 keeps no memory."},
+    )
+    gradnorm_alpha: float = field(
+        default=1.5, metadata={"help": "Of gradnorm: how strongly tasks that learn slowly are favoured."}
+    )
+    gradient_balancing: str | None = field(
+        default=None,
+        metadata={"help": f"How the tasks' gradients become one: {', '.join(GRADIENT_BALANCERS)}; by default a sum."},
+    )
+    gradient_balancing_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'The method\'s own settings, e.g. {"c": 0.2} of cagrad.'}
+    )
+    balanced_parameters: str = field(
+        default="all", metadata={"help": f"Which shared parameters gradient balancing looks at: {WHICH}."}
+    )
     loss_reduction: str = field(
         default="rows",
         metadata={"help": "rows: a task counts by its rows in the step; tasks: every task counts the same."},
@@ -92,10 +132,26 @@ class MultiTaskTrainingArguments(TrainingArguments):
         check_choice("loss_weighting", self.loss_weighting, LOSS_WEIGHTINGS)
         check_choice("loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
         for name in POSITIVE:
-            if not float(getattr(self, name)) > 0:
+            if getattr(self, name) is not None and not float(getattr(self, name)) > 0:
                 raise InputError(f"{name}={getattr(self, name)!r}; expected a number > 0.")
-        self.target_scores = _scores("target_scores", self.target_scores)
-        self.single_task_scores = _scores("single_task_scores", self.single_task_scores)
+        self.target_scores = _mapping("target_scores", self.target_scores, 'scores by task such as {"rte": 70}')
+        self.single_task_scores = _mapping(
+            "single_task_scores", self.single_task_scores, 'scores by task such as {"rte": 70}'
+        )
+        self.gradient_balancing_options = _mapping(
+            "gradient_balancing_options", self.gradient_balancing_options, 'settings such as {"c": 0.2}'
+        )
+        if self.gradient_balancing is not None:
+            check_choice("gradient_balancing", self.gradient_balancing, GRADIENT_BALANCERS)
+        if self.loss_smoothing > 1:
+            raise InputError(f"loss_smoothing={self.loss_smoothing!r}; expected a number in (0, 1].")
+        if self.greater_is_better is None and any(
+            str(self.metric_for_best_model).endswith(f"_{name}")
+            for name, metric in METRICS.items()
+            if not metric.higher_is_better
+        ):
+            self.greater_is_better = False
+        self._check_numbers()
         if self.ddp_find_unused_parameters is None:
             # A step may hold no row of a task; Transformers would say False under activation checkpointing.
             self.ddp_find_unused_parameters = True
@@ -108,6 +164,16 @@ class MultiTaskTrainingArguments(TrainingArguments):
         if self.global_batch_size is not None:
             self.gradient_accumulation_steps = self._accumulation(self.global_batch_size)
 
+    def _check_numbers(self) -> None:
+        if not math.isfinite(self.mixing_power) or abs(self.mixing_power) > MOST_POWER:
+            raise InputError(f"mixing_power={self.mixing_power!r}; expected a number from 0 to 1.")
+        if self.parts_learning_rate is not None and not self.parts_learning_rate >= 0:
+            raise InputError(f"parts_learning_rate={self.parts_learning_rate!r}; expected a number >= 0.")
+        for name in ("seed", "data_seed"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise InputError(f"{name}={value!r}; expected a whole number >= 0.")
+
     def _accumulation(self, rows: int) -> int:
         per_pass = self.train_batch_size * self.world_size
         if rows < per_pass or rows % per_pass:
@@ -118,8 +184,8 @@ class MultiTaskTrainingArguments(TrainingArguments):
         return rows // per_pass
 
 
-def _scores(name: str, given: Any) -> dict[str, Any] | None:
-    """A mapping from tasks to scores, which a command line gives as JSON."""
+def _mapping(name: str, given: Any, expected: str) -> dict[str, Any] | None:
+    """A mapping, which a command line gives as JSON."""
     if given is None:
         return None
     try:
@@ -127,5 +193,5 @@ def _scores(name: str, given: Any) -> dict[str, Any] | None:
     except json.JSONDecodeError as error:
         raise InputError(f"{name}={given!r} is no valid JSON: {error}") from error
     if not isinstance(found, Mapping):
-        raise InputError(f'{name}={given!r}; expected scores by task such as {{"rte": 70}}.')
+        raise InputError(f"{name}={given!r}; expected {expected}.")
     return dict(found)

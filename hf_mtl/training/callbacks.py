@@ -29,11 +29,17 @@ class InterruptCallback(TrainerCallback):
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Save and stop where an interrupt came during the step."""
+        """Save and stop where an interrupt came during the step, after an evaluation that is due."""
         if self.interrupted:
             control.should_save = True
             control.should_training_stop = True
-            control.should_evaluate = False
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Leave out what an epoch's end does where an interrupt came in the middle of one."""
+        if self.interrupted and state.epoch != round(state.epoch or 0):
+            control.should_evaluate = control.should_save = control.should_log = False
 
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 from transformers import Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_callback import TrainerState
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
 
 from ..modeling import InputError
 
@@ -107,7 +108,26 @@ class CheckpointingTrainer(Trainer):
         if self.is_world_process_zero():
             clear_unfinished(folder)
         self.accelerator.wait_for_everyone()
+        if resume_from_checkpoint and self._is_over(Path(resume_from_checkpoint)):
+            # Transformers would take one step more.
+            return TrainOutput(self.state.global_step, 0.0, {})
         return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+
+    def total_steps(self) -> int | None:
+        """Return how many steps the run takes, where that is known."""
+        return None
+
+    def _is_over(self, folder: Path) -> bool:
+        """Whether a checkpoint is that of the run's last step; then its model, or the best one, is in place."""
+        state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
+        total = self.total_steps()
+        if total is None or state.global_step < total:
+            return False
+        self._load_from_checkpoint(str(folder))
+        self.state = state
+        if self.args.load_best_model_at_end and state.best_model_checkpoint:
+            self._load_best_model()
+        return True
 
     def _init_training_state(
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, resume: Any, trial: Any
@@ -119,14 +139,15 @@ class CheckpointingTrainer(Trainer):
         return found
 
     def _load_own_state(self, folder: Path) -> None:
-        own = folder / PROCESS_STATE_FILE.format(self.args.process_index)
-        if own.is_file():
-            self.load_process_state(json.loads(own.read_text("utf-8")))
-        elif any(folder.glob(PROCESS_STATE_FILE.format("*"))):
+        written = len(list(folder.glob(PROCESS_STATE_FILE.format("*"))))
+        if written and written != self.args.world_size:
             raise InputError(
-                f"The checkpoint {str(folder)!r} was written by fewer processes than {self.args.world_size}; a run "
-                "that reads streams continues on as many as it began with."
+                f"The checkpoint {str(folder)!r} was written by {written} processes, these are "
+                f"{self.args.world_size}; a run that reads streams continues on as many as it began with."
             )
+        if written:
+            own = folder / PROCESS_STATE_FILE.format(self.args.process_index)
+            self.load_process_state(json.loads(own.read_text("utf-8")))
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from ..data.collator import MultiTaskCollator
@@ -54,4 +55,6 @@ def evaluation_loader(
         batch_sampler=EvaluationBatches(data, args),
         collate_fn=collate_with_entries,
         num_workers=args.dataloader_num_workers,
+        # Of its own, so that evaluations leave the run's draws alone.
+        generator=torch.Generator(),
     )

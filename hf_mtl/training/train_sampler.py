@@ -57,7 +57,12 @@ def build_stream(
     Raises:
         InputError: Settings that need to know how many rows there are.
     """
-    if args.mixing_strategy not in STREAM_STRATEGIES and not isinstance(mixing, CallableMixing):
+    if isinstance(mixing, CallableMixing):
+        raise InputError(
+            "A function as `mixing` reads the tasks' sizes, which streams do not tell; use one of "
+            f"{', '.join(STREAM_STRATEGIES)}."
+        )
+    if args.mixing_strategy not in STREAM_STRATEGIES:
         raise InputError(
             f"mixing_strategy={args.mixing_strategy} needs numbers of rows, which streams do not tell; use one of "
             f"{', '.join(STREAM_STRATEGIES)}."

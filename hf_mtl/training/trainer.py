@@ -1,7 +1,7 @@
 """A Trainer for several tasks: one mixture, one loss of a step, one evaluation of all tasks."""
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -12,22 +12,27 @@ from transformers import PreTrainedTokenizerBase
 from transformers.trainer_callback import TrainerCallback
 from transformers.utils.logging import get_logger
 
-from ..balancing.loss_weighting import LOSS_WEIGHTINGS
+from ..balancing.gradient_balancing import GradientBalancer
 from ..data.collator import MultiTaskCollator
 from ..data.features import FeatureDataset
 from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShare
 from ..data.mixture import Mixture, mixture_from_datasets
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import STREAM_STATE, StreamedMixture, mixture_from_streams
-from ..modeling import InputError, MultiTaskAttentionModel, MultiTaskOutput, TaskConfig
+from ..modeling import MultiTaskAttentionModel, MultiTaskOutput
 from ..modeling.modeling_multitask import count_labels
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..modeling.step_loss import step_loss
-from ..tasks import TaskSpec
+from ..tasks import TaskSpec, tasks_by_source
+from .argument_checks import check_arguments
 from .arguments import MultiTaskTrainingArguments
 from .evaluation import source_scores
 from .evaluation_loop import EvaluatingTrainer
+from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
 from .parameter_groups import parameter_groups
+from .shared_parameters import last_shared_matrix, shared_parameters
+from .step_weighting import StepWeighting, build_loss_weighting
+from .task_agreement import adopt_tasks, check_same_tasks
 from .task_freezing import TaskFreezer
 from .train_sampler import build_sampler, build_stream, choose_mixing, run_steps
 
@@ -48,6 +53,8 @@ class MultiTaskTrainer(EvaluatingTrainer):
         model_settings: Settings of `MultiTaskAttentionConfig` for an encoder given by name.
         mixing: A `MixingStrategy`, or a function of the tasks' sizes (tasks,) and the progress of the run in [0, 1]
             that returns a share for each; by default the one that `args.mixing_strategy` names.
+        gradient_balancing: A weighting of the tasks' gradients, such as an object of `torchjd.aggregation`; by default
+            the one that `args.gradient_balancing` names.
         **kwargs: Passed to `Trainer` (callbacks, optimizers, ...).
 
     Raises:
@@ -70,6 +77,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
         processing_class: PreTrainedTokenizerBase | None = None,
         model_settings: Mapping[str, Any] | None = None,
         mixing: MixingStrategy | SharesFunction | None = None,
+        gradient_balancing: GradientBalancer | Callable[[torch.Tensor], torch.Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
         mixture = train_dataset
@@ -86,39 +94,60 @@ class MultiTaskTrainer(EvaluatingTrainer):
         self.mixture = mixture
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor(tokenizer, model.config.task_configs)
-        names = model.config.task_names
-        weights = [self.specs[name].weight for name in names]
-        self.loss_weighting = LOSS_WEIGHTINGS[args.loss_weighting](weights, args.loss_weighting_learning_rate)
+        args = copy.copy(args)
+        self.balancer = choose_balancer(gradient_balancing, args)
+        if self.balancer is not None:
+            draw_every_task(mixing, args, len(tasks_by_source(mixture.specs)))
         patience = {name: spec.patience for name, spec in self.specs.items() if spec.patience is not None}
-        self.freezer = TaskFreezer(patience, names)
+        self.freezer = TaskFreezer(patience, model.config.task_names)
+        check_arguments(args, mixture.specs, mixture.validation, args.mixing_strategy if mixing is None else "")
         self.mixing = choose_mixing(mixing, args, self.specs)
-        train: FeatureDataset | StreamedMixture
-        if mixture.streams:
-            train = build_stream(self.processor, self.specs, mixture.streams, self.mixing, args)
-        else:
-            train = FeatureDataset(self.processor, self.specs, mixture.train)
         super().__init__(
             model=model,
             args=args,
             data_collator=MultiTaskCollator(self.processor),
-            train_dataset=train,
+            train_dataset=self._training_rows(args),
             eval_dataset=self.features_of(mixture.validation) if mixture.validation else None,
             processing_class=tokenizer,
             **kwargs,
         )
         # An epoch is whole steps on every process, so there is no tail to fill up with rows of its beginning.
         self.accelerator.dataloader_config.even_batches = False
-        self.add_callback(_EpochOfSampler(self))
+        self.add_callback(_StepsOfTrainer(self))
         self.sampler = self._batch_sampler()
-        # Since the last log, and of the step at hand: (2, tasks) loss sums and label counts, (tasks,) loss sums.
+        # (2, tasks) loss sums and label counts since the last log.
         self._logged_losses = torch.zeros(2, model.num_tasks)
-        self._step_losses = torch.zeros(model.num_tasks)
         self._task_gradient_norms: dict[str, float] = {}
         self._stream_state: dict[str, Any] | None = None
+        self.balance: GradientBalance | None = None
+        self._set_up_balance()
+
+    def _training_rows(self, args: MultiTaskTrainingArguments) -> FeatureDataset | StreamedMixture:
+        if self.mixture.streams:
+            return build_stream(self.processor, self.specs, self.mixture.streams, self.mixing, args)
+        return FeatureDataset(self.processor, self.specs, self.mixture.train)
+
+    def _set_up_balance(self) -> None:
+        # An epoch, or a third of a shorter run: what some weightings wait for.
+        epoch_steps = min(self.sampler.epoch_steps, max(self.total_steps() // 3, 1))
+        self.loss_weighting = build_loss_weighting(self.args, self.mixture, self.model.config.task_names, epoch_steps)
+        needs_gradients = self.loss_weighting.needs == "gradient_norms"
+        shared = last_shared_matrix(self.model) if needs_gradients else None
+        self._step_weighting = StepWeighting(self.loss_weighting, self._summed, shared)
+        if self.balancer is not None:
+            balanced = shared_parameters(self.model, self.args.balanced_parameters)
+            self.balance = GradientBalance(self.balancer, balanced, self.model.num_tasks)
+
+    def _summed(self, values: torch.Tensor) -> torch.Tensor:
+        return self.accelerator.reduce(values, reduction="sum")
 
     def preview_mixture(self) -> list[TaskShare]:
         """Return rows, share, draws and passes of every source of rows over the whole run."""
         return self.sampler.preview(list(self.train_dataset.sizes), run_steps(self.sampler, self.args))
+
+    def total_steps(self) -> int:
+        """Return how many steps the run takes."""
+        return run_steps(self.sampler, self.args)
 
     def _batch_sampler(self) -> MixtureBatchSampler | StreamedMixture:
         if isinstance(self.train_dataset, StreamedMixture):
@@ -130,7 +159,8 @@ class MultiTaskTrainer(EvaluatingTrainer):
         self.sampler = self._batch_sampler()
         if isinstance(self.sampler, StreamedMixture):
             # Streams divide themselves among processes, and make their own batches.
-            return DataLoader(self.sampler, batch_size=None)
+            # A generator of its own: the run's is restored before the loader would draw from it.
+            return DataLoader(self.sampler, batch_size=None, generator=torch.Generator())
         loader = DataLoader(
             self.train_dataset,
             batch_sampler=self.sampler,
@@ -161,6 +191,8 @@ class MultiTaskTrainer(EvaluatingTrainer):
         batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
             self._stream_state = batch.pop(STREAM_STATE, None)
+        if self.loss_weighting.needs == "losses_after":
+            self._step_batches = (batches, counts)
         return batches, counts
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
@@ -186,12 +218,17 @@ class MultiTaskTrainer(EvaluatingTrainer):
         if num_items_in_batch is None:
             num_items_in_batch = torch.stack([label_counts, row_counts])
         labels, rows = num_items_in_batch
-        weights = self.loss_weighting.weights().to(labels.device) * self.freezer.mask(labels.device)
-        loss = step_loss(loss_sums, labels, rows, weights, self.args.loss_reduction)
+        weights = self.freezer.mask(labels.device)
         if model.training:
+            weights = weights * self._step_weighting.weights(
+                loss_sums, labels, whole_step=self.args.gradient_accumulation_steps == 1
+            )
             losses = torch.stack([loss_sums.detach(), label_counts])
             self._logged_losses = self._logged_losses.to(losses.device) + losses
-            self._step_losses = self._step_losses.to(losses.device) + losses[0]
+            if self.balance is not None:
+                present = ((label_counts > 0) & (labels > 0)).nonzero().flatten().tolist()
+                self.balance.backward(weights * loss_sums / labels.clamp(min=1), present)
+        loss = step_loss(loss_sums, labels, rows, weights, self.args.loss_reduction)
         # Processes' gradients are averaged, and the step's loss is their sum.
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
@@ -200,9 +237,22 @@ class MultiTaskTrainer(EvaluatingTrainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Run one batch; at the step's last, forget the gradients of tasks that had no label in the step."""
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        inner = self.accelerator.unwrap_model(model)
+        if self._step_weighting.sums is None:
+            # Of the step's first batch; a run that continues has its random state only here.
+            self._random_state = torch.get_rng_state()
+        if self.balance is None:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        else:
+            # Past the wrapper of several processes, which would sum what is to be kept apart.
+            with self.compute_loss_context_manager():
+                inputs = self._prepare_inputs(inputs)
+                loss = self.compute_loss(inner.train(), inputs, num_items_in_batch=num_items_in_batch).detach()
         if self.accelerator.sync_gradients and num_items_in_batch is not None:
-            inner = self.accelerator.unwrap_model(model)
+            if self.balance is not None:
+                present = (num_items_in_batch[0] > 0).nonzero().flatten().tolist()
+                several = self.accelerator.num_processes > 1
+                self.balance.finish(present, inner.parameters(), self._summed if several else None)
             for index, count in enumerate(num_items_in_batch[0].tolist()):
                 if count == 0:
                     # Left in place, even a zero gradient lets AdamW move the task's parameters.
@@ -210,12 +260,18 @@ class MultiTaskTrainer(EvaluatingTrainer):
                         parameter.grad = None
             if self._logs_this_step():
                 self._task_gradient_norms = task_gradient_norms(inner)
-            if self.loss_weighting.reads_losses:
-                sums = self.accelerator.reduce(self._step_losses, reduction="sum")
-                labels = num_items_in_batch[0].to(sums.device)
-                self.loss_weighting.observe(sums / labels.clamp(min=1), labels > 0)
-            self._step_losses = torch.zeros_like(self._step_losses)
+            self._step_weighting.end_step(num_items_in_batch[0])
         return loss
+
+    @torch.no_grad()
+    def measure_after_step(self) -> None:
+        """Answer the step's batches once more, with the same dropout where the step is one batch."""
+        batches, counts = self._step_batches
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        with torch.random.fork_rng(), self.compute_loss_context_manager():
+            torch.set_rng_state(self._random_state)
+            sums = sum(model(**self._prepare_inputs(batch)).task_loss_sums for batch in batches)
+        self._step_weighting.after_step(cast(torch.Tensor, sums), cast(torch.Tensor, counts)[0])
 
     def _logs_this_step(self) -> bool:
         every = self.state.logging_steps
@@ -257,6 +313,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
             "mixing": history,
             "freezing": self.freezer.state(),
             "loss_weighting": self.loss_weighting.state(),
+            "gradient_balancing": None if self.balancer is None else self.balancer.state(),
         }
 
     def load_run_state(self, state: Mapping[str, Any]) -> None:
@@ -265,6 +322,8 @@ class MultiTaskTrainer(EvaluatingTrainer):
             self.mixing.history = [(int(first), list(shares)) for first, shares in state["mixing"]]
         self.freezer.load_state(state["freezing"])
         self.loss_weighting.load_state(state["loss_weighting"])
+        if self.balancer is not None:
+            self.balancer.load_state(state["gradient_balancing"])
 
     def process_state(self) -> dict[str, Any] | None:
         """Return what a checkpoint keeps of this process: where its streams stood."""
@@ -276,8 +335,10 @@ class MultiTaskTrainer(EvaluatingTrainer):
             self.train_dataset.load_state(state)
 
 
-class _EpochOfSampler(TrainerCallback):
-    """Tells the sampler its epoch: Transformers cannot reach it behind the wrappers of several processes."""
+class _StepsOfTrainer(TrainerCallback):
+    """Tells the sampler its epoch, which Transformers cannot reach behind the wrappers of several processes, and the
+    trainer that the optimizer has taken its step.
+    """
 
     def __init__(self, trainer: MultiTaskTrainer) -> None:
         self.trainer = trainer
@@ -285,6 +346,10 @@ class _EpochOfSampler(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         sampler = self.trainer.sampler
         sampler.set_epoch(state.global_step // sampler.epoch_steps)
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trainer.loss_weighting.needs == "losses_after":
+            self.trainer.measure_after_step()
 
 
 def task_gradient_norms(model: MultiTaskAttentionModel) -> dict[str, float]:
@@ -295,23 +360,3 @@ def task_gradient_norms(model: MultiTaskAttentionModel) -> dict[str, float]:
         if gradients:
             found[name] = float(torch.linalg.vector_norm(torch.stack([gradient.norm() for gradient in gradients])))
     return found
-
-
-def check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec]) -> None:
-    """Raise `InputError` unless model and data have the same tasks in the same order, with the same labels."""
-    names = [spec.name for spec in specs]
-    if model.config.task_names != names:
-        raise InputError(f"The model has the tasks {model.config.task_names}, the data {names}; expected the same.")
-    for task, spec in zip(model.config.task_configs, specs):
-        for key in ("problem_type", "labels"):
-            if getattr(task, key) != getattr(spec, key):
-                raise InputError(
-                    f"Task {task.name!r}: the model has {key}={getattr(task, key)!r}, the data {getattr(spec, key)!r}."
-                )
-
-
-def adopt_tasks(specs: Sequence[TaskSpec], tasks: Sequence[TaskConfig]) -> None:
-    """Give the task rows what the model holds of its tasks (label statistics, lengths, thresholds): it decides."""
-    for spec, task in zip(specs, tasks, strict=True):
-        for item in dataclasses.fields(TaskConfig):
-            setattr(spec, item.name, getattr(task, item.name))

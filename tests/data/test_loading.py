@@ -133,9 +133,11 @@ def test_data_that_is_not_there(tmp_path, monkeypatch, settings, data_dir, says)
     assert says in str(error.value)
 
 
-@pytest.mark.parametrize(("own", "common", "expected"), [(None, None, 6), (None, 4, 4), (3, None, 3), (5, 2, 5)])
+@pytest.mark.parametrize(
+    ("own", "common", "expected"), [(None, None, 6), (None, 4, 4), (3, None, 3), (5, 2, 2), (2, 5, 2)]
+)
 def test_caps(tmp_path, own, common, expected):
-    """A task's own cap goes first; the seed says which rows stay, in their order."""
+    """The smaller of both caps holds; the seed says which rows stay, in their order."""
     write(tmp_path / "train.jsonl", ROWS)
     write(tmp_path / "validation.jsonl", ROWS)
 

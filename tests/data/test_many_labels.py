@@ -116,3 +116,14 @@ def test_a_source_that_is_not_given_is_named():
     spec = TaskSpec(name="mood", problem_type="regression", source="review")
     with pytest.raises(InputError, match="reviews"):
         mixture_from_datasets({"reviews": reviews()}, None, [spec])
+
+
+def test_a_task_named_like_its_source_shares_it():
+    rows = {"reviews": reviews().rename_column("mood", "label")}
+    tasks = [
+        TaskSpec(name="reviews", problem_type="single_label_classification"),
+        TaskSpec(name="stars", problem_type="regression", source="reviews", columns={"label": "stars"}),
+    ]
+    mixture = mixture_from_datasets(rows, None, tasks)
+    assert [spec.source for spec in mixture.specs] == ["reviews", "reviews"]
+    assert {name: len(own) for name, own in mixture.train.items()} == {"reviews": 8, "stars": 6}

@@ -5,6 +5,7 @@ from collections import Counter
 from itertools import islice
 
 import pytest
+import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
@@ -112,6 +113,10 @@ def test_a_trainer_trains_on_streams_and_resumes(tmp_path, tokenizer):
             lr_scheduler_type="constant",
         )
         model = build_model(TASKS, vocab_size=tokenizer.vocab_size)
+        # Chance that a checkpoint must remember.
+        for module in model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.1
         return MultiTaskTrainer(model, arguments, streams(), processing_class=tokenizer)
 
     whole = build(10)
@@ -150,3 +155,65 @@ def test_what_streams_cannot_do_is_said(tmp_path, tokenizer):
     mixing = MIXING_STRATEGIES["uniform"](MixingOptions())
     with pytest.raises(InputError, match="windows"):
         StreamedMixture(processor, {"span": found.specs[0]}, found.streams, mixing, StepShape(4))
+
+
+def test_a_window_may_lack_a_tasks_labels(tokenizer):
+    """Two label columns, one of them empty from some row on."""
+    rows = {
+        "text": [f"row {index}" for index in range(900)],
+        "mood": [index % 2 for index in range(900)],
+        "stars": [float(index) if index < 50 else None for index in range(900)],
+    }
+    features = Features({"text": Value("string"), "mood": ClassLabel(names=["no", "yes"]), "stars": Value("float64")})
+    specs = [
+        TaskSpec(name="mood", problem_type="single_label_classification", columns={"label": "mood"}),
+        TaskSpec(name="stars", source="mood", problem_type="regression", columns={"label": "stars"}),
+    ]
+    given = {"mood": Dataset.from_dict(rows, features=features).to_iterable_dataset()}
+    mixture = mixture_from_streams(given, None, specs)
+    mixing = MIXING_STRATEGIES["uniform"](MixingOptions(tasks=("mood",)))
+    own = StreamedMixture(
+        MultiTaskProcessor(tokenizer, specs),
+        {spec.name: spec for spec in specs},
+        mixture.streams,
+        mixing,
+        StepShape(8),
+    )
+    found = list(islice(own, 2 * WINDOW_STEPS))
+    numbered = ["regression" in batch["routing"] for batch in found]
+    assert any(numbered[:WINDOW_STEPS])
+    assert not any(numbered[WINDOW_STEPS:])
+    assert own.drawn(10).tolist() == [80]
+
+
+def test_labels_must_be_named_for_the_column_they_are_of(tokenizer):
+    features = Features({"text": Value("string"), "mood": ClassLabel(names=["no", "yes"]), "topic": Value("string")})
+    rows = Dataset.from_dict({"text": ["a", "b"], "mood": [0, 1], "topic": ["x", "y"]}, features=features)
+    spec = TaskSpec(name="topic", problem_type="single_label_classification", columns={"label": "topic"})
+    with pytest.raises(InputError, match="does not tell all its labels"):
+        mixture_from_streams({"topic": rows.to_iterable_dataset()}, None, [spec])
+    mapped = rows.to_iterable_dataset().map(lambda row: row)
+    with pytest.raises(InputError, match="does not say its features"):
+        mixture_from_streams({"topic": mapped}, None)
+
+
+def test_a_function_needs_sizes(tmp_path, tokenizer):
+    arguments = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, max_steps=2)
+    model = build_model(TASKS, vocab_size=tokenizer.vocab_size)
+    with pytest.raises(InputError, match="sizes"):
+        MultiTaskTrainer(
+            model, arguments, streams(), processing_class=tokenizer, mixing=lambda sizes, progress: [1, 1]
+        )
+
+
+def test_a_stream_goes_on_on_as_many_processes(tmp_path, tokenizer):
+    arguments = MultiTaskTrainingArguments(
+        output_dir=str(tmp_path), use_cpu=True, max_steps=2, save_steps=1, mixing_strategy="uniform"
+    )
+    model = build_model(TASKS, vocab_size=tokenizer.vocab_size)
+    MultiTaskTrainer(model, arguments, streams(), processing_class=tokenizer).train()
+    folder = tmp_path / "checkpoint-1"
+    (folder / "process_state_1.json").write_text((folder / "process_state_0.json").read_text())
+    again = MultiTaskTrainer(model, arguments, streams(), processing_class=tokenizer)
+    with pytest.raises(InputError, match="written by 2 processes"):
+        again.train(resume_from_checkpoint=str(folder))

@@ -37,7 +37,7 @@ class Run:
     Args:
         name: Its name.
         steps: The rows of each step in the order in which they are cut into batches; None takes the sampler's.
-        accumulate: Batches of a step on one process; on two, half as many.
+        accumulate: Batches of a step on one process; on two, half as many, or one.
         arguments: Other training arguments.
         gathered: Also keep the scores of an evaluation.
     """
@@ -56,6 +56,9 @@ WITHOUT_STARS = [MOOD + 4, MOOD + 5, TAGS + 4, TAGS + 5, MOOD + 6, PICK + 4, TAG
 # Where a gradient is nothing but rounding (a key's bias, say), the usual epsilon would blow it up.
 ADAMW = {"optim": "adamw_torch", "learning_rate": 1e-2, "weight_decay": 0.1, "adam_epsilon": 1e-3}
 
+SMALL = {"learning_rate": 1e-2, "parts_learning_rate": 1e-2}
+LAST_LAYER = {"balanced_parameters": "last_1_layers"}
+
 RUNS = [
     Run("mixed", [UNEVEN]),
     Run("mixed, 4 batches a process", [UNEVEN], accumulate=8),
@@ -64,6 +67,11 @@ RUNS = [
     Run("absent from one step", [UNEVEN, WITHOUT_STARS, CHOICES], accumulate=4, arguments=ADAMW),
     Run("activation checkpointing", [UNEVEN, CHOICES], arguments={"activation_checkpointing": True}),
     Run("learned loss weights", [UNEVEN, WITHOUT_STARS, CHOICES], arguments={"loss_weighting": "uncertainty"}),
+    Run("weights of the step's losses", [UNEVEN, CHOICES], accumulate=1, arguments={"loss_weighting": "gls"}),
+    Run("losses after", [UNEVEN, WITHOUT_STARS, CHOICES], accumulate=1, arguments={"loss_weighting": "famo", **SMALL}),
+    Run("gradient norms", [UNEVEN, WITHOUT_STARS, CHOICES], arguments={"loss_weighting": "gradnorm", **SMALL}),
+    Run("balanced", arguments={"gradient_balancing": "pcgrad", "max_steps": 3}),
+    Run("balanced last layer", arguments={"gradient_balancing": "mgda", "max_steps": 3, **LAST_LAYER}),
     Run("reduction over tasks", [UNEVEN], arguments={"loss_reduction": "tasks"}),
     Run("two epochs", arguments={"num_train_epochs": 2, "max_steps": -1}, evaluated=True),
     Run("two epochs, one task a batch", arguments={"num_train_epochs": 2, "max_steps": -1, "batch_form": "one_task"}),
@@ -96,7 +104,7 @@ def datasets() -> dict[str, Dataset]:
 def build(run: Run, folder: Path, processes: int, dtype: torch.dtype = torch.float64) -> MultiTaskTrainer:
     """The run's trainer, for any number of processes."""
     tokenizer = AutoTokenizer.from_pretrained(find_encoder(ENCODER))
-    accumulate = max(run.accumulate // processes, 1)
+    pieces = max(run.accumulate, processes)
     arguments = {
         "max_steps": len(run.steps or ()) or -1,
         "optim": "sgd",
@@ -114,8 +122,8 @@ def build(run: Run, folder: Path, processes: int, dtype: torch.dtype = torch.flo
             output_dir=str(folder / run.name.replace(" ", "_")),
             use_cpu=True,
             disable_tqdm=True,
-            per_device_train_batch_size=8 // run.accumulate,
-            gradient_accumulation_steps=accumulate,
+            per_device_train_batch_size=8 // pieces,
+            gradient_accumulation_steps=pieces // processes,
             **arguments,
         ),
         rows,
@@ -124,9 +132,9 @@ def build(run: Run, folder: Path, processes: int, dtype: torch.dtype = torch.flo
         processing_class=tokenizer,
     )
     if run.steps is not None:
-        size = 8 // run.accumulate
+        size = 8 // pieces
         batches = [step[start : start + size] for step in run.steps for start in range(0, 8, size)]
-        own._batch_sampler = lambda: GivenBatches(batches, run.accumulate)
+        own._batch_sampler = lambda: GivenBatches(batches, pieces)
     return own
 
 

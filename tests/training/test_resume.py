@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from hf_mtl import InputError
+from hf_mtl.balancing.gradient_balancing import GRADIENT_BALANCERS
+from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS
 from hf_mtl.data.mixing import MIXING_STRATEGIES
 from hf_mtl.training.checkpoints import FILES_LIST, WRITING, last_whole_checkpoint
 from tests.conftest import StopAfter
@@ -39,7 +41,16 @@ CASES = [
     Case("k_tasks", {"batch_form": "k_tasks", "tasks_per_step": 2}),
     Case("token_budget", {"tokens_per_batch": 80}),
     Case("as_drawn", {"length_grouping": False}),
-    Case("learned_weights", {"loss_weighting": "uncertainty"}),
+    Case("famo", {"loss_weighting": "famo"}),
+    Case("gradvac", {"gradient_balancing": "gradvac", "per_device_train_batch_size": 3}),
+]
+# The state of every weighting and balancer.
+STATES = [
+    *(Case(name, {"loss_weighting": name}) for name in LOSS_WEIGHTINGS),
+    *(
+        Case(name, {"gradient_balancing": name, "per_device_train_batch_size": 3, "learning_rate": 1e-4})
+        for name in GRADIENT_BALANCERS
+    ),
 ]
 # A pairwise sample: every two settings meet in some case.
 PAIRS = [
@@ -112,12 +123,14 @@ def test_a_stopped_run_ends_like_one_that_was_not(case, tmp_path, tokenizer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", PAIRS, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", [*PAIRS, *STATES], ids=lambda case: case.id)
 def test_settings_resume_together(case, tmp_path, tokenizer):
     check(case, tmp_path, tokenizer)
 
 
 def check(case: Case, folder, tokenizer) -> None:
+    if "gradient_balancing" in case.arguments:
+        pytest.importorskip("torchjd", reason="the optional package `torchjd` is not installed")
     whole, all_batches = build(folder / "whole", tokenizer, case)
     whole.train()
     stopped, _ = build(folder / "stopped", tokenizer, case)

@@ -1,0 +1,67 @@
+"""Arguments that name tasks or metrics are checked against the tasks before any long work."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from transformers.trainer_utils import IntervalStrategy
+
+from ..modeling import InputError
+from ..modeling.configuration_multitask import check_choice
+from ..tasks import TaskSpec, tasks_by_source
+from .arguments import MultiTaskTrainingArguments
+from .evaluation import AVERAGE, RELATIVE, WORST
+
+
+def check_arguments(
+    args: MultiTaskTrainingArguments, specs: Sequence[TaskSpec], evaluated: Collection[str], mixing_name: str
+) -> None:
+    """Raise `InputError` for arguments that the tasks or their validation rows cannot serve.
+
+    Args:
+        args: The arguments.
+        specs: The tasks.
+        evaluated: Names of the tasks with validation rows.
+        mixing_name: The mixing strategy.
+    """
+    by_name = {spec.name: spec for spec in specs}
+    for name in ("target_scores", "single_task_scores"):
+        _check_scores(name, getattr(args, name) or {}, by_name)
+    if evaluated:
+        _check_best_metric(args, [by_name[name] for name in evaluated])
+    never = args.eval_strategy == IntervalStrategy.NO
+    if mixing_name == "dev_gap":
+        for names in tasks_by_source(specs).values():
+            for name in names:
+                if never or name not in evaluated or name not in (args.target_scores or {}):
+                    raise InputError(
+                        f"mixing_strategy=dev_gap follows the score of task {name!r} and needs its validation rows, "
+                        "its entry in target_scores, and an eval_strategy."
+                    )
+    for spec in specs:
+        if spec.patience is not None and (never or spec.name not in evaluated):
+            raise InputError(
+                f"Task {spec.name!r} has a patience; that needs its validation rows and an eval_strategy."
+            )
+
+
+def _check_scores(name: str, given: Mapping[str, Any], specs: Mapping[str, TaskSpec]) -> None:
+    for task, score in given.items():
+        check_choice(f"task in {name}:", task, specs)
+        scores = score if isinstance(score, Mapping) and name == "single_task_scores" else {None: score}
+        for metric, value in scores.items():
+            if metric is not None:
+                check_choice(f"metric of task {task!r} in {name}:", metric, specs[task].metric_names)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or (value == 0 and name == "single_task_scores"):
+                raise InputError(f"{name} of {task!r} is {value!r}; expected a number other than 0, such as 71.5.")
+
+
+def _check_best_metric(args: MultiTaskTrainingArguments, specs: Sequence[TaskSpec]) -> None:
+    given = str(args.metric_for_best_model).removeprefix("eval_")
+    relative = any(spec.name in (args.single_task_scores or {}) for spec in specs)
+    known = [AVERAGE, WORST, *([RELATIVE] if relative else [])]
+    known += [f"{spec.name}_{metric}" for spec in specs for metric in [*spec.metric_names, "loss"]]
+    if given == RELATIVE and not relative:
+        raise InputError('metric_for_best_model=mtl_relative needs single_task_scores, such as {"rte": 66.4}.')
+    check_choice("metric_for_best_model", given, known)

@@ -1,0 +1,67 @@
+"""Which parameters the tasks share: those that gradient balancing looks at, and the last of them."""
+
+import re
+
+from torch import nn
+
+from ..modeling import InputError, MultiTaskAttentionModel
+from ..modeling.task_parameters import PREFIX
+
+WHICH = "all, adapters, or last_<k>_layers such as last_2_layers"
+
+
+def shared_parameters(model: MultiTaskAttentionModel, which: str = "all") -> list[nn.Parameter]:
+    """Return the trainable parameters that belong to no task alone.
+
+    Args:
+        model: The model, with adapters of peft or without.
+        which: "all"; "adapters", those of an encoder whose own weights are frozen; "last_<k>_layers" of the encoder.
+
+    Raises:
+        InputError: Another name, or nothing to train where it points.
+    """
+    if which == "all":
+        found = [own for name, own in model.named_parameters() if not name.rpartition(".")[2].startswith(PREFIX)]
+    elif which == "adapters":
+        found = list(model.encoder.parameters())
+        if all(own.requires_grad for own in found):
+            raise InputError(
+                "balanced_parameters='adapters', but the whole encoder is trained; add an adapter with peft, or "
+                f"choose another: {WHICH}."
+            )
+    elif match := re.fullmatch(r"last_([1-9]\d*)_layers", which):
+        found = [own for layer in encoder_layers(model)[-int(match[1]) :] for own in layer.parameters()]
+    else:
+        raise InputError(f"balanced_parameters={which!r}; expected {WHICH}.")
+    found = [own for own in found if own.requires_grad]
+    if not found:
+        raise InputError(f"balanced_parameters={which!r} names no parameter that is trained; expected {WHICH}.")
+    return found
+
+
+def encoder_layers(model: MultiTaskAttentionModel) -> list[nn.Module]:
+    """Return the encoder's layers in order.
+
+    Raises:
+        InputError: The encoder has no list of as many layers as its configuration says.
+    """
+    depth = model.config.num_hidden_layers
+    for module in model.encoder.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == depth:
+            return list(module)
+    raise InputError(
+        f"The encoder ({type(model.encoder).__name__}) has no list of {depth} layers; choose "
+        "balanced_parameters='all'."
+    )
+
+
+def last_shared_matrix(model: MultiTaskAttentionModel) -> nn.Parameter:
+    """Return the last trainable matrix of the encoder's last layer, or of the encoder."""
+    try:
+        layer: nn.Module = encoder_layers(model)[-1]
+    except InputError:
+        layer = model.encoder
+    matrices = [own for own in layer.parameters() if own.ndim > 1 and own.requires_grad]
+    if not matrices:
+        raise InputError("loss_weighting='gradnorm' needs a trainable matrix in the encoder's last layer.")
+    return matrices[-1]

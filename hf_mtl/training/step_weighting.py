@@ -1,0 +1,102 @@
+"""A loss weighting among the steps of a run: what it reads of them, and when."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import nn
+
+from ..balancing.chance_losses import chance_loss
+from ..balancing.loss_weighting import LOSS_WEIGHTINGS, LossWeighting, WeightingOptions
+from ..data.mixture import Mixture
+from .arguments import MultiTaskTrainingArguments
+
+# Read before a step's weights are asked for, where the step is one batch.
+BEFORE = ("step_losses", "losses_after")
+
+
+class StepWeighting:
+    """Collects a step's losses for a loss weighting.
+
+    Args:
+        weighting: The weighting.
+        reduce: Sums a tensor over the processes.
+        shared: The last shared matrix, for weightings that read gradients.
+    """
+
+    def __init__(
+        self,
+        weighting: LossWeighting,
+        reduce: Callable[[torch.Tensor], torch.Tensor],
+        shared: nn.Parameter | None = None,
+    ) -> None:
+        self.weighting, self.reduce, self.shared = weighting, reduce, shared
+        self.sums: torch.Tensor | None = None
+        self.gradients: torch.Tensor | None = None
+        self.losses: torch.Tensor | None = None
+
+    def weights(self, sums: torch.Tensor, labels: torch.Tensor, whole_step: bool) -> torch.Tensor:
+        """Return the weights (tasks,) for a batch of the step at hand.
+
+        Args:
+            sums: (tasks,) the batch's sums of losses.
+            labels: (tasks,) the step's numbers of labels.
+            whole_step: Whether the batch is all that this process has of the step.
+        """
+        self.sums = sums.detach() if self.sums is None else self.sums + sums.detach()
+        if whole_step and self.weighting.needs in BEFORE:
+            self._observe(labels)
+        if self.weighting.needs == "gradient_norms":
+            self._add_gradients(sums, labels)
+        return self.weighting.weights().to(sums.dtype).to(sums.device)
+
+    def _observe(self, labels: torch.Tensor) -> None:
+        assert self.sums is not None
+        self.losses = self.reduce(self.sums) / labels.clamp(min=1)
+        self.weighting.observe(self.losses, labels > 0)
+
+    def _add_gradients(self, sums: torch.Tensor, labels: torch.Tensor) -> None:
+        assert self.shared is not None
+        if self.gradients is None:
+            self.gradients = torch.zeros(len(sums), self.shared.numel(), device=sums.device)
+        for task, (loss, count) in enumerate(zip(sums, labels.tolist())):
+            if count and loss.item():
+                (own,) = torch.autograd.grad(loss / count, [self.shared], retain_graph=True, allow_unused=True)
+                if own is not None:
+                    self.gradients[task] += own.flatten()
+
+    def end_step(self, labels: torch.Tensor) -> None:
+        """Let the weighting learn from the step whose batches have all been seen."""
+        present = labels > 0
+        if self.weighting.needs == "nothing":
+            self.weighting.observe(torch.zeros_like(labels), present)
+        elif self.losses is None:
+            self._observe(labels)
+        if self.gradients is not None:
+            assert self.losses is not None
+            norms = self.reduce(self.gradients).norm(dim=1)
+            self.weighting.observe_gradients(norms, self.losses, present)
+        self.before = self.losses
+        self.sums = self.gradients = self.losses = None
+
+    def after_step(self, sums: torch.Tensor, labels: torch.Tensor) -> None:
+        """Take this process's sums of losses (tasks,) of the same batches after the step."""
+        assert self.before is not None
+        after = self.reduce(sums) / labels.clamp(min=1)
+        self.weighting.observe_after(self.before, after, labels > 0)
+
+
+def build_loss_weighting(
+    args: MultiTaskTrainingArguments, mixture: Mixture, names: Sequence[str], epoch_steps: int
+) -> LossWeighting:
+    """Return the weighting that `args.loss_weighting` names, for the tasks in the order of `names`."""
+    specs = {spec.name: spec for spec in mixture.specs}
+    options = WeightingOptions(
+        learning_rate=args.loss_weighting_learning_rate,
+        temperature=args.loss_weighting_temperature,
+        smoothing=args.loss_smoothing,
+        chance_losses=[chance_loss(specs[name], mixture.train.get(name)) for name in names],
+        epoch_steps=epoch_steps,
+        restoring_force=args.gradnorm_alpha,
+        seed=args.seed,
+    )
+    return LOSS_WEIGHTINGS[args.loss_weighting]([specs[name].weight for name in names], options)
