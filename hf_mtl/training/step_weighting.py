@@ -57,10 +57,12 @@ class StepWeighting:
     def _add_gradients(self, sums: torch.Tensor, labels: torch.Tensor) -> None:
         assert self.shared is not None
         if self.gradients is None:
-            self.gradients = torch.zeros(len(sums), self.shared.numel(), device=sums.device)
-        for task, (loss, count) in enumerate(zip(sums, labels.tolist())):
-            if count and loss.item():
-                (own,) = torch.autograd.grad(loss / count, [self.shared], retain_graph=True, allow_unused=True)
+            self.gradients = self.shared.new_zeros(len(sums), self.shared.numel())
+        # A batch without a label of a task has the sum 0; nothing is to be done for it.
+        for task, (found, count) in enumerate(zip(sums.tolist(), labels.tolist())):
+            if count and found:
+                mean = sums[task] / count
+                (own,) = torch.autograd.grad(mean, [self.shared], retain_graph=True, allow_unused=True)
                 if own is not None:
                     self.gradients[task] += own.flatten()
 

@@ -238,7 +238,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
     ) -> torch.Tensor:
         """Run one batch; at the step's last, forget the gradients of tasks that had no label in the step."""
         inner = self.accelerator.unwrap_model(model)
-        if self._step_weighting.sums is None:
+        if self.loss_weighting.needs == "losses_after" and self._step_weighting.sums is None:
             # Of the step's first batch; a run that continues has its random state only here.
             self._random_state = torch.get_rng_state()
         if self.balance is None:
