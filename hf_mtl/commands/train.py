@@ -23,6 +23,7 @@ from ..training.callbacks import InterruptCallback
 from ..training.checkpoints import last_whole_checkpoint
 from ..training.evaluation import AVERAGE, mtl_average
 from ..training.part_report import PartReport, initial_parts
+from ..training.processes import leave_together
 from ..training.trainer import MultiTaskTrainer
 
 RESULTS_FILE = "results.json"
@@ -51,7 +52,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Train; a folder that holds this recipe's unfinished run is continued, another one is refused."""
-    recipe = read_recipe(known.recipe, overrides)
+    code = train(read_recipe(known.recipe, overrides))
+    leave_together()
+    return code
+
+
+def train(recipe: Recipe) -> int:
+    """Train what a recipe says; return 0, or 130 after an interrupt."""
     folder = recipe.folder
     if finished := check_output_folder(folder, recipe):
         say(f"This run is finished: {finished}. To train again, choose another --output_dir.")
@@ -80,9 +87,6 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
         )
     else:
         finish(trainer, recipe, folder, PartReport(start))
-    # A process that leaves while another still talks to it is aborted.
-    trainer.accelerator.wait_for_everyone()
-    trainer.accelerator.end_training()
     return 130 if interrupt.interrupted else 0
 
 

@@ -14,6 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from hf_mtl import MultiTaskAttentionModel
 from hf_mtl.modeling.modeling_multitask import count_labels
 from hf_mtl.modeling.step_loss import step_loss
+from hf_mtl.training.processes import leave_together
 from tests.conftest import build_model, random_batch
 
 STEPS = 3
@@ -67,9 +68,8 @@ def main(folder: Path) -> None:
     weights = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if distributed.get_rank() == 0:
         fresh_model().save_pretrained(folder, state_dict=weights)
-    distributed.barrier()
-    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    leave_together()

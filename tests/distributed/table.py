@@ -17,6 +17,7 @@ from transformers import AutoTokenizer
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
 from hf_mtl.modeling.encoders import find_encoder
+from hf_mtl.training.processes import leave_together
 from tests.conftest import ENCODER, GivenBatches, StopAfter, build_model
 
 TEXTS = [f"{word} number {index} is here" for index, word in enumerate(["good", "bad", "odd", "fine"] * 6)]
@@ -173,5 +174,14 @@ def main(folder: Path) -> None:
     save_file(resume(folder, processes=2), folder / f"{STOPPED.name}.{rank}.safetensors")
 
 
+def gloo_threads() -> list[str]:
+    """The names of this process's threads that gloo runs (Linux)."""
+    names = [path.read_text("utf-8").strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    before, rank = gloo_threads(), torch.distributed.get_rank()
+    leave_together()
+    (Path(sys.argv[1]) / f"threads.{rank}.json").write_text(json.dumps([before, gloo_threads()]), "utf-8")

@@ -60,6 +60,15 @@ def test_two_processes_take_the_steps_of_one(run, outcomes, tmp_path):
     assert scores[0] == pytest.approx(expected_scores, abs=1e-6)
 
 
+def test_no_thread_of_the_group_outlives_it(outcomes):
+    """One that did could abort the process at its end (1 of 13 ends on one busy core)."""
+    for rank in (0, 1):
+        before, after = json.loads((outcomes / f"threads.{rank}.json").read_text("utf-8"))
+        if not before:
+            pytest.skip("threads have no names here")
+        assert after == []
+
+
 def test_a_task_absent_from_every_step_stays_bit_equal(outcomes, tokenizer):
     from tests.distributed.table import build
 
