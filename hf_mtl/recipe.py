@@ -22,7 +22,16 @@ from .training.arguments import MultiTaskTrainingArguments
 RECIPE_FILE = "recipe.yaml"
 
 # Keys that change where a run goes or what it shows, not what it computes.
-NOT_PART_OF_A_RUN = ("output_dir", "disable_tqdm", "report_to", "run_name", "report_parts", "baselines", "use_cpu")
+NOT_PART_OF_A_RUN = (
+    "output_dir",
+    "disable_tqdm",
+    "report_to",
+    "run_name",
+    "report_parts",
+    "baselines",
+    "doctor",
+    "use_cpu",
+)
 
 
 @dataclass
@@ -55,6 +64,9 @@ class DataArguments:
     max_eval_samples: int | None = field(default=None, metadata={"help": "Held-out rows of each task at most."})
     baselines: bool = field(
         default=True, metadata={"help": "Whether the final table shows the trivial predictor and TF-IDF + linear."}
+    )
+    doctor: bool = field(
+        default=True, metadata={"help": "Whether to look the run over before it trains, and to time a step."}
     )
     report_parts: bool = field(
         default=True, metadata={"help": "Whether to measure at the end what each part of the model contributes."}

@@ -1,7 +1,7 @@
 """What a run prints: the mixture before it, the scores after it."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from datasets import Dataset
 
@@ -11,9 +11,6 @@ from .data.mixture import Mixture
 from .metrics import METRICS, task_score
 from .tasks import LABEL_FIELD, TaskSpec
 from .training.evaluation import mtl_average
-
-if TYPE_CHECKING:
-    from .training.trainer import MultiTaskTrainer
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -47,19 +44,6 @@ def dropped_lines(mixture: Mixture) -> list[str]:
         return ["No training row stands in a held-out split."] if mixture.dropped else []
     parts = ", ".join(f"{name} {count}" for name, count in found.items())
     return [f"Dropped {sum(found.values())} training rows whose input stands in a held-out split: {parts}."]
-
-
-def truncation_lines(trainer: "MultiTaskTrainer") -> list[str]:
-    """Say of which tasks inputs were cut."""
-    lines = []
-    for split, data in (("training", trainer.train_dataset), ("validation", trainer.eval_dataset)):
-        for name, count in (data.truncated if data is not None else {}).items():
-            if count:
-                size, most = len(data.features[name]), trainer.processor.max_length(trainer.specs[name])
-                lines.append(
-                    f"{name}: {count} of {size} {split} rows are longer than {most} word pieces and were cut."
-                )
-    return lines
 
 
 def score_table(scores: Scores, baselines: Mapping[str, tuple[Mapping, Mapping]]) -> list[str]:

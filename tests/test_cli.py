@@ -133,6 +133,9 @@ def test_training_leaves_what_it_promises(workplace, trained):
         assert part in trained
     for name in TASKS:
         assert re.search(rf"^{name} +24 ", trained, re.M), trained
+    # The doctor: all sentences about places have the same tags in the same place, but not one tag alone.
+    assert re.search(r"^A step's passes take \d+\.\d\d s here, 4 steps about \d+ s\.$", trained, re.M)
+    assert "every label" not in trained
 
 
 @NEEDS_ENCODER

@@ -124,6 +124,7 @@ class GradVacBalancer(TorchjdBalancer):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
+        self.weighting = self._build()
         if state["cosines"] is not None:
             # A first call gives the buffer its size.
             cosines = torch.tensor(state["cosines"], dtype=torch.float64)
@@ -206,6 +207,7 @@ class NashMTLBalancer(TorchjdBalancer):
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
+        self.weighting = self._build()
         for size, known in state["weights"].items():
             solver = self._solver(int(size))
             solver.prvs_alpha = torch.tensor(known, dtype=torch.float64).numpy()

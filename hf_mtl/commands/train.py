@@ -18,7 +18,7 @@ from ..model_card import write_model_card
 from ..modeling import InputError, MultiTaskAttentionModel
 from ..modeling.encoders import find_encoder
 from ..recipe import Recipe, differing_keys, read_recipe, saved_values
-from ..report import baseline_scores, dropped_lines, mixture_table, score_table, truncation_lines
+from ..report import baseline_scores, dropped_lines, mixture_table, score_table
 from ..training.callbacks import InterruptCallback
 from ..training.checkpoints import last_whole_checkpoint
 from ..training.evaluation import AVERAGE, mtl_average
@@ -69,7 +69,7 @@ def train(recipe: Recipe) -> int:
     set_seed(recipe.training.seed)
     interrupt = InterruptCallback()
     trainer = build_trainer(recipe, mixture, interrupt)
-    say(*truncation_lines(trainer), "", *mixture_table(trainer.preview_mixture()))
+    say("", *mixture_table(trainer.preview_mixture()))
     if is_main_process():
         folder.mkdir(parents=True, exist_ok=True)
         recipe.save(folder)
@@ -78,6 +78,8 @@ def train(recipe: Recipe) -> int:
     say(*broken)
     if checkpoint:
         say(f"Continuing from {checkpoint}.")
+    elif recipe.data.doctor:
+        say("", *trainer.doctor().lines())
     trainer.train(resume_from_checkpoint=checkpoint)
     if interrupt.interrupted:
         say(

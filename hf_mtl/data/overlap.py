@@ -1,7 +1,8 @@
 """Training rows whose input also stands in a validation or test split, of their own task or of another."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -19,13 +20,22 @@ def normalised(text: str) -> str:
     return _NOT_ALPHANUMERIC.sub("", text.lower())
 
 
-def input_key(row: Mapping[str, Any], spec: TaskSpec) -> str:
-    """Return a row's whole input, normalised; the order of a pair's texts does not matter."""
-    if spec.problem_type == "multiple_choice":
-        parts = [row["text"], *row["choices"]]
-    else:
-        parts = [" ".join(row[name]) if name == "tokens" else row[name] for name in spec.input_fields]
-    return "|".join(sorted(normalised(part) for part in parts))
+def input_keys(rows: Dataset, spec: TaskSpec) -> list[str]:
+    """Return each row's whole input, normalised; the order of a pair's texts does not matter."""
+    names = ["text", "choices"] if spec.problem_type == "multiple_choice" else spec.input_fields
+    columns = [rows[name][:] for name in names]
+    return ["|".join(sorted(_parts(cells, spec.problem_type))) for cells in zip(*columns)]
+
+
+def _parts(cells: Sequence[Any], problem_type: str) -> Iterator[str]:
+    """The normalised texts of a row; a list of choices is as many of them, one of words a single one."""
+    for cell in cells:
+        if isinstance(cell, str):
+            yield normalised(cell)
+        elif problem_type == "multiple_choice":
+            yield from map(normalised, cell)
+        else:
+            yield normalised(" ".join(cell))
 
 
 def drop_overlap(
@@ -38,11 +48,16 @@ def drop_overlap(
         held_out: Validation rows by task, test rows by task.
         specs: The tasks by name.
     """
-    seen = {input_key(row, specs[name]) for splits in held_out for name, rows in splits.items() for row in rows}
+    seen = {key for splits in held_out for name, rows in splits.items() for key in input_keys(rows, specs[name])}
     kept, dropped = {}, {}
     for name, rows in train.items():
-        keys = [input_key(row, specs[name]) for row in rows]
+        keys = input_keys(rows, specs[name])
         keep = [index for index, key in enumerate(keys) if len(key) < MIN_CHARACTERS or key not in seen]
         dropped[name] = len(rows) - len(keep)
         kept[name] = rows.select(keep) if dropped[name] else rows
     return kept, dropped
+
+
+def count_inputs(rows: Dataset, spec: TaskSpec) -> Counter[int]:
+    """Return how often each input stands in the rows, by the hash of what is left of it; short ones are left out."""
+    return Counter(hash(key) for key in input_keys(rows, spec) if len(key) >= MIN_CHARACTERS)

@@ -23,7 +23,7 @@ from .errors import InputError
 from .pipeline_multitask import Answerer
 from .step_loss import step_loss
 from .task_attention import TASK_POOLINGS
-from .task_encoder import TaskEncoder
+from .task_encoder import TaskEncoder, UnreadTaskEncoder
 from .task_heads import IGNORED_LABEL, TASK_HEADS, Answer, Entries, TaskHead
 from .task_interaction import TASK_GATES, TASK_INTERACTIONS
 from .task_parameters import PREFIX, TaskTensors, UnitScaleLinear, ZeroStartLinear
@@ -79,12 +79,14 @@ class MultiTaskModule(nn.Module):
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__()
         tasks, hidden = config.task_configs, config.hidden_size
-        # One task has nobody to read: no interaction, and nothing for a gate to hold back.
-        interaction, gate = (config.task_interaction, config.gate) if len(tasks) > 1 else ("none", "none")
-        self.task_encoder = TaskEncoder(config.task_names, hidden)
+        # One task has nobody to read; where nothing is read, a gate has nothing to hold back.
+        interaction = config.task_interaction if len(tasks) > 1 else "none"
+        gate = config.gate if interaction != "none" else "none"
         self.pooling = TASK_POOLINGS[config.pooling](config.task_names, hidden)
         self.interaction = TASK_INTERACTIONS[interaction](config)
         self.gate = TASK_GATES[gate](config)
+        read = self.interaction.reads_embeddings or self.gate.reads_embeddings
+        self.task_encoder = TaskEncoder(config.task_names, hidden) if read else UnreadTaskEncoder(len(tasks))
         self.heads = nn.ModuleDict()
         for problem_type, head in TASK_HEADS.items():
             own = {index: task for index, task in enumerate(tasks) if task.problem_type == problem_type}

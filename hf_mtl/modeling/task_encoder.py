@@ -23,3 +23,19 @@ class TaskEncoder(nn.Module):
     def forward(self) -> torch.Tensor:
         """Return the task embeddings (tasks, hidden)."""
         return self.embeddings.stacked()
+
+
+class UnreadTaskEncoder(nn.Module):
+    """Stands where no part reads task embeddings: it has none, and nothing to train.
+
+    Args:
+        num_tasks: How many tasks there are.
+    """
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        self.num_tasks = num_tasks
+
+    def forward(self) -> torch.Tensor:
+        """Return (tasks, 0)."""
+        return torch.empty(self.num_tasks, 0)

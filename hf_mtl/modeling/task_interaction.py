@@ -15,6 +15,8 @@ from .task_parameters import TaskTensors, UnitScaleLinear, ZeroStartLinear, at_l
 class TaskInteraction(nn.Module, ABC):
     """Mixes the states of tasks: S (batch, tasks, hidden) becomes R (batch, tasks, hidden), and R = S at the start."""
 
+    reads_embeddings = True
+
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__()
 
@@ -34,6 +36,8 @@ class TaskInteraction(nn.Module, ABC):
 
 class NoInteraction(TaskInteraction):
     """Tasks do not read each other: R = S."""
+
+    reads_embeddings = False
 
     def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return states
@@ -115,6 +119,8 @@ def _reads_table(config: MultiTaskAttentionConfig) -> list[list[bool]]:
 class TaskGate(nn.Module, ABC):
     """Says how much of the mixed states R passes: H = S + G * (R - S)."""
 
+    reads_embeddings = True
+
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__()
 
@@ -130,6 +136,8 @@ class TaskGate(nn.Module, ABC):
 
 class OpenGate(TaskGate):
     """Everything passes: G = 1."""
+
+    reads_embeddings = False
 
     def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return states.new_ones(())

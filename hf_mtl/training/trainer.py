@@ -26,6 +26,7 @@ from ..modeling.step_loss import step_loss
 from ..tasks import TaskSpec, tasks_by_source
 from .argument_checks import check_arguments
 from .arguments import MultiTaskTrainingArguments
+from .doctor import Diagnosis, diagnose
 from .evaluation import source_scores
 from .evaluation_loop import EvaluatingTrainer
 from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
@@ -116,9 +117,9 @@ class MultiTaskTrainer(EvaluatingTrainer):
         self.add_callback(_StepsOfTrainer(self))
         self.sampler = self._batch_sampler()
         # (2, tasks) loss sums and label counts since the last log.
-        self._logged_losses = torch.zeros(2, model.num_tasks)
+        self.logged_losses = torch.zeros(2, model.num_tasks)
         self._task_gradient_norms: dict[str, float] = {}
-        self._stream_state: dict[str, Any] | None = None
+        self.stream_state: dict[str, Any] | None = None
         self.balance: GradientBalance | None = None
         self._set_up_balance()
 
@@ -133,7 +134,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
         self.loss_weighting = build_loss_weighting(self.args, self.mixture, self.model.config.task_names, epoch_steps)
         needs_gradients = self.loss_weighting.needs == "gradient_norms"
         shared = last_shared_matrix(self.model) if needs_gradients else None
-        self._step_weighting = StepWeighting(self.loss_weighting, self._summed, shared)
+        self.step_weighting = StepWeighting(self.loss_weighting, self._summed, shared)
         if self.balancer is not None:
             balanced = shared_parameters(self.model, self.args.balanced_parameters)
             self.balance = GradientBalance(self.balancer, balanced, self.model.num_tasks)
@@ -144,6 +145,14 @@ class MultiTaskTrainer(EvaluatingTrainer):
     def preview_mixture(self) -> list[TaskShare]:
         """Return rows, share, draws and passes of every source of rows over the whole run."""
         return self.sampler.preview(list(self.train_dataset.sizes), run_steps(self.sampler, self.args))
+
+    def doctor(self) -> Diagnosis:
+        """Look the run over before it trains: parts and heads without gradient, tasks never drawn, weights outside the
+        optimizer, labels, metrics, rows cut off, data that tasks share or leak, and what a step costs.
+
+        Every process must call it. Nothing that a run depends on is changed.
+        """
+        return diagnose(self)
 
     def total_steps(self) -> int:
         """Return how many steps the run takes."""
@@ -190,7 +199,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
         """Return the batches of a step and its counts; remember where streams stood."""
         batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
-            self._stream_state = batch.pop(STREAM_STATE, None)
+            self.stream_state = batch.pop(STREAM_STATE, None)
         if self.loss_weighting.needs == "losses_after":
             self._step_batches = (batches, counts)
         return batches, counts
@@ -220,11 +229,11 @@ class MultiTaskTrainer(EvaluatingTrainer):
         labels, rows = num_items_in_batch
         weights = self.freezer.mask(labels.device)
         if model.training:
-            weights = weights * self._step_weighting.weights(
+            weights = weights * self.step_weighting.weights(
                 loss_sums, labels, whole_step=self.args.gradient_accumulation_steps == 1
             )
             losses = torch.stack([loss_sums.detach(), label_counts])
-            self._logged_losses = self._logged_losses.to(losses.device) + losses
+            self.logged_losses = self.logged_losses.to(losses.device) + losses
             if self.balance is not None:
                 present = ((label_counts > 0) & (labels > 0)).nonzero().flatten().tolist()
                 self.balance.backward(weights * loss_sums / labels.clamp(min=1), present)
@@ -238,7 +247,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
     ) -> torch.Tensor:
         """Run one batch; at the step's last, forget the gradients of tasks that had no label in the step."""
         inner = self.accelerator.unwrap_model(model)
-        if self.loss_weighting.needs == "losses_after" and self._step_weighting.sums is None:
+        if self.loss_weighting.needs == "losses_after" and self.step_weighting.sums is None:
             # Of the step's first batch; a run that continues has its random state only here.
             self._random_state = torch.get_rng_state()
         if self.balance is None:
@@ -260,7 +269,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
                         parameter.grad = None
             if self._logs_this_step():
                 self._task_gradient_norms = task_gradient_norms(inner)
-            self._step_weighting.end_step(num_items_in_batch[0])
+            self.step_weighting.end_step(num_items_in_batch[0])
         return loss
 
     @torch.no_grad()
@@ -271,7 +280,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
         with torch.random.fork_rng(), self.compute_loss_context_manager():
             torch.set_rng_state(self._random_state)
             sums = sum(model(**self._prepare_inputs(batch)).task_loss_sums for batch in batches)
-        self._step_weighting.after_step(cast(torch.Tensor, sums), cast(torch.Tensor, counts)[0])
+        self.step_weighting.after_step(cast(torch.Tensor, sums), cast(torch.Tensor, counts)[0])
 
     def _logs_this_step(self) -> bool:
         every = self.state.logging_steps
@@ -282,7 +291,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
         of the gradient of its own parameters, and how many of its rows were drawn since the run began.
         """
         if "loss" in logs:
-            sums, counts = self.accelerator.reduce(self._logged_losses, reduction="sum").tolist()
+            sums, counts = self.accelerator.reduce(self.logged_losses, reduction="sum").tolist()
             weights = (self.loss_weighting.weights() * self.freezer.mask(torch.device("cpu"))).tolist()
             for name, total, count, weight in zip(self.processor.tasks, sums, counts, weights):
                 if count:
@@ -291,7 +300,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
             logs.update({f"grad_norm_{name}": norm for name, norm in self._task_gradient_norms.items()})
             drawn = self.sampler.drawn(self.state.global_step).tolist()
             logs.update({f"rows_{name}": count for name, count in zip(self.train_dataset.sizes, drawn)})
-            self._logged_losses.zero_()
+            self.logged_losses.zero_()
             self._task_gradient_norms = {}
         super().log(logs, start_time)
 
@@ -327,7 +336,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
 
     def process_state(self) -> dict[str, Any] | None:
         """Return what a checkpoint keeps of this process: where its streams stood."""
-        return self._stream_state
+        return self.stream_state
 
     def load_process_state(self, state: Mapping[str, Any]) -> None:
         """Go on reading streams where the checkpoint was written."""

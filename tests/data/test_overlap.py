@@ -7,7 +7,7 @@ from datasets import Dataset
 
 from hf_mtl import TaskSpec, load_mixture
 from hf_mtl.data.mixture import build_mixture
-from hf_mtl.data.overlap import MIN_CHARACTERS, drop_overlap, input_key
+from hf_mtl.data.overlap import MIN_CHARACTERS, drop_overlap, input_keys
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -107,11 +107,11 @@ def test_mrpc_and_stsb_share_over_a_hundred_rows():
     alone = sum(load_mixture([spec], str(SHARED_DATA)).dropped[spec.name] for spec in specs())
     both = load_mixture(specs(), str(SHARED_DATA))
     assert sum(both.dropped.values()) - alone > 100
-    seen = {input_key(row, spec) for spec in both.specs for row in both.validation[spec.name]}
+    seen = {key for spec in both.specs for key in input_keys(both.validation[spec.name], spec)}
     left = {
         key
         for spec in both.specs
-        for row in both.train[spec.name]
-        if len(key := input_key(row, spec)) >= MIN_CHARACTERS and key in seen
+        for key in input_keys(both.train[spec.name], spec)
+        if len(key) >= MIN_CHARACTERS and key in seen
     }
     assert not left

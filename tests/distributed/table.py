@@ -142,6 +142,9 @@ def build(run: Run, folder: Path, processes: int, dtype: torch.dtype = torch.flo
 def finish(run: Run, folder: Path, processes: int) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """Train the run; return its weights and scores."""
     own = build(run, folder, processes)
+    if processes > 1:
+        # Looked over on several processes only, since that must change nothing.
+        own.doctor()
     own.train()
     scores = {}
     if run.evaluated:

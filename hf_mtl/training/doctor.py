@@ -1,0 +1,341 @@
+"""Looks a run over before it trains, for what would otherwise go wrong without a word.
+
+To add a check, write a function of a trainer that returns findings, and its line in `CHECKS`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from datasets import Dataset
+
+from ..data.features import FeatureDataset
+from ..data.overlap import count_inputs
+from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
+from ..report import table
+from ..tasks import LABEL_FIELD, TaskSpec
+from .gradient_reach import gradient_reach
+from .step_timing import step_seconds, typical_batches
+
+if TYPE_CHECKING:
+    from .trainer import MultiTaskTrainer
+
+# Of two tasks' inputs, the share in common from which they count as one data set.
+SAME_DATA = 0.9
+# Share of the most frequent class from which accuracy says little.
+ONE_SIDED = 0.9
+# Rows of each task whose loss is sent backward.
+ROWS_SENT = 4
+# Names that a finding lists.
+NAMED = 4
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that a run should not begin with.
+
+    Args:
+        check: The function that found it.
+        subject: The task or part.
+        what: What was found.
+        advice: What to do.
+    """
+
+    check: str
+    subject: str
+    what: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.what}. {self.advice}"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found.
+
+    Args:
+        findings: In the order of the checks.
+        shared_inputs: By task with training rows and task with validation rows, how many training rows have an input
+            that stands in both.
+        step_seconds: What the passes of one step take here; None where they could not be run.
+        plain_seconds: The same with fixed weights and summed gradients, where the run does otherwise.
+        total_steps: Steps of the run.
+    """
+
+    findings: list[Finding]
+    shared_inputs: dict[tuple[str, str], int]
+    step_seconds: float | None
+    plain_seconds: float | None
+    total_steps: int
+
+    def lines(self) -> list[str]:
+        """Return the diagnosis for the screen."""
+        found = []
+        if self.step_seconds is not None:
+            total = duration(self.step_seconds * self.total_steps)
+            found.append(f"A step's passes take {self.step_seconds:.2f} s here, {self.total_steps:,} steps {total}.")
+        if self.step_seconds is not None and self.plain_seconds is not None:
+            ratio = self.step_seconds / self.plain_seconds
+            found.append(f"Without loss weighting and gradient balancing {self.plain_seconds:.2f} s ({ratio:.2f}:1).")
+        if self.shared_inputs:
+            rows = [[train, held_out, f"{count:,}"] for (train, held_out), count in self.shared_inputs.items()]
+            found += ["Training rows whose input stands in a validation split:"]
+            found += [f"  {line}" for line in table(["training", "validation", "rows"], rows)]
+        return [*found, *(f"- {finding}" for finding in self.findings)]
+
+
+def duration(seconds: float) -> str:
+    """Return a rough time in the unit that suits it."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"about {seconds / size:.1f} {unit}"
+    return f"about {seconds:.0f} s"
+
+
+def diagnose(trainer: "MultiTaskTrainer") -> Diagnosis:
+    """Run every check and time one step; the model, the method and the run's random draws are left as they were.
+
+    Every process must call it.
+    """
+    findings = [finding for check in CHECKS for finding in check(trainer)]
+    shared = shared_inputs(trainer)
+    findings += _leaks(shared)
+    seconds: tuple[float | None, float | None] = (None, None)
+    if not any(finding.check == "labels_out_of_range" for finding in findings) and not _is_divided(trainer):
+        findings += gradients(trainer)
+        seconds = step_seconds(trainer)
+    return Diagnosis(findings, shared, *seconds, trainer.total_steps())
+
+
+def _is_divided(trainer: "MultiTaskTrainer") -> bool:
+    """Whether the model's weights are divided among processes once it trains."""
+    return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+
+
+def never_drawn(trainer: "MultiTaskTrainer") -> list[Finding]:
+    """Sources of which the run draws no row, and tasks without weight."""
+    steps = trainer.total_steps()
+    found = [
+        Finding(
+            "never_drawn",
+            share.task,
+            f"no row of it is drawn in {steps:,} steps",
+            "Take more steps, another mixing_strategy, or a larger share.",
+        )
+        for share in trainer.preview_mixture()
+        if share.draws == 0
+    ]
+    for name, spec in trainer.specs.items():
+        if spec.weight == 0:
+            what = "its weight is 0, so nothing trains its head"
+            found.append(Finding("never_drawn", name, what, "Give it a weight, or leave the task out."))
+    return found
+
+
+def labels_out_of_range(trainer: "MultiTaskTrainer") -> list[Finding]:
+    """Labels that the task's head has no output for, in a mixture that was not checked when it was made."""
+    found = []
+    for split, name, rows in _splits(trainer):
+        spec = trainer.specs[name]
+        if spec.problem_type == "multiple_choice":
+            wrong = sum(not 0 <= row[LABEL_FIELD] < len(row["choices"]) for row in rows)
+        elif spec.problem_type in LABELLED_PROBLEM_TYPES:
+            labels = _flat(rows[LABEL_FIELD][:])
+            wrong = sum(not 0 <= label < spec.num_outputs and label != -100 for label in labels)
+        else:
+            continue
+        if wrong:
+            what = f"{wrong:,} {split} labels are not in 0 to {spec.num_outputs - 1}"
+            found.append(Finding("labels_out_of_range", name, what, "Correct the labels, or list all in `labels`."))
+    return found
+
+
+def constant_label(trainer: "MultiTaskTrainer") -> list[Finding]:
+    """Tasks whose labels are all one."""
+    found = []
+    for split, name, rows in _splits(trainer):
+        spec, labels = trainer.specs[name], rows[LABEL_FIELD][:]
+        if len(rows) < 2 or spec.problem_type in ("question_answering", "multiple_choice"):
+            continue
+        if spec.problem_type == "token_classification":
+            labels = [label for label in _flat(labels) if label != -100]
+        if len(set(map(str, labels))) == 1:
+            advice = "Check the label column, or leave the task out."
+            what = f"every label of its {len(rows):,} {split} rows is {_label_name(spec, labels[0])}"
+            if split == "validation":
+                what, advice = f"{what}; its scores say nothing", "Check the label column and how the rows were split."
+            found.append(Finding("constant_label", name, what, advice))
+    return found
+
+
+def metric_fits(trainer: "MultiTaskTrainer") -> list[Finding]:
+    """Metrics under which a task looks solved that is not."""
+    found = []
+    for name, rows in trainer.mixture.validation.items():
+        spec = trainer.specs[name]
+        if spec.problem_type != "single_label_classification" or spec.metric_names != ["accuracy"]:
+            continue
+        share = max(Counter(rows[LABEL_FIELD][:]).values()) / len(rows)
+        if ONE_SIDED <= share < 1:
+            what = f"{share:.0%} of the validation rows have one label, and accuracy alone scores it"
+            advice = "Take metrics: [f1_macro] or [matthews_correlation], and perhaps balance_classes: true."
+            found.append(Finding("metric_fits", name, what, advice))
+    return found
+
+
+def truncated(trainer: "MultiTaskTrainer") -> list[Finding]:
+    """Rows that are cut off at the task's length."""
+    found = []
+    for split, data in (("training", trainer.train_dataset), ("validation", trainer.eval_dataset)):
+        if not isinstance(data, FeatureDataset):
+            continue
+        for name, count in data.truncated.items():
+            if count:
+                size, most = len(data.features[name]), trainer.processor.max_length(trainer.specs[name])
+                what = f"{count:,} of {size:,} {split} rows ({count / size:.1%}) are longer than {most} word pieces"
+                advice = "They are cut; give the task's row a larger max_length if its label stands in what is lost."
+                found.append(Finding("truncated", name, what, advice))
+    return found
+
+
+def same_data(trainer: "MultiTaskTrainer") -> list[Finding]:
+    """Tasks that read the same rows without saying so."""
+    inputs = {name: count_inputs(rows, trainer.specs[name]).keys() for name, rows in trainer.mixture.train.items()}
+    found = []
+    for place, (name, own) in enumerate(inputs.items()):
+        for other, others in list(inputs.items())[place + 1 :]:
+            least = min(len(own), len(others))
+            one_source = trainer.specs[name].source_name == trainer.specs[other].source_name
+            if least and not one_source and len(own & others) >= SAME_DATA * least:
+                what = f"{len(own & others):,} of its inputs are those of {other}"
+                advice = "Give both tasks one `source`, and each row is encoded once; or drop one of them."
+                found.append(Finding("same_data", name, what, advice))
+    return found
+
+
+def outside_optimizer(trainer: "MultiTaskTrainer") -> list[Finding]:
+    """Trained parameters that no optimizer holds, or holds at a learning rate of 0; tasks that train nothing."""
+    found = []
+    for name in trainer.specs:
+        if not any(own.requires_grad for own in trainer.model.task_parameters(name)):
+            advice = "Set requires_grad on its head, or leave the task out."
+            found.append(Finding("outside_optimizer", name, "all parameters of its own are frozen", advice))
+    if _is_divided(trainer):
+        return found
+    given = trainer.optimizer
+    groups = trainer.create_optimizer().param_groups
+    trainer.optimizer = given
+    # A scheduler that warms up has set the rate itself to 0.
+    rates = {id(own): group.get("initial_lr", group["lr"]) for group in groups for own in group["params"]}
+    trained = {name: own for name, own in trainer.model.named_parameters() if own.requires_grad}
+    outside = [name for name, own in trained.items() if id(own) not in rates]
+    still = [name for name, own in trained.items() if rates.get(id(own)) == 0]
+    if outside:
+        advice = "Build the optimizer after the model is whole, or leave `optimizers` to the trainer."
+        what = "the optimizer does not hold these trained parameters"
+        found.append(Finding("outside_optimizer", modules_of(outside), what, advice))
+    if still:
+        what = "their learning rate is 0, so they stay as they are"
+        advice = "Set learning_rate, parts_learning_rate or the task's own; or freeze them, which costs less."
+        found.append(Finding("outside_optimizer", modules_of(still), what, advice))
+    return found
+
+
+def gradients(trainer: "MultiTaskTrainer") -> list[Finding]:
+    """Parts and heads that no loss reaches, and losses that are not finite."""
+    model = trainer.model
+    with trainer.compute_loss_context_manager():
+        reach = gradient_reach(model, _batches_by_task(trainer))
+    found = [
+        Finding(
+            "gradients",
+            name,
+            "its loss or gradient is not a finite number",
+            "Look for empty or extreme rows and labels; train in bf16 or fp32 instead of fp16.",
+        )
+        for name in reach.bad_tasks
+    ]
+    not_judged = [own for name in trainer.specs if name not in reach.judged for own in model.task_parameters(name)]
+    known = {id(own) for own in not_judged}
+    unreached = [
+        name
+        for name, own in model.named_parameters()
+        if own.requires_grad and id(own) not in known and name not in reach.reached
+    ]
+    if unreached:
+        what = "no task's loss gives these trained parameters a gradient"
+        advice = "Something detaches them or nothing reads them; repair it, or freeze them with requires_grad_(False)."
+        found.append(Finding("gradients", modules_of(unreached), what, advice))
+    return found
+
+
+def shared_inputs(trainer: "MultiTaskTrainer") -> dict[tuple[str, str], int]:
+    """Return, by task with training rows and task with validation rows, how many training inputs stand in both."""
+    specs, mixture = trainer.specs, trainer.mixture
+    held_out = {name: count_inputs(rows, specs[name]) for name, rows in mixture.validation.items()}
+    found = {}
+    for name, rows in mixture.train.items():
+        own = count_inputs(rows, specs[name])
+        for other, inputs in held_out.items():
+            if count := sum(own[key] for key in own.keys() & inputs.keys()):
+                found[name, other] = count
+    return found
+
+
+def _leaks(shared: Mapping[tuple[str, str], int]) -> list[Finding]:
+    if not shared:
+        return []
+    tasks = ", ".join(dict.fromkeys(train for train, _ in shared))
+    what = "some of their training rows have an input of a validation split (table above)"
+    advice = "In a recipe leave exclude_overlap: true; else drop those rows, or the scores are too good."
+    return [Finding("leaks", tasks, what, advice)]
+
+
+# Those that read no gradient; `gradients` comes last, where labels fit.
+CHECKS: tuple[Callable[["MultiTaskTrainer"], list[Finding]], ...] = (
+    never_drawn,
+    labels_out_of_range,
+    constant_label,
+    metric_fits,
+    truncated,
+    same_data,
+    outside_optimizer,
+)
+
+
+def modules_of(names: Sequence[str]) -> str:
+    """Return the modules in which parameters lie, the first few of them."""
+    modules = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
+    more = f" and {len(modules) - NAMED} more" if len(modules) > NAMED else ""
+    return ", ".join(modules[:NAMED]) + more
+
+
+def _splits(trainer: "MultiTaskTrainer") -> list[tuple[str, str, Dataset]]:
+    mixture = trainer.mixture
+    named = (("training", mixture.train), ("validation", mixture.validation))
+    return [(split, name, rows) for split, tasks in named for name, rows in tasks.items()]
+
+
+def _flat(labels: Iterable[Any]) -> list[int]:
+    return [one for label in labels for one in (label if isinstance(label, list) else [label])]
+
+
+def _label_name(spec: TaskSpec, label: Any) -> str:
+    return repr(spec.labels[label] if spec.labels and isinstance(label, int) else label)
+
+
+def _batches_by_task(trainer: "MultiTaskTrainer") -> dict[str, dict[str, Any]]:
+    """Some rows of each task; of streams, the first step's rows for all of them."""
+    mixture, move = trainer.mixture, trainer._prepare_inputs
+    if mixture.streams:
+        batch = {key: value for key, value in typical_batches(trainer)[0].items() if key != "stream_state"}
+        return dict.fromkeys(trainer.specs, move(batch))
+    found = {}
+    for name, rows in mixture.train.items():
+        few = FeatureDataset(
+            trainer.processor, trainer.specs, {name: rows.select(range(min(ROWS_SENT, len(rows))))}, progress=False
+        )
+        found[name] = move(trainer.data_collator([few[place] for place in range(min(len(few), ROWS_SENT))]))
+    return found

@@ -1,0 +1,74 @@
+"""Which parameters a task's loss reaches."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..modeling import MultiTaskAttentionModel
+
+# Paths that start closed (a zero matrix at their end) are opened by so much, to see what lies behind them.
+OPENED_STD = 0.02
+
+
+@dataclass
+class GradientReach:
+    """What the backward passes of single tasks found.
+
+    Args:
+        reached: Names of the parameters to which some task's loss gave a gradient other than zero.
+        bad_tasks: Tasks whose loss or gradient was not finite.
+        judged: Tasks that had labels.
+    """
+
+    reached: set[str] = field(default_factory=set)
+    bad_tasks: list[str] = field(default_factory=list)
+    judged: list[str] = field(default_factory=list)
+
+
+def gradient_reach(model: MultiTaskAttentionModel, batches: Mapping[str, Mapping[str, Any]]) -> GradientReach:
+    """Answer a batch of each task, run its loss backward, and see what it reached; the model is left as it was.
+
+    Args:
+        model: The model.
+        batches: By task, a batch of some of its rows, on the model's device.
+    """
+    found = GradientReach()
+    with opened(model):
+        for name, batch in batches.items():
+            model.zero_grad()
+            outputs = model(**batch)
+            index = model.config.task_names.index(name)
+            if outputs.task_label_counts[index] == 0:
+                continue
+            found.judged.append(name)
+            loss = outputs.task_loss_sums[index]
+            loss.backward()
+            gradients = {own: tensor.grad for own, tensor in model.named_parameters() if tensor.grad is not None}
+            if not bool(loss.isfinite()) or not all(bool(tensor.isfinite().all()) for tensor in gradients.values()):
+                found.bad_tasks.append(name)
+            found.reached |= {own for own, tensor in gradients.items() if bool(tensor.any())}
+    return found
+
+
+@contextmanager
+def opened(model: nn.Module) -> Iterator[None]:
+    """Without dropout, and with small numbers in the trained tensors that are all zero, while the block runs."""
+    mode = model.training
+    closed = [own for own in model.parameters() if own.requires_grad and not bool(own.any())]
+    generator = torch.Generator().manual_seed(0)
+    try:
+        with torch.no_grad():
+            for tensor in closed:
+                tensor.copy_(OPENED_STD * torch.randn(tensor.shape, generator=generator))
+        model.eval()
+        yield
+    finally:
+        with torch.no_grad():
+            for tensor in closed:
+                tensor.zero_()
+        model.zero_grad()
+        model.train(mode)
