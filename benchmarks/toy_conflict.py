@@ -32,15 +32,15 @@ def losses_and_gradients(points: np.ndarray, scales: np.ndarray) -> tuple[np.nda
     half = 0.5 * (1 - lift**2)
     up_slope, down_slope = np.where(lift >= 0, half, 0.0), np.where(fall >= 0, -half, 0.0)
     losses, gradients = [], []
-    for offset, centre, scale in ((-3.5, 7.0, scales), (3.5, -7.0, np.ones_like(scales))):
-        inner = -0.5 * first + offset + np.tanh(second)
+    for offset, sign, centre, scale in ((-3.5, 1, 7.0, scales), (3.5, -1, -7.0, np.ones_like(scales))):
+        inner = -0.5 * first + offset + sign * np.tanh(second)
         reach = np.maximum(np.abs(inner), LEAST)
         ridge = np.log(reach) + 6
         along = np.where(np.abs(inner) >= LEAST, np.sign(inner) / reach, 0.0)
         bowl = ((centre - first) ** 2 + 0.1 * (second + 8) ** 2) / 10 - 20
         losses.append(scale * (up * ridge + down * bowl))
         by_first = up * along * -0.5 + down * (first - centre) / 5
-        by_second = up_slope * ridge + up * along * slope + down_slope * bowl + down * (second + 8) / 50
+        by_second = up_slope * ridge + up * along * sign * slope + down_slope * bowl + down * (second + 8) / 50
         gradients.append(scale[:, None] * np.stack([by_first, by_second], axis=1))
     return np.stack(losses, axis=1), np.stack(gradients, axis=1)
 

@@ -92,6 +92,34 @@ def test_without_conflict_nothing_is_projected(tasks):
     torch.testing.assert_close(combined("upgrad", rows), rows.mean(dim=0), rtol=1e-3, atol=1e-3)
 
 
+def spread(values: torch.Tensor) -> float:
+    """How far positive numbers are from being one."""
+    return float(values.max() / values.min() - 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("tasks", [3, 6])
+def test_the_equations_that_define_a_method_hold_for_any_number_of_tasks(tasks, seed):
+    rows = jacobian(tasks, 40, seed) * torch.linspace(0.5, 2, tasks).unsqueeze(1)
+    gram = rows @ rows.T
+    # IMTL-G (equation 1): equal projections on all directions.
+    assert spread(rows @ combined("imtl_g", rows) / rows.norm(dim=1)) < 1e-6
+    # Nash-MTL (equation 1), FairGrad (equation 2, alpha 2): G w = 1 / w and its square root, up to a factor.
+    weights = GRADIENT_BALANCERS["nash_mtl"]()(gram)
+    assert spread(gram @ weights * weights) < 0.1
+    weights = GRADIENT_BALANCERS["fairgrad"]()(gram)
+    assert spread(gram @ weights * weights.sqrt()) < 1e-4
+    # MGDA: the shortest mixture lies as far along every gradient that it uses.
+    found = combined("mgda", rows, max_iters=100_000, epsilon=1e-12)
+    assert (rows @ found).min() >= found @ found * (1 - 1e-3)
+    # Aligned-MTL (section 4): the mean of orthogonal gradients of one length is as far along each of them.
+    left, _, right = torch.linalg.svd(rows, full_matrices=False)
+    assert spread(left @ right @ combined("aligned_mtl", rows)) < 1e-6
+    # UPGrad: each projection is the nearest point of the cone that opposes no gradient, so no sum of them is outside.
+    found = combined("upgrad", rows)
+    assert (rows @ found).min() >= -1e-2 * found.norm()
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize(
     ("name", "options"), [("mgda", {"max_iters": 10_000, "epsilon": 1e-9}), ("upgrad", {}), ("nash_mtl", {}),
