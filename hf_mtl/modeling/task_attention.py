@@ -1,41 +1,47 @@
-"""Pooling: token states (batch, length, hidden) become one state a task (batch, tasks, hidden)."""
+"""Pooling: token states (batch, length, hidden) become one state a task (batch, tasks, hidden).
 
+To add one, write its class and its line in `TASK_POOLINGS`.
+"""
+
+import math
 from abc import ABC, abstractmethod
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from .task_parameters import TaskTensors, UnitScaleLinear, at_least_float32
+from .attention_scorers import ATTENTION_SCORERS, merge_heads, split_heads
+from .configuration_multitask import MultiTaskAttentionConfig
+from .encoders import EncodedTokens
+from .errors import InputError
+from .interaction_base import attention_weights
+from .task_parameters import SharedVectors, TaskTensors, at_least_float32
 
 
 class TaskPooling(nn.Module, ABC):
     """Reads token states into one state for each task.
 
     Args:
-        task_names: The tasks in order.
-        hidden_size: Width of token and task states.
+        config: The tasks, and each pooling's settings.
     """
 
     reads_pooler = False
+    reads_layers = False
 
-    def __init__(self, task_names: list[str], hidden_size: int) -> None:
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__()
-        self.num_tasks = len(task_names)
+        self.num_tasks = len(config.task_names)
 
     @abstractmethod
-    def forward(
-        self, token_states: torch.Tensor, attention_mask: torch.Tensor, pooled: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Return task states (batch, tasks, hidden).
+    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
+        """Return task states (batch, tasks, hidden)."""
 
-        Args:
-            token_states: (batch, length, hidden).
-            attention_mask: (batch, length), 1 at tokens and 0 at padding.
-            pooled: (batch, hidden), the encoder's own pooled output, where it has one.
-        """
-
-    def weights(self, token_states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor | None:
+    def weights(self, tokens: EncodedTokens) -> torch.Tensor | None:
         """Return how much each task reads of each token, (batch, tasks, length), or None where nothing is weighed."""
+        return None
+
+    def penalties(self, tokens: EncodedTokens) -> torch.Tensor | None:
+        """Return what the part adds to the loss of each row for each task, (batch, tasks), or None."""
         return None
 
     def _for_all_tasks(self, state: torch.Tensor) -> torch.Tensor:
@@ -45,22 +51,25 @@ class TaskPooling(nn.Module, ABC):
 class FirstTokenPooling(TaskPooling):
     """The state of the first token that is no padding."""
 
-    def forward(
-        self, token_states: torch.Tensor, attention_mask: torch.Tensor, pooled: torch.Tensor | None
-    ) -> torch.Tensor:
-        first = attention_mask.long().argmax(dim=1)  # (batch,); not 0 where padding stands on the left
-        rows = torch.arange(token_states.shape[0], device=token_states.device)
-        return self._for_all_tasks(token_states[rows, first])
+    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
+        first = tokens.mask.long().argmax(dim=1)  # (batch,); not 0 where padding stands on the left
+        return self._for_all_tasks(tokens.states[torch.arange(len(first), device=first.device), first])
+
+
+class LastTokenPooling(TaskPooling):
+    """The state of the last token that is no padding; in an encoder that reads from left to right it has seen all."""
+
+    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
+        places = torch.arange(tokens.mask.shape[1], device=tokens.mask.device)
+        last = (tokens.mask.long() * places).argmax(dim=1)
+        return self._for_all_tasks(tokens.states[torch.arange(len(last), device=last.device), last])
 
 
 class MeanPooling(TaskPooling):
     """The mean of the token states, padding left out."""
 
-    def forward(
-        self, token_states: torch.Tensor, attention_mask: torch.Tensor, pooled: torch.Tensor | None
-    ) -> torch.Tensor:
-        mask = attention_mask.unsqueeze(-1).to(token_states.dtype)
-        return self._for_all_tasks((token_states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1))
+    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
+        return self._for_all_tasks(masked_mean(tokens.states, tokens.mask))
 
 
 class PoolerPooling(TaskPooling):
@@ -68,43 +77,113 @@ class PoolerPooling(TaskPooling):
 
     reads_pooler = True
 
-    def forward(
-        self, token_states: torch.Tensor, attention_mask: torch.Tensor, pooled: torch.Tensor | None
-    ) -> torch.Tensor:
-        if pooled is None:
+    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
+        if tokens.pooled is None:
             raise ValueError("This encoder has no pooler; expected another `pooling`, e.g. pooling='mean'.")
-        return self._for_all_tasks(pooled)
+        return self._for_all_tasks(tokens.pooled)
+
+
+class LayerMixPooling(TaskPooling):
+    """The mean token states of all layers, mixed by each task: sum_l softmax(w_t + b)_l mean(Z_l) (Peters et al. 2018,
+    equation 1, with weights a task; the layer mix of Ruder et al. 2019).
+
+    w starts at 0 and b gives the last layer nine tenths.
+    """
+
+    reads_layers = True
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        self.count = config.num_hidden_layers
+        self.layer_weights = TaskTensors(dict.fromkeys(config.task_names, self.count), width=None, std=0.0)
+
+    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
+        means = torch.stack([masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
+        return self.shares().to(means.dtype) @ means  # (tasks, layers) @ (batch, layers, hidden)
+
+    def shares(self) -> torch.Tensor:
+        """Return how much each task reads of each layer, (tasks, layers)."""
+        logits = self.layer_weights.stacked()
+        last = torch.zeros_like(logits[0])
+        last[-1] = math.log(9 * max(self.count - 1, 1))
+        return attention_weights(logits + last)
 
 
 class TaskQueryPooling(TaskPooling):
     """Token attention with one query a task (Zheng, Chen and Qiu 2018, "Same Representation, Different Attentions",
-    static task attention): r_t = sum_l softmax_l((W_k h_l) . q_t / sqrt(hidden)) h_l.
+    static task attention): r_t = sum_l softmax_l(score(q_t, h_l) + omega_t(id_l)) h_l.
 
-    Queries start at zero, which is mean pooling.
+    The start is mean pooling: queries are zero (or, with the additive scorer, its last layer is). With `lexical_rank`
+    r > 0 every word piece has a weight for each task, omega_t(id) = u_t . E[id], u (tasks, r) zero at the start. With
+    `pooling_floor` e weights are (1 - e) alpha + e / tokens, so that no task can look at single words alone;
+    `pooling_entropy` times the entropy of a task's weights is taken off its loss.
+
+    Args:
+        config: Gives `pooling_scorer`, `lexical_rank`, `pooling_floor`, `pooling_dropout` and `interaction_heads`.
+
+    Raises:
+        InputError: A floor or dropout outside [0, 1].
     """
 
-    def __init__(self, task_names: list[str], hidden_size: int) -> None:
-        super().__init__(task_names, hidden_size)
-        self.queries = TaskTensors(dict.fromkeys(task_names, hidden_size), width=None, std=0.0)
-        self.key = UnitScaleLinear(hidden_size, hidden_size, bias=False)
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        hidden, names, rank = config.hidden_size, config.task_names, config.lexical_rank
+        for name in ("pooling_floor", "pooling_dropout"):
+            if not 0 <= getattr(config, name) <= 1:
+                raise InputError(f"{name}={getattr(config, name)!r}; expected a number from 0 to 1.")
+        self.floor, self.dropout = config.pooling_floor, config.pooling_dropout
+        self.entropy = config.pooling_entropy
+        self.scorer = ATTENTION_SCORERS[config.pooling_scorer](hidden, config.interaction_heads)
+        std = 1.0 if self.scorer.starts_at_zero else 0.0
+        self.queries = TaskTensors(dict.fromkeys(names, hidden), width=None, std=std)
+        self.lexicon = SharedVectors(config.vocab_size, rank) if rank else None
+        self.lexical = TaskTensors(dict.fromkeys(names, rank), width=None, std=0.0) if rank else None
 
-    def weights(self, token_states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        # (W_k h) . q = h . (W_k^T q): projecting T queries costs far less than projecting every token.
-        queries = self.queries.stacked() @ self.key.weight  # (tasks, hidden)
-        scores = queries.to(token_states.dtype) @ token_states.transpose(1, 2)  # (batch, tasks, length)
-        scores = at_least_float32(scores) * token_states.shape[-1] ** -0.5
-        scores = scores.masked_fill(attention_mask.unsqueeze(1) == 0, torch.finfo(scores.dtype).min)
-        return scores.softmax(dim=-1).to(token_states.dtype)
+    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
+        weights = F.dropout(self._weights(tokens), self.dropout, self.training)
+        return merge_heads(weights @ split_heads(tokens.states, self.scorer.num_heads))
 
-    def forward(
-        self, token_states: torch.Tensor, attention_mask: torch.Tensor, pooled: torch.Tensor | None
-    ) -> torch.Tensor:
-        return self.weights(token_states, attention_mask) @ token_states
+    def weights(self, tokens: EncodedTokens) -> torch.Tensor:
+        """Return (batch, tasks, length), the mean over heads."""
+        return self._weights(tokens).mean(dim=1)
+
+    def penalties(self, tokens: EncodedTokens) -> torch.Tensor | None:
+        if not self.entropy:
+            return None
+        weights = at_least_float32(self._weights(tokens))
+        # The slope of w log w is endless at 0, where padding is.
+        logarithms = weights.clamp(min=torch.finfo(weights.dtype).tiny).log()
+        return self.entropy * (weights * logarithms).sum(dim=-1).mean(dim=1)
+
+    def _weights(self, tokens: EncodedTokens) -> torch.Tensor:
+        """(batch, heads, tasks, length)"""
+        scores = at_least_float32(self.scorer(self.queries.stacked().to(tokens.states.dtype), tokens.states))
+        scores = scores + self._word_scores(tokens)
+        mask = tokens.mask[:, None, None].bool()
+        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
+        if self.floor:
+            weights = (1 - self.floor) * weights + self.floor * mask / mask.sum(dim=-1, keepdim=True).clamp(min=1)
+        return weights.to(tokens.states.dtype)
+
+    def _word_scores(self, tokens: EncodedTokens) -> torch.Tensor | float:
+        if self.lexicon is None or self.lexical is None:
+            return 0.0
+        if tokens.ids is None:
+            raise InputError("lexical_rank needs `input_ids`; `inputs_embeds` do not say which words they are.")
+        return (self.lexical.stacked() @ self.lexicon()[tokens.ids].transpose(1, 2)).unsqueeze(1)
+
+
+def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Return the mean (batch, hidden) of token states (batch, length, hidden), padding left out."""
+    kept = mask.unsqueeze(-1).to(states.dtype)
+    return (states * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)
 
 
 TASK_POOLINGS: dict[str, type[TaskPooling]] = {
     "first_token": FirstTokenPooling,
+    "last_token": LastTokenPooling,
     "mean": MeanPooling,
     "pooler": PoolerPooling,
+    "layer_mix": LayerMixPooling,
     "task_queries": TaskQueryPooling,
 }

@@ -1,37 +1,26 @@
-"""Task states read each other, and a gate decides how much of what they read passes."""
+"""How task states read each other. To add a way, write its class and its line in `TASK_INTERACTIONS`."""
 
-import math
-from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .attention_scorers import ATTENTION_SCORERS, merge_heads, split_heads
 from .configuration_multitask import MultiTaskAttentionConfig
+from .domain_adversary import SharedPrivate
 from .errors import InputError
-from .task_parameters import TaskTensors, UnitScaleLinear, ZeroStartLinear, at_least_float32
-
-
-class TaskInteraction(nn.Module, ABC):
-    """Mixes the states of tasks: S (batch, tasks, hidden) becomes R (batch, tasks, hidden), and R = S at the start."""
-
-    reads_embeddings = True
-
-    def __init__(self, config: MultiTaskAttentionConfig) -> None:
-        super().__init__()
-
-    @abstractmethod
-    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the mixed states (batch, tasks, hidden).
-
-        Args:
-            states: (batch, tasks, hidden).
-            embeddings: (tasks, hidden) task embeddings.
-        """
-
-    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
-        """Return how much each task reads of each other, (batch, heads, tasks, tasks), or None if none reads any."""
-        return None
+from .interaction_base import TaskInteraction, TaskSigns, TaskSoftmax, attention_weights, reads_table
+from .task_branches import AttentionOverHeads, CrossStitch, HeadGroups
+from .task_experts import (
+    CustomizedGateControl,
+    MultiGateExperts,
+    OneGateExperts,
+    ProgressiveLayeredExtraction,
+)
+from .task_parameters import SharedVectors, UnitScaleLinear, ZeroStartLinear, at_least_float32
+from .task_relations import MultipleRelations
 
 
 class NoInteraction(TaskInteraction):
@@ -44,135 +33,145 @@ class NoInteraction(TaskInteraction):
 
 
 class CrossTaskAttention(TaskInteraction):
-    """Multi-head attention over the task axis, R = S + W_O concat_j softmax(Q_j K_j^T / sqrt(d) + B) V_j.
+    """Attention over the task axis, R = S + W_O concat_j softmax(scores_j + B) V_j.
 
     Queries, keys and values read LN(S) + E, so that tasks with equal states still differ. W_O starts at zero: R = S.
-    B carries, on its diagonal, how much a task prefers itself: at equal scores it gives itself `self_attention_prior`
-    of its attention, however many tasks it reads.
+    With `signed_attention` the weights are those of `TaskSigns`, which may be negative. `relation_penalty` times the
+    sum of a task's squared scores is added to its loss.
 
     Args:
-        config: Gives tasks and `reads`, `interaction_heads`, `interaction_dropout` and `self_attention_prior`.
-
-    Raises:
-        InputError: The hidden size is not divisible by the heads, or the prior not inside (0, 1).
+        config: Gives `attention_scorer`, `interaction_heads`, `interaction_dropout`, `signed_attention`, and what
+            `TaskSoftmax` reads.
     """
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        hidden, prior = config.hidden_size, config.self_attention_prior
-        if hidden % config.interaction_heads:
-            raise InputError(
-                f"interaction_heads={config.interaction_heads} does not divide the encoder's hidden size {hidden}."
-            )
-        if not 0 < prior < 1:
-            raise InputError(f"self_attention_prior={prior}; expected a number between 0 and 1, e.g. 0.9.")
-        self.num_heads = config.interaction_heads
-        self.dropout = config.interaction_dropout
-        self.reads = _reads_table(config)
+        hidden = config.hidden_size
+        self.dropout, self.penalty = config.interaction_dropout, config.relation_penalty
         self.norm = nn.LayerNorm(hidden)
-        self.query = UnitScaleLinear(hidden, hidden)
-        self.key = UnitScaleLinear(hidden, hidden)
+        self.scorer = ATTENTION_SCORERS[config.attention_scorer](hidden, config.interaction_heads)
         self.value = UnitScaleLinear(hidden, hidden)
-        self.self_bias = TaskTensors(
-            dict.fromkeys(config.task_names, 1), width=None, std=0.0, mean=math.log(prior / (1 - prior))
-        )
+        self.task_weights = TaskSigns(config) if config.signed_attention else TaskSoftmax(config)
         self.output = ZeroStartLinear(hidden, hidden)
 
     def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         readable = self.norm(states) + embeddings
-        mixed = F.scaled_dot_product_attention(
-            self._split_heads(self.query(readable)),
-            self._split_heads(self.key(readable)),
-            self._split_heads(self.value(readable)),
-            attn_mask=self._bias(readable),
-            dropout_p=self.dropout if self.training else 0.0,
-        )  # (batch, heads, tasks, hidden / heads)
-        return states + self.output(mixed.transpose(1, 2).flatten(2))
+        weights = F.dropout(self._weights(readable), self.dropout, self.training)
+        mixed = weights @ split_heads(self.value(readable), self.scorer.num_heads)
+        return states + self.output(merge_heads(mixed))
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self._weights(self.norm(states) + embeddings)
+
+    def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
+        if not self.penalty:
+            return None
         readable = self.norm(states) + embeddings
-        query, key = self._split_heads(self.query(readable)), self._split_heads(self.key(readable))
-        scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-        return at_least_float32(scores + self._bias(readable)).softmax(dim=-1)
+        scores = at_least_float32(self.scorer(readable, readable))
+        return self.penalty * scores.square().mean(dim=1).sum(dim=-1)
 
-    def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (batch, heads, tasks, hidden / heads)
-
-    def _bias(self, like: torch.Tensor) -> torch.Tensor:
-        """(tasks, tasks): the preference for oneself on the diagonal, -inf where a task does not read another."""
-        reads = torch.tensor(self.reads, device=like.device)
-        others = (reads.sum(dim=1) - 1).clamp(min=1)
-        own = self.self_bias.stacked().squeeze(-1) + others.log()  # (tasks,)
-        blocked = torch.zeros_like(reads, dtype=own.dtype).masked_fill(~reads, float("-inf"))
-        return (torch.diag(own) + blocked).to(like.dtype)
+    def _weights(self, readable: torch.Tensor) -> torch.Tensor:
+        """(batch, heads, tasks, tasks)"""
+        return self.task_weights(self.scorer(readable, readable))
 
 
-def _reads_table(config: MultiTaskAttentionConfig) -> list[list[bool]]:
-    """Row t says which tasks t reads; every task reads itself."""
-    names = config.task_names
-    return [
-        [task.reads is None or other in task.reads or other == task.name for other in names]
-        for task in config.task_configs
-    ]
-
-
-class TaskGate(nn.Module, ABC):
-    """Says how much of the mixed states R passes: H = S + G * (R - S)."""
-
-    reads_embeddings = True
-
-    def __init__(self, config: MultiTaskAttentionConfig) -> None:
-        super().__init__()
-
-    @abstractmethod
-    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return G, which multiplies (batch, tasks, hidden).
-
-        Args:
-            states: (batch, tasks, hidden).
-            embeddings: (tasks, hidden) task embeddings.
-        """
-
-
-class OpenGate(TaskGate):
-    """Everything passes: G = 1."""
-
-    reads_embeddings = False
-
-    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return states.new_ones(())
-
-
-class InformationGate(TaskGate):
-    """Additive gate of a task's state and embedding, G = sigmoid(v^T tanh(U LN(S) + V tanh(W E)) + c) in (0, 1).
-
-    c starts at `gate_bias`, nearly closed; v does not start at zero, since the interaction's output does: the product
-    of two zeros would never learn.
+class InducedAttention(TaskInteraction):
+    """Cross-task attention through a few inducing points (Lee et al. 2019, equation 9): I' = MHA(I, S, S), and
+    R = S + W_O MHA(S, I', I'). Time and memory grow with the number of tasks, not with its square.
 
     Args:
-        config: Gives `gate_size` and `gate_bias`.
+        config: Gives `inducing_points`, `attention_scorer` and `interaction_heads`.
+
+    Raises:
+        InputError: A task says which tasks it `reads`, which inducing points cannot keep apart.
     """
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        hidden, size = config.hidden_size, config.gate_size
+        hidden, heads = config.hidden_size, config.interaction_heads
+        if not all(map(all, reads_table(config))):
+            raise InputError(
+                "task_interaction=induced_attention mixes all tasks; `reads` needs another, e.g. cross_task_attention."
+            )
         self.norm = nn.LayerNorm(hidden)
-        self.state = UnitScaleLinear(hidden, size, bias=False)
-        self.task = UnitScaleLinear(hidden, hidden, bias=False)
-        self.task_to_gate = UnitScaleLinear(hidden, size, bias=False)
-        self.output = UnitScaleLinear(size, hidden, bias_start=config.gate_bias)
+        self.points = SharedVectors(config.inducing_points, hidden)
+        self.point_scorer = ATTENTION_SCORERS[config.attention_scorer](hidden, heads)
+        self.task_scorer = ATTENTION_SCORERS[config.attention_scorer](hidden, heads)
+        self.point_value, self.value = UnitScaleLinear(hidden, hidden), UnitScaleLinear(hidden, hidden)
+        self.output = ZeroStartLinear(hidden, hidden)
 
     def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        task = self.task_to_gate(self.task(embeddings).tanh())  # (tasks, gate)
-        return self.output((self.state(self.norm(states)) + task).tanh()).sigmoid()
+        readable = self.norm(states) + embeddings
+        summaries = self._summaries(readable)  # (batch, points, hidden)
+        weights = attention_weights(self.task_scorer(readable, summaries))
+        mixed = weights @ split_heads(self.value(summaries), self.task_scorer.num_heads)
+        return states + self.output(merge_heads(mixed))
+
+    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return (batch, heads, tasks, tasks), the product of the two attentions."""
+        readable = self.norm(states) + embeddings
+        first = self._point_weights(readable)
+        return attention_weights(self.task_scorer(readable, self._summaries(readable))) @ first
+
+    def _point_weights(self, readable: torch.Tensor) -> torch.Tensor:
+        return attention_weights(self.point_scorer(self.points(), readable))
+
+    def _summaries(self, readable: torch.Tensor) -> torch.Tensor:
+        values = split_heads(self.point_value(readable), self.point_scorer.num_heads)
+        return merge_heads(self._point_weights(readable) @ values)
+
+
+class InteractionStack(TaskInteraction):
+    """Interactions of one kind, one after the other; each starts as R = S, so the stack does.
+
+    Args:
+        layers: The interactions.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig, layers: list[TaskInteraction]) -> None:
+        super().__init__(config)
+        self.layers = nn.ModuleList(layers)
+        self.reads_embeddings = layers[0].reads_embeddings
+
+    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            states = layer(states, embeddings)
+        return states
+
+    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
+        """Return the last one's."""
+        *first, last = cast(Iterable[TaskInteraction], self.layers)
+        for layer in first:
+            states = layer(states, embeddings)
+        return last.weights(states, embeddings)
+
+    def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
+        """Return the sum of all."""
+        found = None
+        for layer in cast(Iterable[TaskInteraction], self.layers):
+            own = layer.penalties(states, embeddings)
+            found = own if found is None or own is None else found + own
+            states = layer(states, embeddings)
+        return found
+
+
+def build_interaction(name: str, config: MultiTaskAttentionConfig) -> TaskInteraction:
+    """Return `interaction_layers` interactions of one kind."""
+    layers = [TASK_INTERACTIONS[name](config) for _ in range(config.interaction_layers)]
+    return layers[0] if len(layers) == 1 else InteractionStack(config, layers)
 
 
 TASK_INTERACTIONS: dict[str, type[TaskInteraction]] = {
     "none": NoInteraction,
     "cross_task_attention": CrossTaskAttention,
-}
-
-TASK_GATES: dict[str, type[TaskGate]] = {
-    "none": OpenGate,
-    "information_gate": InformationGate,
+    "induced_attention": InducedAttention,
+    "attention_over_heads": AttentionOverHeads,
+    "head_groups": HeadGroups,
+    "cross_stitch": CrossStitch,
+    "omoe": OneGateExperts,
+    "mmoe": MultiGateExperts,
+    "cgc": CustomizedGateControl,
+    "ple": ProgressiveLayeredExtraction,
+    "mran": MultipleRelations,
+    "shared_private": SharedPrivate,
 }

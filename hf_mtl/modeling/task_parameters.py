@@ -48,12 +48,66 @@ class TaskTensors(nn.Module):
         return rows[torch.tensor(self.rows, device=flat.device)]
 
 
+class TaskPairs(TaskTensors):
+    """A number for each task and each task that it reads, itself included.
+
+    A task's numbers are a parameter of its own; how many there are follows from what it reads, not from how many tasks
+    there are.
+
+    Args:
+        reads: By task name, in task order, the indices of the tasks that it reads.
+        own: The number for itself at the start.
+        others: The sum of the others' at the start.
+    """
+
+    def __init__(self, reads: dict[str, list[int]], own: float, others: float) -> None:
+        super().__init__({name: len(known) for name, known in reads.items()}, width=None, std=0.0)
+        self.own, self.others = own, others
+        self.places = [(task, other) for task, known in enumerate(reads.values()) for other in known]
+        self.starts = [
+            [own if other == task else others / (len(known) - 1) for other in known]
+            for task, known in enumerate(reads.values())
+        ]
+
+    def reset(self) -> None:
+        """Set every number to its start, leaving alone those that a checkpoint filled."""
+        for key, start in zip(self.keys, self.starts):
+            init.copy_(self.get_parameter(key), torch.tensor(start))
+
+    def matrix(self) -> torch.Tensor:
+        """Return (tasks, tasks), 0 where a task does not read another."""
+        numbers = torch.cat([getattr(self, key) for key in self.keys])
+        rows, columns = torch.tensor(self.places, device=numbers.device).T
+        return numbers.new_zeros(len(self.keys), len(self.keys)).index_put((rows, columns), numbers)
+
+
 def _padded_rows(sizes: Iterable[int]) -> list[list[int]]:
     """For each task the rows of the concatenated tensors that are its own; the row past the end stands for none."""
     sizes = list(sizes)
     starts = [sum(sizes[:index]) for index in range(len(sizes))]
     widest, none = max(sizes), sum(sizes)
     return [[start + row if row < size else none for row in range(widest)] for start, size in zip(starts, sizes)]
+
+
+class SharedVectors(nn.Module):
+    """Vectors of unit-scale entries that belong to no task.
+
+    Args:
+        count: How many.
+        width: Entries of each.
+    """
+
+    def __init__(self, count: int, width: int) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(torch.empty(count, width))
+
+    def reset(self) -> None:
+        """Draw every vector anew, leaving alone those that a checkpoint filled."""
+        init.normal_(self.vectors, mean=0.0, std=1.0)
+
+    def forward(self) -> torch.Tensor:
+        """Return (count, width)."""
+        return self.vectors
 
 
 class ZeroStartLinear(nn.Linear):

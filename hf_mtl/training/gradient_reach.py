@@ -46,6 +46,8 @@ def gradient_reach(model: MultiTaskAttentionModel, batches: Mapping[str, Mapping
                 continue
             found.judged.append(name)
             loss = outputs.task_loss_sums[index]
+            if outputs.task_penalty_sums is not None:
+                loss = loss + outputs.task_penalty_sums[index]
             loss.backward()
             gradients = {own: tensor.grad for own, tensor in model.named_parameters() if tensor.grad is not None}
             if not bool(loss.isfinite()) or not all(bool(tensor.isfinite().all()) for tensor in gradients.values()):

@@ -228,6 +228,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
             num_items_in_batch = torch.stack([label_counts, row_counts])
         labels, rows = num_items_in_batch
         weights = self.freezer.mask(labels.device)
+        penalties = None if outputs.task_penalty_sums is None else outputs.task_penalty_sums * weights
         if model.training:
             weights = weights * self.step_weighting.weights(
                 loss_sums, labels, whole_step=self.args.gradient_accumulation_steps == 1
@@ -236,8 +237,11 @@ class MultiTaskTrainer(EvaluatingTrainer):
             self.logged_losses = self.logged_losses.to(losses.device) + losses
             if self.balance is not None:
                 present = ((label_counts > 0) & (labels > 0)).nonzero().flatten().tolist()
-                self.balance.backward(weights * loss_sums / labels.clamp(min=1), present)
+                means = weights * loss_sums / labels.clamp(min=1)
+                self.balance.backward(means if penalties is None else means + penalties / rows.clamp(min=1), present)
         loss = step_loss(loss_sums, labels, rows, weights, self.args.loss_reduction)
+        if penalties is not None:
+            loss = loss + penalties.sum() / rows.sum().clamp(min=1)
         # Processes' gradients are averaged, and the step's loss is their sum.
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
@@ -355,6 +359,9 @@ class _StepsOfTrainer(TrainerCallback):
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         sampler = self.trainer.sampler
         sampler.set_epoch(state.global_step // sampler.epoch_steps)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.model.set_progress(state.global_step / max(state.max_steps, 1))
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.trainer.loss_weighting.needs == "losses_after":

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hf_mtl.modeling.encoders import EncodedTokens
 from tests.conftest import TASKS, build_model, random_batch, randomise
 
 
@@ -45,14 +46,14 @@ def test_what_stands_at_padding_is_not_read():
     torch.testing.assert_close(model(**other).loss, model(**batch).loss, atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("pooling", ["first_token", "mean", "task_queries"])
+@pytest.mark.parametrize("pooling", ["first_token", "last_token", "mean", "task_queries", "layer_mix"])
 def test_task_states_with_padding_on_the_left(pooling):
     """Pooling itself, apart from an encoder's positions."""
     model = randomise(build_model(pooling=pooling))
     states, mask = torch.randn(4, 6, 32), torch.tensor([[1] * count + [0] * (6 - count) for count in (6, 5, 3, 1)])
     left = torch.stack([row.roll(6 - int(own.sum()), 0) for row, own in zip(states, mask)])
-    expected = model.mtl.pooling(states, mask, None)
-    found = model.mtl.pooling(left, mask.flip(1), None)
+    expected = model.mtl.pooling(EncodedTokens(states, mask, layers=(states + 1, states)))
+    found = model.mtl.pooling(EncodedTokens(left, mask.flip(1), layers=(left + 1, left)))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert not torch.allclose(expected[0], expected[1], atol=1e-3)
 

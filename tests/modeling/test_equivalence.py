@@ -143,8 +143,10 @@ def test_interaction_equals_multihead_attention():
     reference = torch.nn.MultiheadAttention(32, 4, batch_first=True)
     with torch.no_grad():
         for name in TASKS:
-            part.self_bias.get_parameter(f"task_{name['name']}").fill_(-torch.log(torch.tensor(len(TASKS) - 1.0)))
-        layers = (part.query, part.key, part.value)
+            part.task_weights.self_bias.get_parameter(f"task_{name['name']}").fill_(
+                -torch.log(torch.tensor(len(TASKS) - 1.0))
+            )
+        layers = (part.scorer.query, part.scorer.key, part.value)
         reference.in_proj_weight.copy_(torch.cat([layer.weight for layer in layers]))
         reference.in_proj_bias.copy_(torch.cat([layer.bias for layer in layers]))
         reference.out_proj.weight.copy_(part.output.weight)
@@ -161,6 +163,6 @@ def test_a_task_gives_itself_the_prior_share_at_equal_scores(num_tasks):
     tasks = [{**TASKS[1], "name": f"t{index}"} for index in range(num_tasks)]
     part = build_model(tasks).mtl.interaction
     with torch.no_grad():
-        part.query.weight.zero_()
+        part.scorer.query.weight.zero_()
     weights = part.weights(torch.randn(2, num_tasks, 32), torch.randn(num_tasks, 32))
     torch.testing.assert_close(weights.diagonal(dim1=-2, dim2=-1), torch.full((2, 4, num_tasks), 0.9))

@@ -1,0 +1,114 @@
+"""Scores of queries against keys: what every attention of the model is made of.
+
+To add one, write its class and its line in `ATTENTION_SCORERS`.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from .errors import InputError
+from .task_parameters import UnitScaleLinear, ZeroStartLinear
+
+
+class AttentionScorer(nn.Module, ABC):
+    """Scores every key for every query.
+
+    Args:
+        hidden_size: Width of queries and keys.
+        num_heads: Heads, of scorers that have several.
+
+    Attributes:
+        num_heads: How many scores a pair of query and key has.
+    """
+
+    num_heads: int
+    # Whether all scores are 0 at the start whatever the queries, or where the queries are 0.
+    starts_at_zero = False
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = 1
+
+    @abstractmethod
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """Return (..., heads, n, m).
+
+        Args:
+            queries: (..., n, hidden).
+            keys: (..., m, hidden).
+        """
+
+
+class DotProductScorer(AttentionScorer):
+    """q . k / sqrt(hidden); nothing is learned."""
+
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        return ((queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)).unsqueeze(-3)
+
+
+class GeneralScorer(AttentionScorer):
+    """q W k / sqrt(hidden) (Luong et al. 2015, equation 8, scaled)."""
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__(hidden_size, num_heads)
+        self.key = UnitScaleLinear(hidden_size, hidden_size, bias=False)
+
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        # q . (W k) = (W^T q) . k: of few queries and many keys the queries are projected.
+        projected = queries @ self.key.weight * queries.shape[-1] ** -0.5
+        return (projected @ keys.transpose(-1, -2)).unsqueeze(-3)
+
+
+class AdditiveScorer(AttentionScorer):
+    """v . tanh(W_q q + W_k k) (Bahdanau et al. 2015, appendix A.1.2), which is v . tanh(W [q; k]); v
+    starts at zero.
+    """
+
+    starts_at_zero = True
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__(hidden_size, num_heads)
+        size = max(hidden_size // num_heads, 1)
+        self.query = UnitScaleLinear(hidden_size, size, bias=False)
+        self.key = UnitScaleLinear(hidden_size, size, bias=False)
+        self.score = ZeroStartLinear(size, 1, bias=False)
+
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        hidden = (self.query(queries).unsqueeze(-2) + self.key(keys).unsqueeze(-3)).tanh()  # (..., n, m, size)
+        return self.score(hidden).squeeze(-1).unsqueeze(-3)
+
+
+class MultiHeadScorer(AttentionScorer):
+    """(W_q q) . (W_k k) / sqrt(hidden / heads) in each head (Vaswani et al. 2017, section 3.2.2)."""
+
+    def __init__(self, hidden_size: int, num_heads: int) -> None:
+        super().__init__(hidden_size, num_heads)
+        if hidden_size % num_heads:
+            raise InputError(f"interaction_heads={num_heads} does not divide the encoder's hidden size {hidden_size}.")
+        self.num_heads = num_heads
+        self.query = UnitScaleLinear(hidden_size, hidden_size)
+        self.key = UnitScaleLinear(hidden_size, hidden_size)
+
+    def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        queries, keys = split_heads(self.query(queries), self.num_heads), split_heads(self.key(keys), self.num_heads)
+        return (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+
+
+def split_heads(states: torch.Tensor, num_heads: int) -> torch.Tensor:
+    """Return (..., n, hidden) as (..., heads, n, hidden / heads)."""
+    return states.unflatten(-1, (num_heads, -1)).transpose(-2, -3)
+
+
+def merge_heads(states: torch.Tensor) -> torch.Tensor:
+    """Return (..., heads, n, size) as (..., n, heads * size)."""
+    return states.transpose(-2, -3).flatten(-2)
+
+
+ATTENTION_SCORERS: dict[str, type[AttentionScorer]] = {
+    "dot_product": DotProductScorer,
+    "general": GeneralScorer,
+    "additive": AdditiveScorer,
+    "multi_head": MultiHeadScorer,
+}

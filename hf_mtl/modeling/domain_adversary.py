@@ -1,0 +1,105 @@
+"""An adversary that tells tasks apart by what they share, so that what they share comes to say nothing of the task."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .configuration_multitask import MultiTaskAttentionConfig
+from .interaction_base import ScaledInteraction
+from .task_experts import SharedExperts, TaskExperts, expert_size, read_by_all
+from .task_parameters import TaskTensors, UnitScaleLinear, at_least_float32
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, states: torch.Tensor, strength: float) -> torch.Tensor:
+        ctx.strength = strength
+        return states.view_as(states)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return -ctx.strength * gradients[0], None
+
+
+class GradientReversal(nn.Module):
+    """Passes states on as they are and gradients back with the other sign (Ganin et al. 2016, equations 15 and 16).
+
+    Attributes:
+        progress: How much of the run is over, in [0, 1]; a Trainer sets it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.progress = 1.0
+
+    def strength(self) -> float:
+        """Return 2 / (1 + exp(-10 progress)) - 1: 0 at the run's beginning, nearly 1 from its middle on."""
+        return 2 / (1 + math.exp(-10 * self.progress)) - 1
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        return _Reverse.apply(states, self.strength())  # type: ignore[no-untyped-call]
+
+
+class DomainDiscriminator(nn.Module):
+    """Says which task a state is read for.
+
+    Args:
+        task_names: The tasks in order.
+        hidden_size: Width of the state.
+        size: Inner size.
+    """
+
+    def __init__(self, task_names: list[str], hidden_size: int, size: int) -> None:
+        super().__init__()
+        self.inner = UnitScaleLinear(hidden_size, size)
+        self.outer = TaskTensors(dict.fromkeys(task_names, 1), width=size, std=size**-0.5)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the log-probabilities (batch, tasks) for states (batch, hidden)."""
+        logits = F.gelu(self.inner(states)) @ self.outer.stacked().squeeze(1).T
+        return at_least_float32(logits).log_softmax(dim=-1)
+
+
+class SharedPrivate(ScaledInteraction):
+    """A shared extractor and one of each task's own, mix_t = P_t(S_t) + C(x), C(x) under an adversary (Liu, Qiu and
+    Huang 2017, equations 8 to 14).
+
+    The loss gains `adversarial_weight` times the discriminator's cross-entropy of the task, behind a gradient
+    reversal, and `orthogonality_weight` times cos(P_t(S_t), C(x))^2. The paper puts the two extractors side by side; a
+    sum before a linear head is the same with tied halves. Its ||P^T C||^2 of a batch is here a row's own, so that it
+    does not depend on how a step is split.
+
+    Args:
+        config: Gives these weights, the tasks and `expert_size`.
+    """
+
+    reads_embeddings = False
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        hidden, size = config.hidden_size, expert_size(config)
+        self.adversarial, self.orthogonality = config.adversarial_weight, config.orthogonality_weight
+        self.common = read_by_all(config)
+        self.norm = nn.LayerNorm(hidden)
+        self.shared = SharedExperts(hidden, size, 1)
+        self.private = TaskExperts(config.task_names, hidden, size, 1)
+        self.reversal = GradientReversal()
+        self.discriminator = DomainDiscriminator(config.task_names, hidden, size)
+
+    def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        private, shared = self._extracted(states)
+        return private + shared
+
+    def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        private, shared = self._extracted(states)
+        unknown = -self.discriminator(self.reversal(shared[:, 0]))
+        overlap = F.cosine_similarity(private, shared, dim=-1).square()
+        return self.adversarial * unknown + self.orthogonality * overlap
+
+    def _extracted(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """P_t(S_t) (batch, tasks, hidden) and C(x) (batch, 1, hidden)"""
+        readable = self.norm(states)
+        return self.private(readable).squeeze(2), self.shared(readable[:, self.common].mean(dim=1))

@@ -1,0 +1,150 @@
+"""What every interaction of tasks is, and what those that weigh tasks share."""
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from .configuration_multitask import MultiTaskAttentionConfig
+from .errors import InputError
+from .task_parameters import TaskPairs, TaskTensors, at_least_float32
+
+
+class TaskInteraction(nn.Module, ABC):
+    """Mixes the states of tasks: S (batch, tasks, hidden) becomes R (batch, tasks, hidden), and R = S at the start."""
+
+    reads_embeddings = True
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return the mixed states (batch, tasks, hidden).
+
+        Args:
+            states: (batch, tasks, hidden).
+            embeddings: (tasks, hidden) task embeddings.
+        """
+
+    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
+        """Return how much each task reads of each other, (batch, heads, tasks, tasks) (of experts: (batch, tasks,
+        experts)), or None if none reads any.
+        """
+        return None
+
+    def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
+        """Return what the part adds to the loss of each row for each task, (batch, tasks), or None."""
+        return None
+
+
+class ScaledInteraction(TaskInteraction):
+    """An interaction whose mixture enters by a scale of the task's own: R = S + rho_t (mix(S)_t - S_t), rho = tanh(g).
+
+    g starts at 0, so R = S; with g large R is the mixture alone, the form in which papers write these methods.
+
+    Args:
+        config: Names the tasks.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        self.scale = TaskTensors(dict.fromkeys(config.task_names, 1), width=None, std=0.0)
+
+    @abstractmethod
+    def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return what the paper calls the task's output (batch, tasks, hidden); see `forward`."""
+
+    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return states + self.scale.stacked().tanh() * (self.mix(states, embeddings) - states)
+
+
+class TaskWeights(nn.Module, ABC):
+    """Turns scores of tasks for tasks into weights.
+
+    Args:
+        config: Gives the tasks and their `reads`.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__()
+        self.reads = reads_table(config)
+
+    @abstractmethod
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return weights of scores (batch, heads, tasks, tasks), 0 where a task does not read another."""
+
+
+class TaskSoftmax(TaskWeights):
+    """softmax(scores + B), B a preference for oneself.
+
+    With n tasks to read and equal scores a task gives itself `self_attention_prior` of its attention, whatever n is.
+    With `task_affinities` every pair has a number of its own on top, 0 at the start. While it trains, `task_dropout`
+    hides each task from all others with that probability.
+
+    Args:
+        config: Gives these settings, the tasks and their `reads`.
+
+    Raises:
+        InputError: The prior is not inside (0, 1), or the dropout not in [0, 1].
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        prior, self.task_dropout = config.self_attention_prior, config.task_dropout
+        if not 0 < prior < 1:
+            raise InputError(f"self_attention_prior={prior}; expected a number between 0 and 1, e.g. 0.9.")
+        if not 0 <= self.task_dropout <= 1:
+            raise InputError(f"task_dropout={self.task_dropout}; expected a number from 0 to 1.")
+        self.self_bias = TaskTensors(
+            dict.fromkeys(config.task_names, 1), width=None, std=0.0, mean=math.log(prior / (1 - prior))
+        )
+        self.affinities = TaskPairs(reads_lists(config), own=0.0, others=0.0) if config.task_affinities else None
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        return attention_weights(scores + self.bias(scores))
+
+    def bias(self, like: torch.Tensor) -> torch.Tensor:
+        """Return B (tasks, tasks) in the type of `like`, -inf where a task does not read another."""
+        reads = torch.tensor(self.reads, device=like.device)
+        others = (reads.sum(dim=1) - 1).clamp(min=1)
+        bias = torch.diag(self.self_bias.stacked().squeeze(-1) + others.log())
+        if self.affinities is not None:
+            bias = bias + self.affinities.matrix()
+        if self.training and self.task_dropout > 0:
+            kept = torch.rand(len(reads), device=like.device) >= self.task_dropout
+            reads = reads & (kept | torch.eye(len(reads), dtype=torch.bool, device=like.device))
+        return bias.masked_fill(~reads, float("-inf")).to(like.dtype)
+
+
+class TaskSigns(TaskWeights):
+    """tanh(s) / sum |tanh(s)|: weights that may be negative, of absolute sum 1. Nobody is preferred."""
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        reads = torch.tensor(self.reads, device=scores.device)
+        signs = at_least_float32(scores).tanh().masked_fill(~reads, 0.0)
+        return (signs / signs.abs().sum(dim=-1, keepdim=True).clamp(min=1e-6)).to(scores.dtype)
+
+
+def attention_weights(scores: torch.Tensor) -> torch.Tensor:
+    """Return the softmax over the last axis, computed in float32 or better, in the type of the scores."""
+    return at_least_float32(scores).softmax(dim=-1).to(scores.dtype)
+
+
+def reads_table(config: MultiTaskAttentionConfig) -> list[list[bool]]:
+    """Return a table whose row t says which tasks t reads; every task reads itself."""
+    names = config.task_names
+    return [
+        [task.reads is None or other in task.reads or other == task.name for other in names]
+        for task in config.task_configs
+    ]
+
+
+def reads_lists(config: MultiTaskAttentionConfig) -> dict[str, list[int]]:
+    """Return by task name the indices of the tasks that it reads, in the order of their names."""
+    names, table = config.task_names, reads_table(config)
+    return {
+        name: sorted((other for other, known in enumerate(row) if known), key=names.__getitem__)
+        for name, row in zip(names, table)
+    }

@@ -1,0 +1,105 @@
+"""Interactions in which every task has a branch of its own, and reads the others' branches."""
+
+import torch
+from torch import nn
+
+from .attention_scorers import ATTENTION_SCORERS
+from .configuration_multitask import MultiTaskAttentionConfig
+from .errors import InputError
+from .interaction_base import ScaledInteraction, TaskInteraction, TaskSoftmax, reads_lists
+from .task_experts import TaskExperts, expert_size
+from .task_parameters import TaskPairs, TaskTensors
+
+
+class AttentionOverHeads(ScaledInteraction):
+    """Each task reads the branches of all: mix_t = sum_i a_ti H_i, a_t = softmax_i(score(q_t, k_i) + B_ti).
+
+    H_i is a branch of two layers of the task's own on LN(S_i); q_t = LN(S_t) + e_t, k_i = H_i + e_i. A scorer of
+    several heads gives the mean of their weights.
+
+    Args:
+        config: Gives `attention_scorer`, `interaction_heads`, `expert_size`, and what `TaskSoftmax` reads.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        hidden = config.hidden_size
+        self.norm = nn.LayerNorm(hidden)
+        self.branches = TaskExperts(config.task_names, hidden, expert_size(config), 1)
+        self.scorer = ATTENTION_SCORERS[config.attention_scorer](hidden, config.interaction_heads)
+        self.task_weights = TaskSoftmax(config)
+
+    def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        branches = self._branches(states)
+        return self._weights(states, branches, embeddings) @ branches
+
+    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self._weights(states, self._branches(states), embeddings).unsqueeze(1)
+
+    def _branches(self, states: torch.Tensor) -> torch.Tensor:
+        return self.branches(self.norm(states)).squeeze(2)  # (batch, tasks, hidden)
+
+    def _weights(self, states: torch.Tensor, branches: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """(batch, tasks, tasks)"""
+        return self.task_weights(self.scorer(self.norm(states) + embeddings, branches + embeddings)).mean(dim=1)
+
+
+class HeadGroups(TaskInteraction):
+    """Multi-head attention with a group of heads for each task: R_t = S_t + W_O,t concat_{j in G(t)} head_j.
+
+    A task's queries, keys, values and output are its own, so no gradient of its loss reaches another's heads. W_O
+    starts at zero. Costs grow with the square of the number of tasks.
+
+    Args:
+        config: Gives `interaction_heads`, the heads of each group, and what `TaskSoftmax` reads.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        hidden, names = config.hidden_size, config.task_names
+        self.num_heads = config.interaction_heads
+        if hidden % self.num_heads:
+            raise InputError(f"interaction_heads={self.num_heads} does not divide the encoder's hidden size {hidden}.")
+        self.norm = nn.LayerNorm(hidden)
+        sizes = dict.fromkeys(names, hidden)
+        self.query, self.key, self.value = (TaskTensors(sizes, hidden, std=hidden**-0.5) for _ in range(3))
+        self.output = TaskTensors(sizes, hidden, std=0.0)
+        self.task_weights = TaskSoftmax(config)
+
+    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        readable = self.norm(states) + embeddings
+        values = torch.einsum("bsd,thd->btsh", readable, self.value.stacked())
+        values = values.unflatten(-1, (self.num_heads, -1))
+        mixed = torch.einsum("bjts,btsjd->btjd", self._weights(readable), values).flatten(2)
+        return states + torch.einsum("bth,tdh->btd", mixed, self.output.stacked())
+
+    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self._weights(self.norm(states) + embeddings)
+
+    def _weights(self, readable: torch.Tensor) -> torch.Tensor:
+        """(batch, heads, tasks, tasks)"""
+        queries = torch.einsum("btd,thd->bth", readable, self.query.stacked()).unflatten(-1, (self.num_heads, -1))
+        keys = torch.einsum("bsd,thd->btsh", readable, self.key.stacked()).unflatten(-1, (self.num_heads, -1))
+        scores = torch.einsum("btjd,btsjd->bjts", queries * queries.shape[-1] ** -0.5, keys)
+        return self.task_weights(scores)
+
+
+class CrossStitch(ScaledInteraction):
+    """mix_t = sum_s alpha_ts S_s (Misra et al. 2016, equation 1), on task states; alpha starts at 0.9 for oneself and
+    0.1 for the others together.
+
+    Args:
+        config: Gives the tasks and their `reads`.
+    """
+
+    reads_embeddings = False
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        self.alphas = TaskPairs(reads_lists(config), own=0.9, others=0.1)
+
+    def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self.alphas.matrix() @ states
+
+    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self.alphas.matrix().expand(states.shape[0], 1, -1, -1)

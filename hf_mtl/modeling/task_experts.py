@@ -1,0 +1,212 @@
+"""Interactions through experts: small networks that tasks weigh by gates, shared or a task's own.
+
+One mechanism with settings: one gate for all tasks (OMoE), a gate a task (MMoE), own experts beside the shared ones
+(CGC), several such layers with a path of the shared experts' own (PLE).
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar, cast
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .configuration_multitask import MultiTaskAttentionConfig
+from .errors import InputError
+from .interaction_base import ScaledInteraction, attention_weights, reads_table
+from .task_parameters import TaskTensors, UnitScaleLinear
+
+
+def expert_size(config: MultiTaskAttentionConfig) -> int:
+    """Return the inner size of an expert: by default a quarter of the hidden size."""
+    return config.expert_size or max(config.hidden_size // 4, 1)
+
+
+def read_by_all(config: MultiTaskAttentionConfig) -> list[int]:
+    """Return the indices of the tasks that every task may read.
+
+    Raises:
+        InputError: There is none.
+    """
+    found = [task for task, column in enumerate(zip(*reads_table(config))) if all(column)]
+    if not found:
+        raise InputError("What tasks share needs at least one task that every task may read; `reads` leaves none.")
+    return found
+
+
+class TaskExperts(nn.Module):
+    """Experts of each task's own: f(x) = W_2 gelu(W_1 x).
+
+    Args:
+        task_names: The tasks in order.
+        hidden_size: Width of what they read and give.
+        size: Their inner size.
+        count: Experts of each task.
+        closed: Whether they give 0 at the start.
+    """
+
+    def __init__(self, task_names: list[str], hidden_size: int, size: int, count: int, closed: bool = False) -> None:
+        super().__init__()
+        self.count = count
+        rows = dict.fromkeys(task_names, count * size)
+        self.inner = TaskTensors(rows, width=hidden_size, std=hidden_size**-0.5)
+        self.outer = TaskTensors(rows, width=hidden_size, std=0.0 if closed else size**-0.5)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return (batch, tasks, experts, hidden) of states (batch, tasks, hidden)."""
+        inner = F.gelu(torch.einsum("btd,thd->bth", states, self.inner.stacked()))
+        outer = self.outer.stacked().unflatten(1, (self.count, -1))  # (tasks, experts, size, hidden)
+        return torch.einsum("bteh,tehd->bted", inner.unflatten(-1, (self.count, -1)), outer)
+
+
+class SharedExperts(nn.Module):
+    """Experts that all tasks share: f(x) = W_2 gelu(W_1 x).
+
+    Args:
+        hidden_size: Width of what they read and give.
+        size: Their inner size.
+        count: How many there are.
+    """
+
+    def __init__(self, hidden_size: int, size: int, count: int) -> None:
+        super().__init__()
+        self.inner = nn.ModuleList(UnitScaleLinear(hidden_size, size, bias=False) for _ in range(count))
+        self.outer = nn.ModuleList(UnitScaleLinear(size, hidden_size, bias=False) for _ in range(count))
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return (batch, experts, hidden) of states (batch, hidden)."""
+        return torch.stack([outer(F.gelu(inner(states))) for inner, outer in zip(self.inner, self.outer)], dim=1)
+
+
+class ExpertLayer(nn.Module):
+    """One layer: o_t = softmax(G_t x_t) [E_t,1(x_t) ... ; E_s,1(x_s) ...], o_s = softmax(G_s x_s) [all of them].
+
+    Args:
+        config: Gives tasks, `shared_experts` and `expert_size`.
+        own: Experts of each task.
+        one_gate: Whether all tasks have one gate, which reads x_s.
+        last: Whether no layer follows, so that nobody reads o_s.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig, own: int, one_gate: bool, last: bool) -> None:
+        super().__init__()
+        hidden, size, shared = config.hidden_size, expert_size(config), config.shared_experts
+        std = hidden**-0.5
+        self.one_gate, self.last = one_gate, last
+        self.shared = SharedExperts(hidden, size, shared)
+        self.own = TaskExperts(config.task_names, hidden, size, own) if own else None
+        gate_rows = dict.fromkeys(config.task_names, own + shared)
+        self.gates: nn.Module = (
+            UnitScaleLinear(hidden, shared, bias=False) if one_gate else TaskTensors(gate_rows, hidden, std)
+        )
+        if not last:
+            # Its rows for a task's experts are the task's own.
+            self.shared_gate = UnitScaleLinear(hidden, shared, bias=False)
+            self.shared_gate_of_own = TaskTensors(dict.fromkeys(config.task_names, own), hidden, std)
+
+    def forward(
+        self, tasks: torch.Tensor, shared: torch.Tensor, common: list[int]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return o_t (batch, tasks, hidden) and o_s (batch, hidden).
+
+        Args:
+            tasks: (batch, tasks, hidden), what each task's experts and gate read.
+            shared: (batch, hidden), what the shared experts read.
+            common: The tasks whose experts may be read by all.
+        """
+        found = self.shared(shared)  # (batch, experts, hidden)
+        weights = self.weights(tasks, shared)  # (batch, tasks, experts)
+        if self.own is None:
+            return weights @ found, shared
+        own = self.own(tasks)  # (batch, tasks, experts, hidden)
+        count = own.shape[2]
+        outputs = torch.einsum("bte,bted->btd", weights[..., :count], own) + weights[..., count:] @ found
+        if self.last:
+            return outputs, shared
+        return outputs, self._shared_output(shared, own, found, common)
+
+    def weights(self, tasks: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
+        """Return how much each task takes of its experts and then of the shared ones, (batch, tasks, experts)."""
+        if isinstance(self.gates, TaskTensors):
+            return attention_weights(torch.einsum("btd,ted->bte", tasks, self.gates.stacked()))
+        return attention_weights(self.gates(shared)).unsqueeze(1).expand(-1, tasks.shape[1], -1)
+
+    def _shared_output(
+        self, shared: torch.Tensor, own: torch.Tensor, found: torch.Tensor, common: list[int]
+    ) -> torch.Tensor:
+        of_own = torch.einsum("bd,ted->bte", shared, self.shared_gate_of_own.stacked()[common]).flatten(1)
+        weights = attention_weights(torch.cat([of_own, self.shared_gate(shared)], dim=1))
+        return torch.einsum("be,bed->bd", weights, torch.cat([own[:, common].flatten(1, 2), found], dim=1))
+
+
+class ExpertInteraction(ScaledInteraction):
+    """Layers of experts on LN(S). Shared experts read the mean over the tasks that all may read.
+
+    Args:
+        config: Gives `shared_experts`, `task_experts`, `expert_layers`, `expert_size`; what a subclass fixes it does
+            not read.
+
+    Raises:
+        InputError: Fewer than one shared expert or layer; tasks of which none may be read by all.
+    """
+
+    reads_embeddings = False
+    one_gate: ClassVar[bool] = False
+    has_own: ClassVar[bool] = True
+    is_deep: ClassVar[bool] = False
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        own = config.task_experts if self.has_own else 0
+        depth = config.expert_layers if self.is_deep else 1
+        for name, value in (
+            ("shared_experts", config.shared_experts),
+            ("expert_layers", depth),
+            ("task_experts", own),
+        ):
+            if value < (0 if not self.has_own and name == "task_experts" else 1):
+                raise InputError(f"{name}={value}; expected a whole number >= 1.")
+        self.common = read_by_all(config)
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.layers = nn.ModuleList(
+            ExpertLayer(config, own, self.one_gate, last=layer == depth - 1) for layer in range(depth)
+        )
+
+    def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self._through(states)[0]
+
+    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return the last layer's gates (batch, tasks, experts), a task's own experts first."""
+        return self._through(states)[1]
+
+    def _through(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        tasks = self.norm(states)
+        shared = tasks[:, self.common].mean(dim=1)
+        weights = tasks
+        for layer in cast(Iterable[ExpertLayer], self.layers):
+            weights = layer.weights(tasks, shared)
+            tasks, shared = layer(tasks, shared, self.common)
+        return tasks, weights
+
+
+class OneGateExperts(ExpertInteraction):
+    """One gate for all tasks (Ma et al. 2018, equation 5): mix_t = sum_e softmax(W x)_e f_e(x)."""
+
+    one_gate = True
+    has_own = False
+
+
+class MultiGateExperts(ExpertInteraction):
+    """A gate a task (Ma et al. 2018, equations 6 to 8): mix_t = sum_e softmax(W_t x_t)_e f_e(x)."""
+
+    has_own = False
+
+
+class CustomizedGateControl(ExpertInteraction):
+    """Own experts beside the shared ones (Tang et al. 2020, equations 1 to 4)."""
+
+
+class ProgressiveLayeredExtraction(ExpertInteraction):
+    """Several layers, with a gate over all experts for the shared ones (Tang et al. 2020, equations 5 to 7)."""
+
+    is_deep = True

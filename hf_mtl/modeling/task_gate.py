@@ -1,0 +1,66 @@
+"""A gate decides how much of what tasks read of each other passes."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import nn
+
+from .configuration_multitask import MultiTaskAttentionConfig
+from .task_parameters import UnitScaleLinear
+
+
+class TaskGate(nn.Module, ABC):
+    """Says how much of the mixed states R passes: H = S + G * (R - S)."""
+
+    reads_embeddings = True
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return G, which multiplies (batch, tasks, hidden).
+
+        Args:
+            states: (batch, tasks, hidden).
+            embeddings: (tasks, hidden) task embeddings.
+        """
+
+
+class OpenGate(TaskGate):
+    """Everything passes: G = 1."""
+
+    reads_embeddings = False
+
+    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return states.new_ones(())
+
+
+class InformationGate(TaskGate):
+    """Additive gate of a task's state and embedding, G = sigmoid(v^T tanh(U LN(S) + V tanh(W E)) + c) in (0, 1).
+
+    c starts at `gate_bias`, nearly closed; v does not start at zero, since the interaction's output does: the product
+    of two zeros would never learn.
+
+    Args:
+        config: Gives `gate_size` and `gate_bias`.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        hidden, size = config.hidden_size, config.gate_size
+        self.norm = nn.LayerNorm(hidden)
+        self.state = UnitScaleLinear(hidden, size, bias=False)
+        self.task = UnitScaleLinear(hidden, hidden, bias=False)
+        self.task_to_gate = UnitScaleLinear(hidden, size, bias=False)
+        self.output = UnitScaleLinear(size, hidden, bias_start=config.gate_bias)
+
+    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        task = self.task_to_gate(self.task(embeddings).tanh())  # (tasks, gate)
+        return self.output((self.state(self.norm(states)) + task).tanh()).sigmoid()
+
+
+TASK_GATES: dict[str, type[TaskGate]] = {
+    "none": OpenGate,
+    "information_gate": InformationGate,
+}

@@ -1,0 +1,319 @@
+"""Each interaction computes its paper's equations; where two papers say the same, they compute the same."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hf_mtl import InputError
+from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
+from hf_mtl.systems import SYSTEMS
+from tests.conftest import TASKS, build_model, encoder_inputs, random_batch, randomise, with_weights_of
+from tests.modeling.test_limit_battery import HIDDEN, T, build, states_and_embeddings, without_preferences
+
+
+def close(found, expected, tolerance=1e-5):
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", ATTENTION_SCORERS)
+def test_scorers_are_their_formulas(name):
+    """S0.2, S3.1 to S3.4, LB-8: against loops over queries and keys."""
+    scorer = ATTENTION_SCORERS[name](8, 2)
+    for tensor in scorer.parameters():
+        nn.init.normal_(tensor)
+    queries, keys = torch.randn(3, 8), torch.randn(4, 8)
+    found = scorer(queries, keys)
+    assert found.shape == (scorer.num_heads, 3, 4)
+    for (q, query), (k, key) in itertools.product(enumerate(queries), enumerate(keys)):
+        if name == "dot_product":
+            expected = [query @ key / 8**0.5]
+        elif name == "general":
+            expected = [query @ scorer.key.weight @ key / 8**0.5]
+        elif name == "additive":
+            both = torch.cat([scorer.query.weight, scorer.key.weight], dim=1) @ torch.cat([query, key])
+            expected = [scorer.score.weight[0] @ both.tanh()]
+        else:
+            projected = [(scorer.query(query), scorer.key(key))]
+            expected = [q[h : h + 4] @ k[h : h + 4] / 2 for q, k in projected for h in (0, 4)]
+        close(found[:, q, k], torch.stack(expected))
+
+
+def test_a_scorer_that_is_the_identity_is_the_dot_product():
+    general, plain = ATTENTION_SCORERS["general"](8, 1), ATTENTION_SCORERS["dot_product"](8, 1)
+    with torch.no_grad():
+        general.key.weight.copy_(torch.eye(8))
+    states = torch.randn(5, 8)
+    close(general(states, states), plain(states, states))
+    close(plain(states, states), plain(states, states).transpose(-1, -2))
+
+
+def test_heads_must_divide_the_width():
+    for name in ("cross_task_attention", "head_groups"):
+        with pytest.raises(InputError, match="interaction_heads=5 does not divide"):
+            build(name, {"interaction_heads": 5})
+    with pytest.raises(InputError, match="feature_groups=5 does not divide"):
+        build("mran", {"feature_groups": 5})
+    with pytest.raises(InputError, match="shared_experts=0"):
+        build("mmoe", {"shared_experts": 0})
+    with pytest.raises(InputError, match="task_dropout=2"):
+        build("cross_task_attention", {"task_dropout": 2})
+    with pytest.raises(InputError, match="interaction_layers=0"):
+        build("cross_task_attention", {"interaction_layers": 0})
+    with pytest.raises(InputError, match="relation in mran_relations"):
+        build("mran", {"mran_relations": ["task_tasks"]})
+
+
+def test_inducing_points_are_two_attentions():
+    """S0.13, against nn.MultiheadAttention: of the points over the tasks, of the tasks over what they found."""
+    model = build("induced_attention")
+    part, (states, embeddings) = model.mtl.interaction, states_and_embeddings()
+    readable = part.norm(states) + embeddings
+    points = part.points().expand(len(states), -1, -1)
+    summaries = multihead(part.point_scorer, part.point_value)(points, readable, readable)[0]
+    mixed = multihead(part.task_scorer, part.value, part.output)(readable, summaries, summaries)[0]
+    close(part(states, embeddings) - states, mixed)
+
+
+def multihead(scorer, value, output=None):
+    """An nn.MultiheadAttention of the same layers; without output, the heads side by side."""
+    found = nn.MultiheadAttention(HIDDEN, scorer.num_heads, batch_first=True)
+    layers = (scorer.query, scorer.key, value)
+    with torch.no_grad():
+        found.in_proj_weight.copy_(torch.cat([layer.weight for layer in layers]))
+        found.in_proj_bias.copy_(torch.cat([layer.bias for layer in layers]))
+        found.out_proj.weight.copy_(torch.eye(HIDDEN) if output is None else output.weight)
+        found.out_proj.bias.copy_(torch.zeros(HIDDEN) if output is None else output.bias)
+    return found
+
+
+@pytest.mark.parametrize("name", ATTENTION_SCORERS)
+def test_attention_over_heads_is_the_weighted_sum_of_branches(name):
+    """S0.3: a H; with equal scores the mean of the branches, and the gradient of a task by branch i is a_ti."""
+    part = build("attention_over_heads", {"attention_scorer": name}).mtl.interaction
+    states, embeddings = states_and_embeddings()
+    branches = part._branches(states)
+    for task, key in enumerate(part.branches.inner.keys):
+        inner, outer = part.branches.inner.get_parameter(key), part.branches.outer.get_parameter(key)
+        close(branches[:, task], F.gelu(part.norm(states[:, task]) @ inner.T) @ outer)
+    close(part.mix(states, embeddings), part.weights(states, embeddings)[:, 0] @ branches)
+    if name != "dot_product":
+        equal = without_preferences(part)
+        close(equal.mix(states, embeddings), branches.mean(dim=1, keepdim=True).expand_as(branches))
+
+
+def test_the_prior_gives_a_task_most_of_its_own_branch():
+    """S0.2: with two tasks and a bias of log 9, a_tt = 0.9."""
+    model = build_model(TASKS[:2], task_interaction="attention_over_heads", attention_scorer="general")
+    part = model.mtl.interaction
+    with torch.no_grad():
+        part.scorer.key.weight.zero_()
+    weights = part.weights(*(tensor[..., :2, :] for tensor in states_and_embeddings()))
+    close(weights.diagonal(dim1=-2, dim2=-1), torch.full((3, 1, 2), 0.9))
+
+
+def test_a_group_of_heads_hears_nothing_of_another_tasks_loss():
+    """S2.8."""
+    part, (states, embeddings) = build("head_groups").mtl.interaction, states_and_embeddings()
+    part(states, embeddings)[:, 0].sum().backward()
+    for tensors in (part.query, part.key, part.value, part.output):
+        for task in TASKS[1:]:
+            gradient = tensors.get_parameter(f"task_{task['name']}").grad
+            assert gradient is None or not gradient.any()
+        assert tensors.get_parameter(f"task_{TASKS[0]['name']}").grad.any()
+
+
+def test_groups_that_are_alike_are_ordinary_attention():
+    """S2.8, against nn.MultiheadAttention."""
+    part, (states, embeddings) = without_preferences(build("head_groups").mtl.interaction), states_and_embeddings()
+    reference = nn.MultiheadAttention(HIDDEN, 4, batch_first=True, bias=False)
+    with torch.no_grad():
+        for tensors, weight in (
+            *zip((part.query, part.key, part.value), reference.in_proj_weight.chunk(3)),
+            (part.output, reference.out_proj.weight),
+        ):
+            for key in tensors.keys:
+                tensors.get_parameter(key).copy_(weight)
+    readable = part.norm(states) + embeddings
+    close(part(states, embeddings) - states, reference(readable, readable, readable)[0])
+
+
+def test_one_gate_is_many_gates_that_are_alike():
+    """S2.4: equal gates give OMoE, where all tasks have one state."""
+    one, many = build("omoe").mtl.interaction, build("mmoe").mtl.interaction
+    with torch.no_grad():
+        for key in many.layers[0].gates.keys:
+            many.layers[0].gates.get_parameter(key).copy_(one.layers[0].gates.weight)
+    one.layers[0].shared.load_state_dict(many.layers[0].shared.state_dict())
+    one.norm.load_state_dict(many.norm.state_dict())
+    states = torch.randn(3, 1, HIDDEN).expand(-1, T, -1)
+    close(one.mix(states, None), many.mix(states, None))
+
+
+def test_one_expert_needs_no_gate():
+    """S2.4: E = 1 is hard sharing behind one more layer."""
+    part, (states, _) = build("mmoe", {"shared_experts": 1}).mtl.interaction, states_and_embeddings()
+    layer = part.layers[0].shared
+    shared = part.norm(states).mean(dim=1)
+    expected = F.gelu(shared @ layer.inner[0].weight.T) @ layer.outer[0].weight.T
+    close(part.mix(states, None), expected.unsqueeze(1).expand(-1, T, -1))
+
+
+def test_one_layer_of_ple_is_cgc():
+    """S2.4."""
+    first = build("ple", {"expert_layers": 1})
+    second = with_weights_of(build("cgc"), first)
+    states, embeddings = states_and_embeddings()
+    assert torch.equal(first.mtl.interaction(states, embeddings), second.mtl.interaction(states, embeddings))
+
+
+def test_ple_is_its_equations():
+    """Tang et al. 2020, equations 1 to 7, by loops over tasks and experts."""
+    part = build("ple", {"task_experts": 2, "shared_experts": 3}).mtl.interaction
+    states, _ = states_and_embeddings(1)
+    tasks = list(part.norm(states)[0])
+    shared = torch.stack(tasks).mean(dim=0)
+    for layer in part.layers:
+        own = []
+        for task, key in enumerate(layer.own.inner.keys):
+            inner, outer = layer.own.inner.get_parameter(key), layer.own.outer.get_parameter(key)
+            hidden = F.gelu(inner @ tasks[task])
+            own.append([hidden[at : at + 8] @ outer[at : at + 8] for at in (0, 8)])
+        of_shared = [two(F.gelu(one(shared))) for one, two in zip(layer.shared.inner, layer.shared.outer)]
+        gates = [layer.gates.get_parameter(key) for key in layer.gates.keys]
+        outputs = [
+            (gate @ state).softmax(0) @ torch.stack([*experts, *of_shared])
+            for gate, state, experts in zip(gates, tasks, own)
+        ]
+        if not layer.last:
+            rows = [layer.shared_gate_of_own.get_parameter(key) for key in layer.shared_gate_of_own.keys]
+            logits = torch.cat([*rows, layer.shared_gate.weight]) @ shared
+            shared = logits.softmax(0) @ torch.stack([*itertools.chain(*own), *of_shared])
+        tasks = outputs
+    close(part.mix(states, None)[0], torch.stack(tasks), 1e-4)
+
+
+def test_cross_stitch_with_ones_on_the_diagonal_leaves_tasks_apart():
+    """S2.4: alpha = I."""
+    part, (states, _) = build("cross_stitch").mtl.interaction, states_and_embeddings()
+    with torch.no_grad():
+        for task, key in enumerate(part.alphas.keys):
+            places = [other for own, other in part.alphas.places if own == task]
+            part.alphas.get_parameter(key).copy_(torch.tensor([float(other == task) for other in places]))
+    close(part.mix(states, None), states)
+
+
+def test_cross_stitch_starts_near_oneself():
+    alphas = build("cross_stitch", random=False).mtl.interaction.alphas.matrix()
+    close(alphas.diagonal(), torch.full((T,), 0.9))
+    close(alphas.sum(dim=1), torch.ones(T))
+
+
+@pytest.mark.parametrize("name", ATTENTION_SCORERS)
+def test_mran_mixes_tasks(name):
+    """S3.4, S3.6 with mix, by loops; LB-1: with equal scores every task reads the mean of all."""
+    settings = {"attention_scorer": name, "mran_relations": ["task_task"]}
+    part, (states, embeddings) = build("mran", settings).mtl.interaction, states_and_embeddings()
+    module = part.task_task
+    heads = module.scorer.num_heads
+    for row, task in itertools.product(range(len(states)), range(T)):
+        readable = module.norm(states[row]) + embeddings
+        scores = module.scorer(readable[task : task + 1], readable)[:, 0]  # (heads, tasks)
+        mixed = [scores[h].softmax(0) @ part for h, part in enumerate(states[row].chunk(heads, dim=1))]
+        expected = module.after(states[row, task] + torch.cat(mixed))
+        close(part.mix(states, embeddings)[row, task], expected, 1e-4)
+    if name != "dot_product":
+        without_preferences(part)
+        close(part.mix(states, embeddings), module.after(states + states.mean(dim=1, keepdim=True)))
+
+
+def test_what_mran_writes_for_one_head_does_nothing():
+    """S3.5 to S3.7: a number times a task's state is gone after the normalisation, so that form is left out."""
+    states, norm = torch.randn(3, T, HIDDEN), nn.LayerNorm(HIDDEN, eps=0.0)
+    close(norm(states * (1 + torch.rand(3, T, 1))), norm(states), 1e-4)
+
+
+def test_mran_weighs_features():
+    """S3.8, S3.9, by loops over groups; uniform weights leave features as they are, times 2."""
+    settings = {"attention_scorer": "general", "mran_relations": ["feature_feature", "task_feature"]}
+    part, (states, _) = build("mran", settings).mtl.interaction, states_and_embeddings(1)
+    for task in range(T):
+        groups = states[0, task].view(8, -1)
+        scores = part.feature_feature.scorer(groups, groups)[0]
+        features = part.feature_feature.after((groups + scores.softmax(1) @ groups).flatten())
+        asking, parts = groups.mean(dim=0), features.view(8, -1)
+        alpha = torch.stack([part.task_feature.scorer(asking[None], own[None])[0, 0, 0] for own in parts]).softmax(0)
+        expected = part.task_feature.after((parts * (1 + 8 * alpha[:, None])).flatten())
+        close(part.mix(states, None)[0, task], expected, 1e-4)
+
+
+def test_signed_weights_oppose_tasks_that_point_apart():
+    """S3.15."""
+    part = build("cross_task_attention", {"attention_scorer": "dot_product", "signed_attention": True}).mtl.interaction
+    state = torch.randn(1, HIDDEN)
+    readable = torch.cat([state, -state, *[state] * (T - 2)]).unsqueeze(0)
+    weights = part.task_weights(part.scorer(readable, readable))[0, 0]
+    assert weights[0, 1] < 0 < weights[0, 2]
+    close(weights.abs().sum(dim=1), torch.ones(T))
+
+
+def test_a_scale_that_is_open_gives_the_mixture_alone():
+    """S0.10: rho = tanh(g); at 0 the states, far from it the mixture, in between on the way from one to the other."""
+    part, (states, embeddings) = build("mmoe").mtl.interaction, states_and_embeddings()
+    distances = []
+    for scale in (0.0, 0.5, 20.0):
+        with torch.no_grad():
+            for key in part.scale.keys:
+                part.scale.get_parameter(key).fill_(scale)
+        distances.append((part(states, embeddings) - states).norm().item())
+    mixture = part.mix(states, embeddings)
+    assert distances[0] == 0
+    assert distances[1] == pytest.approx(math.tanh(0.5) * distances[2], rel=1e-5)
+    close(part(states, embeddings), mixture)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_system_survives_saving(system, tmp_path):
+    model = randomise(build_model(**SYSTEMS[system]))
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    for task, logits in model(**encoder_inputs()).logits.items():
+        assert torch.equal(logits, loaded(**encoder_inputs()).logits[task])
+
+
+def test_systems_are_different_computations():
+    """Three steps from the same randomised parameters; equal names hold equal numbers."""
+    found = {}
+    for system, settings in SYSTEMS.items():
+        model = randomise(build_model(**settings)).train()
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
+        for step in range(3):
+            model(**random_batch(seed=step)).loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        found[system] = model.eval()(**encoder_inputs()).logits["intent"]
+    for (one, first), (other, second) in itertools.combinations(found.items(), 2):
+        assert (first - second).abs().max() > 1e-4, f"{one} is {other}"
+
+
+def test_an_interaction_takes_one_class_and_one_line(monkeypatch):
+    from hf_mtl.modeling.interaction_base import ScaledInteraction
+    from hf_mtl.modeling.task_interaction import TASK_INTERACTIONS
+
+    class MeanOfTasks(ScaledInteraction):
+        """Every task reads the mean of all."""
+
+        reads_embeddings = False
+
+        def mix(self, states, embeddings):
+            return states.mean(dim=1, keepdim=True).expand_as(states)
+
+    monkeypatch.setitem(TASK_INTERACTIONS, "mean_of_tasks", MeanOfTasks)
+    model = build_model(task_interaction="mean_of_tasks")
+    plain = with_weights_of(build_model(task_interaction="none", gate="none"), model)
+    before = plain(**encoder_inputs()).logits["mood"]
+    assert torch.equal(model(**encoder_inputs()).logits["mood"], before)
+    assert not torch.equal(randomise(model)(**encoder_inputs()).logits["mood"], before)

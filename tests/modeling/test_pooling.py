@@ -1,0 +1,174 @@
+"""Poolings compute what they say, start where they say, and task queries find a planted word."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from hf_mtl import InputError
+from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
+from hf_mtl.modeling.encoders import EncodedTokens
+from tests.conftest import TASKS, VOCABULARY, build_model, encoder_inputs, random_batch, randomise
+
+HIDDEN, T = 32, len(TASKS)
+
+
+def encoded(seed=0, batch=4, length=6) -> EncodedTokens:
+    generator = torch.Generator().manual_seed(seed)
+    states, other = (torch.randn(batch, length, HIDDEN, generator=generator) for _ in range(2))
+    mask = torch.tensor([[1] * (length - row) + [0] * row for row in range(batch)])
+    ids = torch.randint(1, VOCABULARY, (batch, length), generator=generator)
+    return EncodedTokens(states, mask, states[:, 0], ids, (other, states))
+
+
+def pooling(random=True, **settings):
+    model = build_model(**settings)
+    return (randomise(model) if random else model).mtl.pooling
+
+
+def close(found, expected, tolerance=1e-5):
+    torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance)
+
+
+def mean_states(tokens):
+    rows = [row[: int(own.sum())].mean(dim=0) for row, own in zip(tokens.states, tokens.mask)]
+    return torch.stack(rows).unsqueeze(1).expand(-1, T, -1)
+
+
+@pytest.mark.parametrize("scorer", ATTENTION_SCORERS)
+def test_task_queries_start_as_mean_pooling(scorer):
+    """S1.3."""
+    tokens = encoded()
+    close(pooling(False, pooling_scorer=scorer, lexical_rank=4)(tokens), mean_states(tokens))
+
+
+@pytest.mark.parametrize("scorer", ATTENTION_SCORERS)
+def test_every_tensor_of_token_attention_wakes_up(scorer):
+    model = build_model(pooling_scorer=scorer, lexical_rank=4).train()
+    start = {name: tensor.clone() for name, tensor in model.mtl.pooling.state_dict().items()}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.0)
+    for step in range(20):
+        model(**random_batch(seed=step)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert not [name for name, tensor in model.mtl.pooling.state_dict().items() if torch.equal(tensor, start[name])]
+
+
+@pytest.mark.parametrize("scorer", ATTENTION_SCORERS)
+def test_token_attention_is_its_formula(scorer):
+    """S1.3, S1.4, by loops over rows, tasks and heads; one token is read whole."""
+    part, tokens = pooling(pooling_scorer=scorer, lexical_rank=4), encoded()
+    found, queries, heads = part(tokens), part.queries.stacked(), part.scorer.num_heads
+    for row, mask in enumerate(tokens.mask):
+        states, ids = tokens.states[row, : int(mask.sum())], tokens.ids[row, : int(mask.sum())]
+        for task in range(T):
+            words = part.lexicon()[ids] @ part.lexical.stacked()[task]
+            scores = part.scorer(queries[task : task + 1], states)[:, 0] + words  # (heads, length)
+            parts = [scores[head].softmax(0) @ own for head, own in enumerate(states.chunk(heads, dim=1))]
+            close(found[row, task], torch.cat(parts))
+    close(
+        part(EncodedTokens(tokens.states[:, :1], tokens.mask[:, :1], ids=tokens.ids[:, :1]))[:, 0], tokens.states[:, 0]
+    )
+
+
+def test_several_heads_are_nn_multihead_attention():
+    """S1.3, LB-8: with the identity as values and output."""
+    part, tokens = pooling(pooling_scorer="multi_head"), encoded()
+    reference = nn.MultiheadAttention(HIDDEN, 4, batch_first=True)
+    with torch.no_grad():
+        reference.in_proj_weight.copy_(
+            torch.cat([part.scorer.query.weight, part.scorer.key.weight, torch.eye(HIDDEN)])
+        )
+        reference.in_proj_bias.copy_(torch.cat([part.scorer.query.bias, part.scorer.key.bias, torch.zeros(HIDDEN)]))
+        reference.out_proj.weight.copy_(torch.eye(HIDDEN))
+        reference.out_proj.bias.zero_()
+    queries = part.queries.stacked().expand(len(tokens.states), -1, -1)
+    expected, weights = reference(queries, tokens.states, tokens.states, key_padding_mask=tokens.mask == 0)
+    close(part(tokens), expected)
+    close(part.weights(tokens), weights)
+
+
+def test_words_without_a_weight_change_nothing():
+    """S1.4: u = 0."""
+    tokens = encoded()
+    with_words = pooling(lexical_rank=4)
+    plain = pooling()
+    plain.load_state_dict({name: with_words.state_dict()[name] for name in plain.state_dict()})
+    assert not torch.allclose(with_words(tokens), plain(tokens), atol=1e-3)
+    with torch.no_grad():
+        for tensor in with_words.lexical.parameters():
+            tensor.zero_()
+    assert torch.equal(with_words(tokens), plain(tokens))
+    with pytest.raises(InputError, match="`inputs_embeds` do not say which words"):
+        with_words(tokens._replace(ids=None))
+
+
+def test_a_floor_of_1_is_mean_pooling():
+    """S1.7."""
+    tokens = encoded()
+    close(pooling(pooling_floor=1.0)(tokens), mean_states(tokens))
+    half = pooling(pooling_floor=0.5).weights(tokens)
+    counts = tokens.mask.sum(dim=1).view(-1, 1, 1)
+    assert ((half >= 0.5 / counts - 1e-6) | (tokens.mask.unsqueeze(1) == 0)).all()
+    close(half.sum(dim=-1), torch.ones(len(counts), T))
+    assert not (half * (1 - tokens.mask.unsqueeze(1))).any()
+    with pytest.raises(InputError, match="pooling_floor=1.5"):
+        pooling(pooling_floor=1.5)
+
+
+def test_a_task_that_reads_one_layer_reads_its_mean():
+    """S0.14: one-hot weights are that layer; the start is the last one's nine tenths."""
+    part, tokens = pooling(False, pooling="layer_mix"), encoded()
+    close(part.shares(), torch.tensor([0.1, 0.9]).expand(T, -1))
+    with torch.no_grad():
+        for task, key in enumerate(part.layer_weights.keys):
+            part.layer_weights.get_parameter(key)[task % 2] = 60.0
+    found = part(tokens)
+    for task in range(T):
+        close(found[:, task], mean_states(tokens._replace(states=tokens.layers[task % 2]))[:, task])
+
+
+def test_layers_of_an_encoder_are_its_own():
+    model = randomise(build_model(pooling="layer_mix"))
+    seen = []
+    model.mtl.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    model(**encoder_inputs())
+    (tokens,) = seen
+    plain = model.encoder(**encoder_inputs(), output_hidden_states=True)
+    assert len(tokens.layers) == model.config.num_hidden_layers
+    close(tokens.layers[0], plain.hidden_states[1])
+    assert tokens.layers[-1] is tokens.states
+
+
+def test_the_last_token_is_the_last_that_is_no_padding():
+    tokens = encoded()
+    found = pooling(pooling="last_token")(tokens)
+    for row, mask in enumerate(tokens.mask):
+        close(found[row, 0], tokens.states[row, int(mask.sum()) - 1])
+
+
+@pytest.mark.parametrize("settings", [{"pooling_scorer": "general"}, {"lexical_rank": 4}], ids=str)
+def test_a_planted_keyword_is_found(settings):
+    """S1.4: the label is whether a word stands in the row; the task comes to look at that word.
+
+    The encoder is frozen, and its tokens do not read each other, so that where the word is matters.
+    """
+    keyword, generator = 7, torch.Generator().manual_seed(0)
+    model = build_model([TASKS[1]], **settings)
+    embeddings = model.get_input_embeddings().weight.detach()
+    head, part = model.mtl.heads["single_label_classification"], model.mtl.pooling
+    optimizer = torch.optim.Adam([*head.parameters(), *part.parameters()], lr=0.02)
+    for _ in range(300):
+        ids = torch.randint(8, VOCABULARY, (32, 12), generator=generator)
+        has, places = torch.arange(32) % 2, torch.randint(12, (32,), generator=generator)
+        ids[torch.arange(32), places] = torch.where(has == 1, keyword, ids[torch.arange(32), places])
+        tokens = EncodedTokens(embeddings[ids] * 20, torch.ones_like(ids), ids=ids)
+        entries = {"rows": torch.arange(32), "tasks": torch.zeros(32, dtype=torch.long), "labels": has}
+        loss = head.loss_sums(head(tokens.states, part(tokens), entries), entries).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    shares = part.weights(tokens)[torch.arange(32), 0, places]
+    assert loss.item() < 0.1 * math.log(2)
+    assert shares[has == 1].mean() > 0.5 > 3 * shares[has == 0].mean()
