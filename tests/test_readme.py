@@ -41,3 +41,17 @@ def test_every_module_of_the_tree_exists_and_stands_in_it():
     modeling = {path.name for path in (package / "modeling").glob("*.py")} - {"__init__.py"}
     top = {path.name for path in package.glob("*.py")} - {"__init__.py"}
     assert modeling | top <= named
+
+
+def test_every_system_and_part_is_described():
+    """docs/systems.md names what the tables hold."""
+    from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
+    from hf_mtl.modeling.head_reading import HEAD_READINGS
+    from hf_mtl.modeling.task_attention import TASK_POOLINGS
+    from hf_mtl.modeling.task_gate import TASK_GATES
+    from hf_mtl.modeling.task_interaction import TASK_INTERACTIONS
+    from hf_mtl.systems import SYSTEMS
+
+    text = (ROOT / "docs" / "systems.md").read_text("utf-8")
+    tables = (SYSTEMS, TASK_POOLINGS, ATTENTION_SCORERS, TASK_INTERACTIONS, TASK_GATES, HEAD_READINGS)
+    assert not [name for table in tables for name in table if f"`{name}`" not in text]

@@ -227,3 +227,19 @@ def test_a_finished_run_is_found(write, tmp_path):
     recipe.save(folder)
     (folder / "results.json").write_text("{}", "utf-8")
     assert check_output_folder(folder, recipe) == folder / "results.json"
+
+
+def test_a_system_sets_the_parts_and_other_keys_change_it(write):
+    recipe = read_recipe(write(system="mmoe"))
+    assert (recipe.model.task_interaction, recipe.model.pooling, recipe.model.gate) == ("mmoe", "mean", "none")
+    recipe = read_recipe(write(system="mmoe", pooling="first_token"), ["--shared_experts", "8"])
+    assert (recipe.model.task_interaction, recipe.model.pooling) == ("mmoe", "first_token")
+    assert recipe.model.shared_experts == 8
+    recipe = read_recipe(write(system="mmoe"), ["--system=ple", "--gate", "information_gate"])
+    assert (recipe.model.task_interaction, recipe.model.gate) == ("ple", "information_gate")
+    recipe = read_recipe(write(pooling="first_token", gate="none"), ["--system", "task_transformer"])
+    assert (recipe.model.pooling, recipe.model.gate) == ("task_queries", "none")
+    with pytest.raises(InputError, match="--system"):
+        read_recipe(write(), ["--system"])
+    with pytest.raises(InputError, match=r"(?s)system.*mmo.*mmoe"):
+        read_recipe(write(system="mmo"))

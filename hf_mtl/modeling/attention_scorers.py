@@ -17,7 +17,7 @@ class AttentionScorer(nn.Module, ABC):
 
     Args:
         hidden_size: Width of queries and keys.
-        num_heads: Heads, of scorers that have several.
+        num_heads: Heads of scorers that have several; others divide their inner size by it.
 
     Attributes:
         num_heads: How many scores a pair of query and key has.

@@ -1,6 +1,5 @@
 """An adversary that tells tasks apart by what they share, so that what they share comes to say nothing of the task."""
 
-import math
 from typing import Any
 
 import torch
@@ -15,13 +14,13 @@ from .task_parameters import TaskTensors, UnitScaleLinear, at_least_float32
 
 class _Reverse(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: torch.Tensor, strength: float) -> torch.Tensor:
+    def forward(ctx: Any, states: torch.Tensor, strength: torch.Tensor) -> torch.Tensor:
         ctx.strength = strength
         return states.view_as(states)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return -ctx.strength * gradients[0], None
+        return -ctx.strength.to(gradients[0]) * gradients[0], None
 
 
 class GradientReversal(nn.Module):
@@ -33,11 +32,12 @@ class GradientReversal(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.progress = 1.0
+        # A tensor that changes in place, since a compiled model would be compiled anew for each other number.
+        self.progress = torch.ones((), device="cpu")
 
-    def strength(self) -> float:
+    def strength(self) -> torch.Tensor:
         """Return 2 / (1 + exp(-10 progress)) - 1: 0 at the run's beginning, nearly 1 from its middle on."""
-        return 2 / (1 + math.exp(-10 * self.progress)) - 1
+        return 2 / (1 + (-10 * self.progress).exp()) - 1
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         return _Reverse.apply(states, self.strength())  # type: ignore[no-untyped-call]

@@ -12,24 +12,23 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
-from .attention_scorers import ATTENTION_SCORERS
 from .configuration_multitask import (
     MultiTaskAttentionConfig,
     TaskConfig,
     check_choice,
-    check_tasks,
 )
 from .domain_adversary import GradientReversal
 from .encoders import EncodedTokens, EncoderReader, build_encoder, find_encoder, load_encoder
 from .errors import InputError
 from .head_reading import HEAD_READINGS
+from .part_checks import check_config
 from .pipeline_multitask import Answerer
 from .step_loss import step_loss
 from .task_attention import TASK_POOLINGS
 from .task_encoder import TaskEncoder, UnreadTaskEncoder
 from .task_gate import TASK_GATES
 from .task_heads import IGNORED_LABEL, TASK_HEADS, Answer, Entries, TaskHead
-from .task_interaction import TASK_INTERACTIONS, build_interaction
+from .task_interaction import build_interaction
 from .task_parameters import PREFIX, SharedVectors, TaskTensors, UnitScaleLinear, ZeroStartLinear
 
 Routing = Mapping[str, Entries]
@@ -51,7 +50,8 @@ class MultiTaskOutput(ModelOutput):
         task_penalty_sums: (T,) sums over these rows of what the parts themselves add to the loss, where they do.
         task_states: (B, T, D) what the heads read.
         pooling_weights: (B, T, L) how much a task reads of a token, where asked for and weighed.
-        interaction_weights: (B, heads, T, T) how much a task reads of another, where asked for and weighed.
+        interaction_weights: (B, heads, T, T) how much a task reads of another, (B, T, experts) of experts, where asked
+            for and weighed.
         gates: (B, T, D) how much of the mixed state passes, where asked for.
     """
 
@@ -219,6 +219,19 @@ class MultiTaskAttentionModel(PreTrainedModel):
         """Return the encoder's token embeddings."""
         return self.encoder.get_input_embeddings()
 
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Resize the encoder's token embeddings.
+
+        Raises:
+            InputError: The model has weights of word pieces of its own (`lexical_rank`).
+        """
+        if self.config.lexical_rank and new_num_tokens not in (None, self.config.vocab_size):
+            raise InputError(
+                "A model with `lexical_rank` has a weight for each word piece; resize the encoder's vocabulary before "
+                "it is wrapped."
+            )
+        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the encoder's token embeddings."""
         self.encoder.set_input_embeddings(value)
@@ -336,14 +349,14 @@ class MultiTaskAttentionModel(PreTrainedModel):
                 present = TASK_HEADS[name].is_label(entries["labels"]).reshape(len(rows), -1).any(dim=1)
                 found = found.index_add(0, entries["tasks"], penalties[rows, entries["tasks"]] * present)
         output.task_penalty_sums = found
-        rows_in_all = cast(torch.Tensor, output.task_row_counts).sum().clamp(min=1)
-        output.loss = cast(torch.Tensor, output.loss) + found.sum() / rows_in_all
+        rows_by_task = cast(torch.Tensor, output.task_row_counts)
+        output.loss = cast(torch.Tensor, output.loss) + step_loss(found, rows_by_task, rows_by_task)
 
     def set_progress(self, progress: float) -> None:
         """Say how much of a run is over, in [0, 1]: adversaries start weak."""
         for module in self.modules():
             if isinstance(module, GradientReversal):
-                module.progress = progress
+                module.progress.fill_(progress)
 
     def _add_weights(self, output: MultiTaskOutput, parts: TaskParts, tokens: EncodedTokens) -> None:
         output.pooling_weights = self.mtl.pooling.weights(tokens)
@@ -408,20 +421,6 @@ class MultiTaskAttentionModel(PreTrainedModel):
         if tokenizer is None:
             tokenizer = self.load_tokenizer()
         return Answerer(self, tokenizer).answer(rows, tasks, batch_size, progress)
-
-
-def check_config(config: MultiTaskAttentionConfig) -> None:
-    """Raise `InputError` unless a model can be built from `config`."""
-    check_tasks(config.task_configs)
-    check_choice("pooling", config.pooling, TASK_POOLINGS)
-    check_choice("task_interaction", config.task_interaction, TASK_INTERACTIONS)
-    check_choice("gate", config.gate, TASK_GATES)
-    check_choice("attention_scorer", config.attention_scorer, ATTENTION_SCORERS)
-    check_choice("head", config.head, HEAD_READINGS)
-    check_choice("pooling_scorer", config.pooling_scorer, ATTENTION_SCORERS)
-    for name in ("interaction_heads", "interaction_layers", "inducing_points", "feature_groups"):
-        if getattr(config, name) < 1:
-            raise InputError(f"{name}={getattr(config, name)!r}; expected a whole number >= 1.")
 
 
 def count_labels(routing: Routing, num_tasks: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from .attention_scorers import ATTENTION_SCORERS, merge_heads, split_heads
 from .configuration_multitask import MultiTaskAttentionConfig
 from .domain_adversary import SharedPrivate
 from .errors import InputError
-from .interaction_base import TaskInteraction, TaskSigns, TaskSoftmax, attention_weights, reads_table
+from .interaction_base import TaskInteraction, TaskSigns, TaskSoftmax, TaskWeights, attention_weights, reads_table
 from .task_branches import AttentionOverHeads, CrossStitch, HeadGroups
 from .task_experts import (
     CustomizedGateControl,
@@ -37,7 +37,7 @@ class CrossTaskAttention(TaskInteraction):
 
     Queries, keys and values read LN(S) + E, so that tasks with equal states still differ. W_O starts at zero: R = S.
     With `signed_attention` the weights are those of `TaskSigns`, which may be negative. `relation_penalty` times the
-    sum of a task's squared scores is added to its loss.
+    sum of a task's squared scores of those it reads is added to its loss.
 
     Args:
         config: Gives `attention_scorer`, `interaction_heads`, `interaction_dropout`, `signed_attention`, and what
@@ -51,7 +51,12 @@ class CrossTaskAttention(TaskInteraction):
         self.norm = nn.LayerNorm(hidden)
         self.scorer = ATTENTION_SCORERS[config.attention_scorer](hidden, config.interaction_heads)
         self.value = UnitScaleLinear(hidden, hidden)
-        self.task_weights = TaskSigns(config) if config.signed_attention else TaskSoftmax(config)
+        if config.signed_attention and self.scorer.starts_at_zero:
+            raise InputError(
+                f"attention_scorer={config.attention_scorer} starts at zero, and so does what signed weights are "
+                "multiplied with: neither would ever learn. Choose general, dot_product or multi_head."
+            )
+        self.task_weights: TaskWeights = TaskSigns(config) if config.signed_attention else TaskSoftmax(config)
         self.output = ZeroStartLinear(hidden, hidden)
 
     def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
@@ -68,6 +73,7 @@ class CrossTaskAttention(TaskInteraction):
             return None
         readable = self.norm(states) + embeddings
         scores = at_least_float32(self.scorer(readable, readable))
+        scores = scores * torch.tensor(self.task_weights.reads, device=scores.device)
         return self.penalty * scores.square().mean(dim=1).sum(dim=-1)
 
     def _weights(self, readable: torch.Tensor) -> torch.Tensor:

@@ -51,8 +51,8 @@ class TaskTensors(nn.Module):
 class TaskPairs(TaskTensors):
     """A number for each task and each task that it reads, itself included.
 
-    A task's numbers are a parameter of its own; how many there are follows from what it reads, not from how many tasks
-    there are.
+    A task's numbers are a parameter of its own, in the order of the names of the tasks that it reads; a task that is
+    added later is read by none, and changes none.
 
     Args:
         reads: By task name, in task order, the indices of the tasks that it reads.

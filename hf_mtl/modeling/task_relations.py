@@ -20,7 +20,8 @@ class MultipleRelations(ScaledInteraction):
     - task_task: H = LN(Y + softmax(S) Y). The paper's form for scorers of one head, BN(y_j + a_j y_j) with a =
       softmax_j(sum_i S_ij), multiplies each task by a number that the normalisation takes away again.
     - feature_feature: F = LN(X + softmax(S) X) over the groups of each task's state.
-    - task_feature: LN(F + alpha * F), alpha_t = softmax_j(score(h_t, f_tj)) over the groups.
+    - task_feature: LN(F + n alpha * F), alpha_t = softmax_j(score(h_t, f_tj)) over the n groups (the paper has no n,
+      which makes the mean of what multiplies 1).
 
     Each can be left out; LayerNorm stands where the paper has batch norm, which several tasks in a batch break.
 
@@ -28,13 +29,16 @@ class MultipleRelations(ScaledInteraction):
         config: Gives `mran_relations`, `attention_scorer`, `interaction_heads` and `feature_groups`.
 
     Raises:
-        InputError: An unknown relation, or groups that do not divide the hidden size.
+        InputError: No relation, an unknown one, or groups that do not divide the hidden size.
     """
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
         hidden, groups, heads = config.hidden_size, config.feature_groups, config.interaction_heads
         chosen = list(config.mran_relations)
+        if not chosen:
+            raise InputError(f"mran_relations is empty; expected some of {', '.join(RELATIONS)}.")
+        self.reads_embeddings = "task_task" in chosen
         for relation in chosen:
             check_choice("relation in mran_relations", relation, RELATIONS)
         if hidden % groups:

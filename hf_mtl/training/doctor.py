@@ -13,6 +13,7 @@ from datasets import Dataset
 from ..data.features import FeatureDataset
 from ..data.overlap import count_inputs
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
+from ..modeling.task_heads import IGNORED_LABEL
 from ..report import table
 from ..tasks import LABEL_FIELD, TaskSpec
 from .gradient_reach import gradient_reach
@@ -140,14 +141,17 @@ def labels_out_of_range(trainer: "MultiTaskTrainer") -> list[Finding]:
     for split, name, rows in _splits(trainer):
         spec = trainer.specs[name]
         if spec.problem_type == "multiple_choice":
-            wrong = sum(not 0 <= row[LABEL_FIELD] < len(row["choices"]) for row in rows)
+            given = zip(rows[LABEL_FIELD][:], rows["choices"][:])
+            wrong = sum(not 0 <= label < len(choices) and label != IGNORED_LABEL for label, choices in given)
+            expected = "a place in its row's choices"
         elif spec.problem_type in LABELLED_PROBLEM_TYPES:
             labels = _flat(rows[LABEL_FIELD][:])
-            wrong = sum(not 0 <= label < spec.num_outputs and label != -100 for label in labels)
+            wrong = sum(not 0 <= label < spec.num_outputs and label != IGNORED_LABEL for label in labels)
+            expected = f"in 0 to {spec.num_outputs - 1}"
         else:
             continue
         if wrong:
-            what = f"{wrong:,} {split} labels are not in 0 to {spec.num_outputs - 1}"
+            what = f"{wrong:,} {split} labels are not {expected}"
             found.append(Finding("labels_out_of_range", name, what, "Correct the labels, or list all in `labels`."))
     return found
 
@@ -160,7 +164,8 @@ def constant_label(trainer: "MultiTaskTrainer") -> list[Finding]:
         if len(rows) < 2 or spec.problem_type in ("question_answering", "multiple_choice"):
             continue
         if spec.problem_type == "token_classification":
-            labels = [label for label in _flat(labels) if label != -100]
+            labels = _flat(labels)
+        labels = [label for label in labels if label != IGNORED_LABEL]
         if len(set(map(str, labels))) == 1:
             advice = "Check the label column, or leave the task out."
             what = f"every label of its {len(rows):,} {split} rows is {_label_name(spec, labels[0])}"
@@ -177,7 +182,8 @@ def metric_fits(trainer: "MultiTaskTrainer") -> list[Finding]:
         spec = trainer.specs[name]
         if spec.problem_type != "single_label_classification" or spec.metric_names != ["accuracy"]:
             continue
-        share = max(Counter(rows[LABEL_FIELD][:]).values()) / len(rows)
+        labels = [label for label in rows[LABEL_FIELD][:] if label != IGNORED_LABEL]
+        share = max(Counter(labels).values(), default=0) / max(len(labels), 1)
         if ONE_SIDED <= share < 1:
             what = f"{share:.0%} of the validation rows have one label, and accuracy alone scores it"
             advice = "Take metrics: [f1_macro] or [matthews_correlation], and perhaps balance_classes: true."
@@ -323,7 +329,8 @@ def _flat(labels: Iterable[Any]) -> list[int]:
 
 
 def _label_name(spec: TaskSpec, label: Any) -> str:
-    return repr(spec.labels[label] if spec.labels and isinstance(label, int) else label)
+    named = spec.labels is not None and isinstance(label, int) and 0 <= label < len(spec.labels)
+    return repr(spec.labels[label] if spec.labels is not None and named else label)
 
 
 def _batches_by_task(trainer: "MultiTaskTrainer") -> dict[str, dict[str, Any]]:

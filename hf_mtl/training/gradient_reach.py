@@ -67,6 +67,10 @@ def opened(model: nn.Module) -> Iterator[None]:
             for tensor in closed:
                 tensor.copy_(OPENED_STD * torch.randn(tensor.shape, generator=generator))
         model.eval()
+        for module in model.modules():
+            if isinstance(module, nn.RNNBase):
+                # cuDNN runs no backward pass through one that is not training.
+                module.train()
         yield
     finally:
         with torch.no_grad():

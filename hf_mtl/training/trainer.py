@@ -228,7 +228,9 @@ class MultiTaskTrainer(EvaluatingTrainer):
             num_items_in_batch = torch.stack([label_counts, row_counts])
         labels, rows = num_items_in_batch
         weights = self.freezer.mask(labels.device)
-        penalties = None if outputs.task_penalty_sums is None else outputs.task_penalty_sums * weights
+        penalties = outputs.task_penalty_sums
+        # What parts add counts by the weights of the task rows; losses alone say what a weighting makes of them.
+        own_weights = weights * self.loss_weighting.fixed_weights.to(weights)
         if model.training:
             weights = weights * self.step_weighting.weights(
                 loss_sums, labels, whole_step=self.args.gradient_accumulation_steps == 1
@@ -238,10 +240,12 @@ class MultiTaskTrainer(EvaluatingTrainer):
             if self.balance is not None:
                 present = ((label_counts > 0) & (labels > 0)).nonzero().flatten().tolist()
                 means = weights * loss_sums / labels.clamp(min=1)
-                self.balance.backward(means if penalties is None else means + penalties / rows.clamp(min=1), present)
+                if penalties is not None:
+                    means = means + own_weights * penalties / rows.clamp(min=1)
+                self.balance.backward(means, present)
         loss = step_loss(loss_sums, labels, rows, weights, self.args.loss_reduction)
         if penalties is not None:
-            loss = loss + penalties.sum() / rows.sum().clamp(min=1)
+            loss = loss + step_loss(penalties, rows, rows, own_weights, self.args.loss_reduction)
         # Processes' gradients are averaged, and the step's loss is their sum.
         loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss

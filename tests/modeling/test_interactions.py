@@ -51,7 +51,7 @@ def test_a_scorer_that_is_the_identity_is_the_dot_product():
     close(plain(states, states), plain(states, states).transpose(-1, -2))
 
 
-def test_heads_must_divide_the_width():
+def test_settings_that_do_not_go_together_are_named():
     for name in ("cross_task_attention", "head_groups"):
         with pytest.raises(InputError, match="interaction_heads=5 does not divide"):
             build(name, {"interaction_heads": 5})
@@ -65,6 +65,27 @@ def test_heads_must_divide_the_width():
         build("cross_task_attention", {"interaction_layers": 0})
     with pytest.raises(InputError, match="relation in mran_relations"):
         build("mran", {"mran_relations": ["task_tasks"]})
+    with pytest.raises(InputError, match="mran_relations is empty"):
+        build("mran", {"mran_relations": []})
+    with pytest.raises(InputError, match="neither would ever learn"):
+        build("cross_task_attention", {"attention_scorer": "additive", "signed_attention": True})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("expert_size", 1), ("lexical_rank", -1), ("gate_size", 0), ("interaction_dropout", 2.0), ("head_dropout", -1)],
+)
+def test_settings_out_of_range_are_named(name, value):
+    with pytest.raises(InputError, match=f"{name}={value}"):
+        build_model(**{name: value})
+
+
+def test_a_lexicon_and_a_new_vocabulary_do_not_go_together():
+    model = build_model(lexical_rank=2)
+    assert model.resize_token_embeddings() is model.get_input_embeddings()
+    with pytest.raises(InputError, match="before it is wrapped"):
+        model.resize_token_embeddings(70)
+    assert build_model().resize_token_embeddings(70).num_embeddings == 70
 
 
 def test_inducing_points_are_two_attentions():

@@ -8,7 +8,7 @@ import torch
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments
 from hf_mtl.modeling.domain_adversary import GradientReversal
-from tests.conftest import build_model, random_batch, randomise, with_weights_of
+from tests.conftest import TASKS, build_model, random_batch, randomise, with_weights_of
 from tests.modeling.test_limit_battery import HIDDEN, T, build, states_and_embeddings
 from tests.training.test_step_loss import datasets, specs, step_gradients
 
@@ -25,8 +25,8 @@ def test_gradients_are_reversed_and_states_are_not():
     """S2.5, and the ramp of its strength."""
     reversal, states = GradientReversal(), torch.randn(3, 4, requires_grad=True)
     for progress, strength in ((0.0, 0.0), (0.1, math.tanh(0.5)), (1.0, math.tanh(5.0))):
-        reversal.progress = progress
-        assert reversal.strength() == pytest.approx(strength)
+        reversal.progress.fill_(progress)
+        assert reversal.strength().item() == pytest.approx(strength)
         assert torch.equal(reversal(states), states)
         (gradient,) = torch.autograd.grad((reversal(states) * torch.arange(4)).sum(), states)
         torch.testing.assert_close(gradient, -strength * torch.arange(4.0).expand(3, -1))
@@ -58,11 +58,11 @@ def test_the_adversary_works_against_the_shared_extractor_alone():
     part = build("shared_private", {"orthogonality_weight": 0.0}).mtl.interaction
     gradients = {}
     for strength in (0.0, 1.0):
-        part.reversal.strength = lambda strength=strength: -strength
+        part.reversal.strength = lambda strength=strength: torch.tensor(-strength)
         part.zero_grad()
         part.penalties(*states_and_embeddings()).sum().backward()
         gradients[strength] = {name: own.grad for name, own in part.named_parameters() if own.grad is not None}
-    part.reversal.strength = lambda: 1.0
+    part.reversal.strength = lambda: torch.tensor(1.0)
     part.zero_grad()
     part.penalties(*states_and_embeddings()).sum().backward()
     for name, own in part.named_parameters():
@@ -176,7 +176,7 @@ def test_a_run_tells_the_adversary_how_far_it_is(tmp_path, tokenizer):
     own = penalised_trainer(tmp_path, tokenizer, PENALISED[0], max_steps=4)
     reversal = own.model.mtl.interaction.reversal
     seen = []
-    reversal.register_forward_hook(lambda module, given, output: seen.append(module.progress))
+    reversal.register_forward_hook(lambda module, given, output: seen.append(module.progress.item()))
     own.train()
     assert seen == [0.0, 0.25, 0.5, 0.75]
     assert "gradients" not in {finding.check for finding in own.doctor().findings}
@@ -193,7 +193,7 @@ def test_balanced_gradients_hear_of_penalties(tmp_path, tokenizer):
     own.model.zero_grad()
     output = own.model.train()(**batch)
     weights = torch.tensor([1.0, 1.0, 2.0])  # the tags' own is 2
-    (weights * output.task_loss_sums / labels + output.task_penalty_sums / rows).sum().backward()
+    (weights * (output.task_loss_sums / labels + output.task_penalty_sums / rows)).sum().backward()
     expected = {name: tensor.grad.clone() for name, tensor in own.model.named_parameters() if tensor.grad is not None}
     own.model.zero_grad()
     own.compute_loss(own.model, batch, num_items_in_batch=counts)
@@ -201,3 +201,22 @@ def test_balanced_gradients_hear_of_penalties(tmp_path, tokenizer):
     for name, tensor in own.model.named_parameters():
         if name in expected:
             torch.testing.assert_close(tensor.grad, expected[name], atol=1e-10, rtol=0, msg=name)
+
+
+def test_scores_of_tasks_that_are_not_read_cost_nothing():
+    tasks = [{**task, "reads": []} for task in TASKS]
+    model = build("cross_task_attention", {"relation_penalty": 1.0}, tasks)
+    part, (states, embeddings) = model.mtl.interaction, states_and_embeddings()
+    before = part.penalties(states, embeddings)[:, 0]
+    others = torch.randn_like(states)
+    others[:, 0] = states[:, 0]
+    assert torch.equal(part.penalties(others, embeddings)[:, 0], before)
+
+
+def test_a_task_of_weight_0_adds_nothing(tmp_path, tokenizer):
+    own = penalised_trainer(tmp_path, tokenizer, PENALISED[0])
+    own.loss_weighting.fixed_weights[0] = 0.0
+    batch = own.data_collator([own.train_dataset[row] for row in (0, 1, 2)])
+    counts = own._get_num_items_in_batch([batch], torch.device("cpu"))
+    own.compute_loss(own.model.train(), batch, num_items_in_batch=counts).backward()
+    assert not any(tensor.grad.any() for tensor in own.model.parameters() if tensor.grad is not None)

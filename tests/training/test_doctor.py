@@ -145,6 +145,30 @@ def test_labels_out_of_range(tmp_path, tokenizer, label):
     assert diagnosis.step_seconds is None
 
 
+@pytest.mark.parametrize("label", [2, -1, -100])
+def test_a_label_out_of_range_everywhere(tmp_path, tokenizer, label):
+    plain = Features({"text": Value("string"), "label": Value("int64")})
+    rows = Dataset.from_dict({"text": ["a first", "a second"], "label": [label, label]}, features=plain)
+    task = TaskSpec(name="a", problem_type="single_label_classification", labels=["no", "yes"])
+    findings = found(run_of(tmp_path, tokenizer, Mixture([task], {"a": rows}, {})))
+    assert ("labels_out_of_range" in findings) == (label != -100)
+
+
+def test_a_choice_out_of_range(tmp_path, tokenizer):
+    rows = Dataset.from_dict({"text": ["a", "b"], "choices": [["c", "d"], ["e", "f"]], "label": [0, 5]})
+    task = TaskSpec(name="a", problem_type="multiple_choice")
+    (finding,) = found(run_of(tmp_path, tokenizer, Mixture([task], {"a": rows}, {})))["labels_out_of_range"]
+    assert finding.what == "1 training labels are not a place in its row's choices"
+
+
+def test_a_recurrent_head_is_looked_over(tmp_path, tokenizer):
+    mixture = mixture_from_datasets(datasets(), None, specs())
+    rows = [spec.to_config().to_dict() for spec in mixture.specs]
+    model = build_model(rows, vocab_size=tokenizer.vocab_size, head="recurrent")
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, max_steps=3)
+    assert "gradients" not in found(MultiTaskTrainer(model, args, mixture, processing_class=tokenizer))
+
+
 def test_a_constant_label(tmp_path, tokenizer):
     tags = Dataset.from_dict({"tokens": [["a", "b"], ["c"]] * 6, "tags": [["O", "O"], ["O"]] * 6})
     tasks = [
