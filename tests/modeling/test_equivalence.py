@@ -120,8 +120,9 @@ def test_every_new_tensor_moves_within_20_steps():
         model(**random_batch(seed=step)).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-    still = [name for name, tensor in model.mtl.state_dict().items() if torch.equal(tensor, start[name])]
-    assert not still
+    still = {name for name, tensor in model.mtl.state_dict().items() if torch.equal(tensor, start[name])}
+    # The bias that all choices of a row share has no gradient but rounding.
+    assert not still - {"heads.multiple_choice.bias.task_pick"}
 
 
 def test_attentions_are_returned_when_asked():
