@@ -94,6 +94,17 @@ def random_batch(rows: int = 8, length: int = 10, seed: int = 0) -> dict:
     return {"input_ids": ids, "attention_mask": mask, "routing": routing}
 
 
+def unmoved_after(model: MultiTaskAttentionModel, steps: int = 20) -> set[str]:
+    """Train a model for some steps; return the names of its tensors behind the encoder that are what they were."""
+    start = copy.deepcopy(model.mtl.state_dict())
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3, weight_decay=0.0)
+    for step in range(steps):
+        model(**random_batch(seed=step)).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return {name for name, tensor in model.mtl.state_dict().items() if torch.equal(tensor, start[name])}
+
+
 class StopAfter(TrainerCallback):
     """Ends a run as a kill would: after a step, the checkpoint of an earlier one on the disk."""
 

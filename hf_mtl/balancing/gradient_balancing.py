@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 from ..modeling import InputError
 
@@ -57,7 +58,35 @@ class GradientBalancer(ABC):
         self.step = state["step"]
 
 
-class TorchjdBalancer(GradientBalancer):
+class WeightingBalancer(GradientBalancer):
+    """Asks a weighting object, and keeps in checkpoints what it remembers from step to step."""
+
+    weighting: Any
+    # Of the last step; what a weighting remembers has this size.
+    num_tasks: int | None = None
+
+    def weights(self, gramian: torch.Tensor) -> torch.Tensor:
+        self.num_tasks = len(gramian)
+        return self.weighting(gramian)
+
+    def state(self) -> dict[str, Any]:
+        kept = self.weighting.state_dict() if isinstance(self.weighting, nn.Module) else {}
+        memory = {name: tensor.tolist() for name, tensor in kept.items()}
+        return {**super().state(), "num_tasks": self.num_tasks, "memory": memory}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
+        self.num_tasks = state["num_tasks"]
+        if state["memory"]:
+            with torch.random.fork_rng(devices=[]):
+                # A first call gives each tensor its size and type.
+                self.weighting(torch.eye(state["num_tasks"], dtype=torch.float64))
+            sized = self.weighting.state_dict()
+            known = {name: torch.tensor(values, dtype=sized[name].dtype) for name, values in state["memory"].items()}
+            self.weighting.load_state_dict(known)
+
+
+class TorchjdBalancer(WeightingBalancer):
     """A method of torchjd by the name of its weighting.
 
     A subclass names the class of `torchjd.aggregation`, its defaults and the solvers that it needs.
@@ -85,24 +114,43 @@ class TorchjdBalancer(GradientBalancer):
         except (TypeError, ValueError) as error:
             raise InputError(f"{self.weighting_name} of torchjd does not take {self.options}: {error}") from error
 
-    def weights(self, gramian: torch.Tensor) -> torch.Tensor:
-        return self.weighting(gramian)
 
-
-class GivenBalancer(GradientBalancer):
-    """Any weighting object of `torchjd.aggregation`, or another function of the Gram matrix.
+class GivenBalancer(WeightingBalancer):
+    """A weighting object of `torchjd.aggregation`, or another function of the Gram matrix.
 
     Args:
         weighting: Takes (tasks, tasks), returns (tasks,).
         seed: Of what it draws.
+
+    Raises:
+        InputError: An object of torchjd that reads the gradients themselves, or that returns their sum.
     """
 
     def __init__(self, weighting: Any, seed: int = 42) -> None:
         super().__init__(seed)
+        kinds = [kind.__name__ for part in _parts(weighting) for kind in type(part).__mro__]
+        if "Aggregator" in kinds:
+            name = type(weighting).__name__
+            raise InputError(
+                f"{name} of torchjd returns a gradient, not weights; give its weighting, {name}Weighting."
+            )
+        for part in _parts(weighting):
+            reads_gradients = "_MatrixWeighting" in [kind.__name__ for kind in type(part).__mro__]
+            if reads_gradients and type(part).__name__ not in READ_ONLY_THE_NUMBER:
+                raise InputError(
+                    f"{type(part).__name__} of torchjd reads the gradients themselves; a weighting is given their "
+                    "products here, (tasks, tasks). Choose one that takes a Gram matrix, such as UPGradWeighting()."
+                )
         self.weighting = weighting
 
-    def weights(self, gramian: torch.Tensor) -> torch.Tensor:
-        return self.weighting(gramian)
+
+# Weightings of torchjd for which gradients and their products are one, since they look only at how many there are.
+READ_ONLY_THE_NUMBER = ("MeanWeighting", "SumWeighting", "ConstantWeighting", "RandomWeighting")
+
+
+def _parts(weighting: Any) -> list[Any]:
+    """An object and those that it wraps."""
+    return list(weighting.modules()) if isinstance(weighting, nn.Module) else [weighting]
 
 
 class PCGradBalancer(TorchjdBalancer):
@@ -117,19 +165,6 @@ class GradVacBalancer(TorchjdBalancer):
     """
 
     weighting_name = "GradVacWeighting"
-
-    def state(self) -> dict[str, Any]:
-        cosines = self.weighting.state_dict().get("_phi_t")
-        return {**super().state(), "cosines": None if cosines is None else cosines.tolist()}
-
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        super().load_state(state)
-        self.weighting = self._build()
-        if state["cosines"] is not None:
-            # A first call gives the buffer its size.
-            cosines = torch.tensor(state["cosines"], dtype=torch.float64)
-            self.weighting(torch.eye(len(cosines), dtype=torch.float64))
-            self.weighting.load_state_dict({"_phi_t": cosines})
 
 
 class MGDABalancer(TorchjdBalancer):
@@ -203,10 +238,10 @@ class NashMTLBalancer(TorchjdBalancer):
 
     def state(self) -> dict[str, Any]:
         known = {size: solver.prvs_alpha.tolist() for size, solver in self.solvers_by_size.items()}
-        return {**super().state(), "weights": known}
+        return {"step": self.step, "weights": known}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        super().load_state(state)
+        self.step = state["step"]
         self.weighting = self._build()
         for size, known in state["weights"].items():
             solver = self._solver(int(size))

@@ -33,13 +33,15 @@ class TaskHead(nn.Module, ABC):
     """
 
     problem_type: ClassVar[str]
+    has_bias: ClassVar[bool] = True
 
     def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
         super().__init__()
         self.tasks = tasks
         sizes = {task.name: task.num_outputs for task in tasks.values()}
         self.weight = TaskTensors(sizes, width=hidden_size, std=INITIALIZER_RANGE)
-        self.bias = TaskTensors(sizes, width=None, std=0.0)
+        if self.has_bias:
+            self.bias = TaskTensors(sizes, width=None, std=0.0)
         self.dropout = nn.Dropout(dropout)
 
     @abstractmethod
@@ -75,9 +77,12 @@ class TaskHead(nn.Module, ABC):
 
     def _weight_and_bias(self, tasks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Each entry's head: weight (N, outputs, hidden) and bias (N, outputs)."""
-        places = torch.tensor(list(self.tasks), device=tasks.device)
-        local = torch.searchsorted(places, tasks)
+        local = self._local(tasks)
         return self.weight.padded()[local], self.bias.padded(fill=float("-inf"))[local]
+
+    def _local(self, tasks: torch.Tensor) -> torch.Tensor:
+        """Each entry's task as a place among the tasks of this problem type."""
+        return torch.searchsorted(torch.tensor(list(self.tasks), device=tasks.device), tasks)
 
     def _label_weights(self, tasks: torch.Tensor) -> torch.Tensor:
         """Each entry's class weights (N, outputs)."""
@@ -250,15 +255,19 @@ class QuestionAnsweringHead(TokenLevelHead):
 
 
 class MultipleChoiceHead(TaskHead):
-    """One of a row's choices, each an encoder row of its own: cross-entropy over their scores."""
+    """One of a row's choices, each an encoder row of its own: cross-entropy over their scores.
+
+    It has no bias: what is added to all choices alike changes no probability, and would never learn.
+    """
 
     problem_type = "multiple_choice"
+    has_bias = False
 
     def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
         rows, tasks = entries["rows"], entries["tasks"]  # (N, choices), (N,)
-        weight, bias = self._weight_and_bias(tasks)
+        weight = self.weight.stacked()[self._local(tasks)].squeeze(1)  # (N, hidden)
         states = self.dropout(task_states[rows, tasks.unsqueeze(1)])  # (N, choices, hidden)
-        scores = at_least_float32(torch.einsum("nkd,ncd->nk", states, weight.to(states.dtype))) + bias
+        scores = at_least_float32(torch.einsum("nkd,nd->nk", states, weight.to(states.dtype)))
         return scores.masked_fill(~entries["choices"], float("-inf"))
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:

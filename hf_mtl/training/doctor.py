@@ -101,7 +101,9 @@ def diagnose(trainer: "MultiTaskTrainer") -> Diagnosis:
     Every process must call it.
     """
     findings = [finding for check in CHECKS for finding in check(trainer)]
-    shared = shared_inputs(trainer)
+    inputs = {name: count_inputs(rows, trainer.specs[name]) for name, rows in trainer.mixture.train.items()}
+    findings += same_data(trainer, inputs)
+    shared = shared_inputs(trainer, inputs)
     findings += _leaks(shared)
     seconds: tuple[float | None, float | None] = (None, None)
     if not any(finding.check == "labels_out_of_range" for finding in findings) and not _is_divided(trainer):
@@ -206,16 +208,20 @@ def truncated(trainer: "MultiTaskTrainer") -> list[Finding]:
     return found
 
 
-def same_data(trainer: "MultiTaskTrainer") -> list[Finding]:
-    """Tasks that read the same rows without saying so."""
-    inputs = {name: count_inputs(rows, trainer.specs[name]).keys() for name, rows in trainer.mixture.train.items()}
+def same_data(trainer: "MultiTaskTrainer", inputs: Mapping[str, Counter]) -> list[Finding]:
+    """Tasks that read the same rows without saying so.
+
+    Args:
+        trainer: The trainer.
+        inputs: By task, its training inputs.
+    """
     found = []
     for place, (name, own) in enumerate(inputs.items()):
         for other, others in list(inputs.items())[place + 1 :]:
             least = min(len(own), len(others))
             one_source = trainer.specs[name].source_name == trainer.specs[other].source_name
-            if least and not one_source and len(own & others) >= SAME_DATA * least:
-                what = f"{len(own & others):,} of its inputs are those of {other}"
+            if least and not one_source and len(own.keys() & others.keys()) >= SAME_DATA * least:
+                what = f"{len(own.keys() & others.keys()):,} of its inputs are those of {other}"
                 advice = "Give both tasks one `source`, and each row is encoded once; or drop one of them."
                 found.append(Finding("same_data", name, what, advice))
     return found
@@ -277,15 +283,19 @@ def gradients(trainer: "MultiTaskTrainer") -> list[Finding]:
     return found
 
 
-def shared_inputs(trainer: "MultiTaskTrainer") -> dict[tuple[str, str], int]:
-    """Return, by task with training rows and task with validation rows, how many training inputs stand in both."""
-    specs, mixture = trainer.specs, trainer.mixture
-    held_out = {name: count_inputs(rows, specs[name]) for name, rows in mixture.validation.items()}
+def shared_inputs(trainer: "MultiTaskTrainer", inputs: Mapping[str, Counter]) -> dict[tuple[str, str], int]:
+    """Return, by task with training rows and task with validation rows, how many training inputs stand in both.
+
+    Args:
+        trainer: The trainer.
+        inputs: By task, its training inputs.
+    """
+    rows_of = trainer.mixture.validation.items()
+    held_out = {name: count_inputs(rows, trainer.specs[name]) for name, rows in rows_of}
     found = {}
-    for name, rows in mixture.train.items():
-        own = count_inputs(rows, specs[name])
-        for other, inputs in held_out.items():
-            if count := sum(own[key] for key in own.keys() & inputs.keys()):
+    for name, own in inputs.items():
+        for other, others in held_out.items():
+            if count := sum(own[key] for key in own.keys() & others.keys()):
                 found[name, other] = count
     return found
 
@@ -299,14 +309,13 @@ def _leaks(shared: Mapping[tuple[str, str], int]) -> list[Finding]:
     return [Finding("leaks", tasks, what, advice)]
 
 
-# Those that read no gradient; `gradients` comes last, where labels fit.
+# Those that read neither inputs nor gradients; `gradients` comes last, where labels fit.
 CHECKS: tuple[Callable[["MultiTaskTrainer"], list[Finding]], ...] = (
     never_drawn,
     labels_out_of_range,
     constant_label,
     metric_fits,
     truncated,
-    same_data,
     outside_optimizer,
 )
 

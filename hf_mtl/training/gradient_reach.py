@@ -52,8 +52,7 @@ def gradient_reach(model: MultiTaskAttentionModel, batches: Mapping[str, Mapping
             gradients = {own: tensor.grad for own, tensor in model.named_parameters() if tensor.grad is not None}
             if not bool(loss.isfinite()) or not all(bool(tensor.isfinite().all()) for tensor in gradients.values()):
                 found.bad_tasks.append(name)
-            # A single number's gradient may be 0 and well: that of the bias which all choices of a row share is.
-            found.reached |= {own for own, tensor in gradients.items() if tensor.numel() == 1 or bool(tensor.any())}
+            found.reached |= {own for own, tensor in gradients.items() if bool(tensor.any())}
     return found
 
 

@@ -193,6 +193,39 @@ def test_any_weighting_of_torchjd():
     assert torch.equal(GivenBalancer(DualProjWeighting())(rows @ rows.T), expected)
 
 
+@pytest.mark.parametrize("name", ["GradVacWeighting", "PCDWeighting", "CRMOGMWeighting"])
+def test_the_state_of_a_given_weighting_goes_through_json_bit_for_bit(name):
+    from torchjd import aggregation
+
+    def build():
+        wrapped = [aggregation.GradVacWeighting()] if name == "CRMOGMWeighting" else []
+        return GivenBalancer(getattr(aggregation, name)(*wrapped))
+
+    first, second = build(), build()
+    grams = [rows @ rows.T for rows in (jacobian(4, 20, seed) for seed in range(8))]
+    for gram in grams[:4]:
+        first(gram)
+    second.load_state(json.loads(json.dumps(first.state())))
+    fresh = build()
+    for gram in grams[4:]:
+        expected = first(gram)
+        assert torch.equal(expected, second(gram))
+        assert not torch.equal(expected, fresh(gram))
+
+
+@pytest.mark.parametrize("name", ["MoDoWeighting", "SDMGradWeighting", "ExcessMTLWeighting"])
+def test_a_weighting_that_reads_gradients_is_refused(name):
+    from torchjd import aggregation
+
+    own = getattr(aggregation, name)()
+    for given in (own, aggregation.CRMOGMWeighting(own)):
+        with pytest.raises(InputError, match=f"{name} of torchjd reads the gradients themselves"):
+            GivenBalancer(given)
+    with pytest.raises(InputError, match="returns a gradient, not weights; give its weighting, UPGradWeighting"):
+        GivenBalancer(aggregation.UPGrad())
+    assert GivenBalancer(aggregation.MeanWeighting())(torch.eye(4)).tolist() == [0.25] * 4
+
+
 @pytest.mark.parametrize("package", ["torchjd", "quadprog"])
 def test_a_missing_package_is_named_and_nothing_falls_back(package, monkeypatch):
     found = importlib.util.find_spec
