@@ -170,20 +170,25 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         encoder_config: Configuration of the wrapped encoder (any model type).
         tasks: Ordered list of tasks, each the dictionary of a `TaskConfig`; a list, since JSON dictionaries are
             written sorted and the order is what task indices mean.
+        task_conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
+        conditioning_size: Width of what a task's embedding is projected to, of `modulation`.
         pooling: How token states become one state a task: a name of `TASK_POOLINGS`.
         pooling_scorer: How `task_queries` scores tokens: a name of `ATTENTION_SCORERS`.
         pooling_floor: Share of its attention that each task spreads evenly over all tokens.
         pooling_dropout: Dropout on the pooling's attention weights.
         pooling_entropy: Weight of the entropy of a task's attention to tokens, which the loss rewards.
         lexical_rank: Rank of a weight for each word piece and task; 0 for none.
+        task_layers: Of `task_layer` pooling, the layer that a task reads by its name, from 1; the last by default.
         task_interaction: How task states read each other: a name of `TASK_INTERACTIONS`.
         attention_scorer: How attention scores tasks: a name of `ATTENTION_SCORERS`.
         interaction_heads: Attention heads of the interaction (of a `multi_head` scorer).
+        interaction_size: Width to which attention of tasks projects what it reads; None for the hidden size.
         interaction_dropout: Dropout on the interaction's attention weights.
         self_attention_prior: Share of its attention a task gives to itself when all scores are equal.
         signed_attention: Whether cross-task attention may have negative weights.
         task_affinities: Whether attention of tasks has a learned number for each pair of them.
         task_dropout: Probability with which, in training, attention of tasks does not see another task.
+        attention_top_k: How many tasks attention of tasks reads at most, those of the highest scores; 0 for all.
         relation_penalty: Weight of the squared scores of cross-task attention in the loss.
         adversarial_weight: Weight of the discriminator's loss, of `shared_private`.
         orthogonality_weight: Weight of the overlap of shared and private states, of `shared_private`.
@@ -200,6 +205,9 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         gate_bias: The gate's bias at the start; sigmoid(-2) is 0.12.
         head: What a head reads beyond its task's state: a name of `HEAD_READINGS`.
         head_dropout: Dropout on what a head reads.
+        aggregation: How answers of tasks that share a label space become one: a name of `TASK_AGGREGATIONS`.
+        aggregation_of: What is merged, "logits" or "probabilities".
+        aggregation_weights: Weights of the tasks in it by name; 1 where it is silent.
     """
 
     model_type = "hf_mtl"
@@ -207,20 +215,25 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
 
     encoder_config: PreTrainedConfig | dict | None = None
     tasks: list[dict] | None = None
+    task_conditioning: str = "none"
+    conditioning_size: int = 64
     pooling: str = "task_queries"
     pooling_scorer: str = "general"
     pooling_floor: float | int = 0.0
     pooling_dropout: float | int = 0.0
     pooling_entropy: float | int = 0.0
     lexical_rank: int = 0
+    task_layers: dict[str, int] | None = None
     task_interaction: str = "cross_task_attention"
     attention_scorer: str = "multi_head"
     interaction_heads: int = 4
+    interaction_size: int | None = None
     interaction_dropout: float | int = 0.0
     self_attention_prior: float | int = 0.9
     signed_attention: bool = False
     task_affinities: bool = False
     task_dropout: float | int = 0.0
+    attention_top_k: int = 0
     relation_penalty: float | int = 0.0
     adversarial_weight: float | int = 0.05
     orthogonality_weight: float | int = 0.01
@@ -237,6 +250,9 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     gate_bias: float | int = -2.0
     head: str = "linear"
     head_dropout: float | int = 0.1
+    aggregation: str = "none"
+    aggregation_of: str = "logits"
+    aggregation_weights: dict[str, float] | None = None
 
     @property
     def task_configs(self) -> list[TaskConfig]:

@@ -101,5 +101,5 @@ class SharedPrivate(ScaledInteraction):
 
     def _extracted(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """P_t(S_t) (batch, tasks, hidden) and C(x) (batch, 1, hidden)"""
-        readable = self.norm(states)
-        return self.private(readable).squeeze(2), self.shared(readable[:, self.common].mean(dim=1))
+        readable, common = self.norm(states), self.common.to(states.device)
+        return self.private(readable).squeeze(2), self.shared(readable.index_select(1, common).mean(dim=1))

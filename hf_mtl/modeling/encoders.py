@@ -1,4 +1,4 @@
-"""Any pretrained encoder, found, loaded and read as token states."""
+"""Any pretrained encoder, found and loaded."""
 
 import importlib.util
 import inspect
@@ -6,11 +6,9 @@ import os
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
 from huggingface_hub import constants, try_to_load_from_cache
-from torch import nn
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
 from .errors import InputError
@@ -115,55 +113,3 @@ def _pooler_argument(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split(os.linesep)[0]
-
-
-class EncodedTokens(NamedTuple):
-    """What an encoder says of a batch.
-
-    Args:
-        states: (batch, length, hidden) token states.
-        mask: (batch, length), 1 at tokens and 0 at padding.
-        pooled: (batch, hidden), the encoder's own pooled output, where it has one.
-        ids: (batch, length) word pieces, where the encoder was given them.
-        layers: Token states of every layer, the last one's `states`, where asked for.
-    """
-
-    states: torch.Tensor
-    mask: torch.Tensor
-    pooled: torch.Tensor | None = None
-    ids: torch.Tensor | None = None
-    layers: tuple[torch.Tensor, ...] = ()
-
-
-class EncoderReader(nn.Module):
-    """Calls an encoder with the inputs it takes and reads its token states; it has no parameters of its own.
-
-    Args:
-        encoder: The encoder.
-        layers: Whether the states of all layers are read.
-    """
-
-    def __init__(self, encoder: PreTrainedModel, layers: bool = False) -> None:
-        super().__init__()
-        accepted = inspect.signature(encoder.forward).parameters
-        self.constants = {"use_cache": False} if "use_cache" in accepted else {}
-        if layers:
-            self.constants["output_hidden_states"] = True
-        self.takes_segments = "token_type_ids" in accepted
-
-    def forward(
-        self,
-        encoder: nn.Module,
-        mask: torch.Tensor,
-        token_type_ids: torch.Tensor | None,
-        input_ids: torch.Tensor | None,
-        inputs_embeds: torch.Tensor | None,
-    ) -> EncodedTokens:
-        """Return what the encoder says of the inputs; see `MultiTaskAttentionModel.forward`."""
-        inputs = {"input_ids": input_ids, "attention_mask": mask, "inputs_embeds": inputs_embeds}
-        if self.takes_segments and token_type_ids is not None:
-            inputs["token_type_ids"] = token_type_ids
-        output = encoder(**inputs, **self.constants, return_dict=True)
-        states, layers = output.last_hidden_state, output.get("hidden_states") or ()
-        # The first are the embeddings; the last may lack the encoder's last norm.
-        return EncodedTokens(states, mask, output.get("pooler_output"), input_ids, (*layers[1:-1], states))

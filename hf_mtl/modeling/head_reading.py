@@ -11,9 +11,9 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoders import EncodedTokens
+from .encoder_reader import EncodedTokens
 from .task_experts import TaskExperts, expert_size
-from .task_parameters import TaskTensors
+from .task_parameters import TaskTensors, own_of
 
 KERNEL = 3
 
@@ -29,14 +29,20 @@ class HeadReading(nn.Module, ABC):
         super().__init__()
 
     @abstractmethod
-    def forward(self, tokens: EncodedTokens, states: torch.Tensor) -> torch.Tensor:
-        """Return (batch, tasks, hidden) of H (batch, tasks, hidden) and what the encoder said."""
+    def forward(self, tokens: EncodedTokens, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+        """Return (batch, asked, hidden).
+
+        Args:
+            tokens: What the encoder said.
+            states: H (batch, asked, hidden).
+            asked: (batch, asked) task indices; None for all.
+        """
 
 
 class LinearReading(HeadReading):
     """H_t alone: heads are linear layers."""
 
-    def forward(self, tokens: EncodedTokens, states: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: EncodedTokens, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
         return states
 
 
@@ -47,8 +53,8 @@ class LayerReading(HeadReading):
         super().__init__(config)
         self.layer = TaskExperts(config.task_names, config.hidden_size, expert_size(config), 1, closed=True)
 
-    def forward(self, tokens: EncodedTokens, states: torch.Tensor) -> torch.Tensor:
-        return states + self.layer(states).squeeze(2)
+    def forward(self, tokens: EncodedTokens, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+        return states + self.layer(states, asked).squeeze(2)
 
 
 class SequenceReading(HeadReading):
@@ -63,8 +69,10 @@ class SequenceReading(HeadReading):
     def summary(self, tokens: EncodedTokens) -> torch.Tensor:
         """Return (batch, size)."""
 
-    def forward(self, tokens: EncodedTokens, states: torch.Tensor) -> torch.Tensor:
-        return states + torch.einsum("bs,tds->btd", self.summary(tokens), self.output.stacked())
+    def forward(self, tokens: EncodedTokens, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+        matrices = own_of(self.output.stacked(), asked)  # ([batch,] tasks, hidden, size)
+        row = "" if asked is None else "b"
+        return states + torch.einsum(f"bs,{row}tds->btd", self.summary(tokens), matrices)
 
 
 class ConvolutionReading(SequenceReading):

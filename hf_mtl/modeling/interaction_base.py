@@ -8,25 +8,40 @@ from torch import nn
 
 from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
-from .task_parameters import TaskPairs, TaskTensors, at_least_float32
+from .task_parameters import TaskPairs, TaskTensors, at_least_float32, own_of, picked
 
 
 class TaskInteraction(nn.Module, ABC):
     """Mixes the states of tasks: S (batch, tasks, hidden) becomes R (batch, tasks, hidden), and R = S at the start."""
 
     reads_embeddings = True
+    # Whether a task's R depends on other tasks' S.
+    reads_tasks = True
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__()
 
     @abstractmethod
-    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return the mixed states (batch, tasks, hidden).
+    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return R (batch, tasks, hidden).
 
         Args:
-            states: (batch, tasks, hidden).
+            states: S (batch, tasks, hidden).
             embeddings: (tasks, hidden) task embeddings.
         """
+
+    def forward(
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return R of the tasks asked of each row, (batch, asked, hidden); one that need not compute the others' may
+        override this.
+
+        Args:
+            states: S (batch, tasks, hidden).
+            embeddings: (tasks, hidden) task embeddings.
+            asked: (batch, asked) task indices; None for all.
+        """
+        return picked(self.mixed(states, embeddings), asked)
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
         """Return how much each task reads of each other, (batch, heads, tasks, tasks) (of experts: (batch, tasks,
@@ -54,9 +69,9 @@ class ScaledInteraction(TaskInteraction):
 
     @abstractmethod
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """Return what the paper calls the task's output (batch, tasks, hidden); see `forward`."""
+        """Return what the paper calls the task's output (batch, tasks, hidden); see `mixed`."""
 
-    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return states + self.scale.stacked().tanh() * (self.mix(states, embeddings) - states)
 
 
@@ -72,8 +87,17 @@ class TaskWeights(nn.Module, ABC):
         self.reads = reads_table(config)
 
     @abstractmethod
-    def forward(self, scores: torch.Tensor) -> torch.Tensor:
-        """Return weights of scores (batch, heads, tasks, tasks), 0 where a task does not read another."""
+    def forward(self, scores: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+        """Return weights of scores (batch, heads, asked, tasks), 0 where a task does not read another.
+
+        Args:
+            scores: (batch, heads, asked, tasks).
+            asked: (batch, asked) task indices; None for all.
+        """
+
+    def masked(self, asked: torch.Tensor | None, device: torch.device) -> torch.Tensor:
+        """Return what may not be read, (tasks, tasks) or (batch, 1, asked, tasks)."""
+        return _by_head(own_of(~self.reads.to(device), asked))
 
 
 class TaskSoftmax(TaskWeights):
@@ -81,18 +105,23 @@ class TaskSoftmax(TaskWeights):
 
     With n tasks to read and equal scores a task gives itself `self_attention_prior` of its attention, whatever n is.
     With `task_affinities` every pair has a number of its own on top, 0 at the start. While it trains, `task_dropout`
-    hides each task from all others with that probability.
+    hides each task from all others with that probability. `attention_top_k` k > 0 keeps the k highest scores of a task
+    and gives all others no weight.
 
     Args:
         config: Gives these settings, the tasks and their `reads`.
 
     Raises:
-        InputError: The prior is not inside (0, 1), or the dropout not in [0, 1].
+        InputError: The prior is not inside (0, 1), the dropout not in [0, 1], or k is negative.
     """
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        prior, self.task_dropout = config.self_attention_prior, config.task_dropout
+        prior, self.task_dropout, self.top_k = (
+            config.self_attention_prior,
+            config.task_dropout,
+            config.attention_top_k,
+        )
         if not 0 < prior < 1:
             raise InputError(f"self_attention_prior={prior}; expected a number between 0 and 1, e.g. 0.9.")
         if not 0 <= self.task_dropout <= 1:
@@ -102,12 +131,16 @@ class TaskSoftmax(TaskWeights):
         )
         self.affinities = TaskPairs(reads_lists(config), own=0.0, others=0.0) if config.task_affinities else None
 
-    def forward(self, scores: torch.Tensor) -> torch.Tensor:
-        return attention_weights(scores + self.bias(scores))
+    def forward(self, scores: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+        scores = scores + _by_head(own_of(self.bias(scores), asked))
+        if 0 < self.top_k < scores.shape[-1]:
+            least = scores.topk(self.top_k, dim=-1).values[..., -1:]
+            scores = scores.masked_fill(scores < least, float("-inf"))
+        return attention_weights(scores)
 
     def bias(self, like: torch.Tensor) -> torch.Tensor:
         """Return B (tasks, tasks) in the type of `like`, -inf where a task does not read another."""
-        reads = torch.tensor(self.reads, device=like.device)
+        reads = self.reads.to(like.device)
         others = (reads.sum(dim=1) - 1).clamp(min=1)
         bias = torch.diag(self.self_bias.stacked().squeeze(-1) + others.log())
         if self.affinities is not None:
@@ -121,9 +154,8 @@ class TaskSoftmax(TaskWeights):
 class TaskSigns(TaskWeights):
     """tanh(s) / sum |tanh(s)|: weights that may be negative, of absolute sum 1. Nobody is preferred."""
 
-    def forward(self, scores: torch.Tensor) -> torch.Tensor:
-        reads = torch.tensor(self.reads, device=scores.device)
-        signs = at_least_float32(scores).tanh().masked_fill(~reads, 0.0)
+    def forward(self, scores: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+        signs = at_least_float32(scores).tanh().masked_fill(self.masked(asked, scores.device), 0.0)
         return (signs / signs.abs().sum(dim=-1, keepdim=True).clamp(min=1e-6)).to(scores.dtype)
 
 
@@ -132,19 +164,26 @@ def attention_weights(scores: torch.Tensor) -> torch.Tensor:
     return at_least_float32(scores).softmax(dim=-1).to(scores.dtype)
 
 
-def reads_table(config: MultiTaskAttentionConfig) -> list[list[bool]]:
-    """Return a table whose row t says which tasks t reads; every task reads itself."""
-    names = config.task_names
-    return [
-        [task.reads is None or other in task.reads or other == task.name for other in names]
-        for task in config.task_configs
-    ]
+def _by_head(values: torch.Tensor) -> torch.Tensor:
+    """(tasks, tasks), or (batch, asked, tasks) with an axis for heads."""
+    return values if values.ndim == 2 else values.unsqueeze(1)
+
+
+def reads_table(config: MultiTaskAttentionConfig) -> torch.Tensor:
+    """Return a table (tasks, tasks) of bool, on the CPU, whose row t says which tasks t reads; all read themselves."""
+    places = {name: index for index, name in enumerate(config.task_names)}
+    table = torch.ones(len(places), len(places), dtype=torch.bool, device="cpu")
+    for index, task in enumerate(config.task_configs):
+        if task.reads is not None:
+            table[index] = False
+            table[index, [index, *(places[other] for other in task.reads)]] = True
+    return table
 
 
 def reads_lists(config: MultiTaskAttentionConfig) -> dict[str, list[int]]:
     """Return by task name the indices of the tasks that it reads, in the order of their names."""
-    names, table = config.task_names, reads_table(config)
+    names = config.task_names
     return {
-        name: sorted((other for other, known in enumerate(row) if known), key=names.__getitem__)
-        for name, row in zip(names, table)
+        name: sorted(row.nonzero().flatten().tolist(), key=names.__getitem__)
+        for name, row in zip(names, reads_table(config))
     }

@@ -1,5 +1,6 @@
 """The model: one pretrained encoder, one state a task, attention across tasks, a gate, a head a task."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +13,28 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
+from .checkpoint_report import refuse_incomplete
 from .configuration_multitask import (
     MultiTaskAttentionConfig,
     TaskConfig,
     check_choice,
 )
 from .domain_adversary import GradientReversal
-from .encoders import EncodedTokens, EncoderReader, build_encoder, find_encoder, load_encoder
+from .encoder_reader import EncodedTokens, EncoderInputs, EncoderReader, SeparateEncoders, SeparateReader
+from .encoders import build_encoder, find_encoder, load_encoder
 from .errors import InputError
 from .head_reading import HEAD_READINGS
 from .part_checks import check_config
 from .pipeline_multitask import Answerer
 from .step_loss import step_loss
+from .task_aggregation import TASK_AGGREGATIONS
 from .task_attention import TASK_POOLINGS
+from .task_conditioning import TASK_CONDITIONINGS
 from .task_encoder import TaskEncoder, UnreadTaskEncoder
 from .task_gate import TASK_GATES
 from .task_heads import IGNORED_LABEL, TASK_HEADS, Answer, Entries, TaskHead
 from .task_interaction import build_interaction
-from .task_parameters import PREFIX, SharedVectors, TaskTensors, UnitScaleLinear, ZeroStartLinear
+from .task_parameters import SharedVectors, TaskTensors, UnitScaleLinear, ZeroStartLinear, owner_of, picked
 
 Routing = Mapping[str, Entries]
 
@@ -48,11 +53,11 @@ class MultiTaskOutput(ModelOutput):
         task_label_counts: (T,) numbers of labels in this batch.
         task_row_counts: (T,) numbers of rows with a label in this batch.
         task_penalty_sums: (T,) sums over these rows of what the parts themselves add to the loss, where they do.
-        task_states: (B, T, D) what the heads read.
+        task_states: (B, T, D) what passed the gate; of rows that are answered for A tasks each, (B, A, D).
         pooling_weights: (B, T, L) how much a task reads of a token, where asked for and weighed.
         interaction_weights: (B, heads, T, T) how much a task reads of another, (B, T, experts) of experts, where asked
             for and weighed.
-        gates: (B, T, D) how much of the mixed state passes, where asked for.
+        gates: (B, T, D) how much of the mixed state passes, where asked for; (B, A, D) as `task_states`.
     """
 
     loss: torch.Tensor | None = None
@@ -80,18 +85,23 @@ class TaskParts(NamedTuple):
 
 
 class MultiTaskModule(nn.Module):
-    """The parts behind the encoder, chosen by name; its `forward` is the model's figure."""
+    """The parts beside the encoder, chosen by name; its `forward` is the model's figure."""
 
-    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+    def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
         super().__init__()
         tasks, hidden = config.task_configs, config.hidden_size
-        # One task has nobody to read; where nothing is read, a gate has nothing to hold back.
-        interaction = config.task_interaction if len(tasks) > 1 else "none"
+        # One task has nobody to read, to be told from or to answer with; where nothing is read, a gate has nothing to
+        # hold back.
+        several = len(tasks) > 1
+        interaction = config.task_interaction if several else "none"
         gate = config.gate if interaction != "none" else "none"
+        self.conditioning = TASK_CONDITIONINGS[config.task_conditioning if several else "none"](config, encoder)
         self.pooling = TASK_POOLINGS[config.pooling](config)
         self.interaction = build_interaction(interaction, config)
         self.gate = TASK_GATES[gate](config)
-        read = self.interaction.reads_embeddings or self.gate.reads_embeddings
+        self.aggregation = TASK_AGGREGATIONS[config.aggregation if several else "none"](config)
+        parts = (self.conditioning, self.interaction, self.gate, self.aggregation)
+        read = any(part.reads_embeddings for part in parts)
         self.task_encoder = TaskEncoder(config.task_names, hidden) if read else UnreadTaskEncoder(len(tasks))
         self.head_reading = HEAD_READINGS[config.head](config)
         self.heads = nn.ModuleDict()
@@ -100,25 +110,71 @@ class MultiTaskModule(nn.Module):
             if own:
                 self.heads[problem_type] = head(own, hidden, config.head_dropout)
 
-    def forward(self, tokens: EncodedTokens, routing: Routing) -> TaskParts:
+    def forward(self, tokens: EncodedTokens, routing: Routing, asked: torch.Tensor | None = None) -> TaskParts:
         """Return every state on the way from token states Z (B, L, D) to logits.
 
-        S = pool(Z), R = interact(S), G = gate(S), H = S + G * (R - S), head t reads H_t.
+        S = pool(Z), R = interact(S), G = gate(S), H = S + G * (R - S), head t reads H_t. Where Z depends on the task,
+        its rows are those of one batch row's tasks after those of another's.
+
+        Args:
+            tokens: What the encoder said of each row.
+            routing: The entries to answer.
+            asked: (B, A) the tasks that each row is answered for; None for all (A = T).
         """
         embeddings = self.task_encoder()  # (T, D)
-        states = self.pooling(tokens)  # (B, T, D)
-        mixed = self.interaction(states, embeddings)  # (B, T, D)
-        gates = self.gate(states, embeddings)  # (B, T, D)
-        gated = states + gates * (mixed - states)
-        read = self.head_reading(tokens, gated)  # (B, T, D)
-        logits = {name: self.heads[name](tokens.states, read, entries) for name, entries in routing.items()}
+        known = None if self.interaction.reads_tasks else asked
+        states = self.states(tokens, known)  # (B, T, D)
+        own = states if known is asked else picked(states, asked)  # (B, A, D)
+        mixed = self.interaction(states, embeddings, asked)  # (B, A, D)
+        gates = self.gate(own, embeddings if asked is None else embeddings[asked])  # (B, A, D)
+        gated = own + gates * (mixed - own)
+        read, of_rows = self._for_encoded_rows(tokens, gated, asked)
+        read = self.head_reading(tokens, read, of_rows)
+        logits = {
+            name: self.aggregation(self.heads[name], tokens.states, read, entries, embeddings)
+            for name, entries in routing.items()
+        }
         return TaskParts(states, mixed, gates, gated, logits)
 
+    def states(self, tokens: EncodedTokens, asked: torch.Tensor | None) -> torch.Tensor:
+        """Return S (B, A, D) of what the encoder said of each row, or of each row and task."""
+        chosen = asked if tokens.tasks is None else tokens.tasks
+        states = self.conditioning.read_out(self.pooling(tokens, chosen), tokens, chosen)
+        if tokens.tasks is None:
+            return states
+        count = self.conditioning.num_tasks if asked is None else asked.shape[1]
+        return states.reshape(-1, count, states.shape[-1])
+
+    def reads_all(self, asked: torch.Tensor | None) -> torch.Tensor | None:
+        """Return the tasks to compute for each row: those asked, or None for all where a part needs all of them."""
+        told = self.conditioning.conditions_encoder and self.interaction.reads_tasks
+        return None if told or self.aggregation.reads_tasks else asked
+
     def penalties(self, tokens: EncodedTokens, states: torch.Tensor) -> torch.Tensor | None:
-        """Return what the parts add to the loss of each row for each task (B, T), or None where none does."""
-        found = [self.pooling.penalties(tokens), self.interaction.penalties(states, self.task_encoder())]
+        """Return what the parts add to the loss of each encoded row for each task, (rows, T), or None for nothing.
+
+        Args:
+            tokens: What the encoder said of each row.
+            states: S, as `forward` returned it.
+        """
+        found = [self.pooling.penalties(tokens)]
+        if self.interaction.reads_tasks:
+            count = len(tokens.states) // len(states)
+            own = self.interaction.penalties(states, self.task_encoder())
+            found.append(None if own is None else own.repeat_interleave(count, dim=0))
         known = [own for own in found if own is not None]
         return torch.stack(known).sum(dim=0) if known else None
+
+    @staticmethod
+    def _for_encoded_rows(
+        tokens: EncodedTokens, states: torch.Tensor, asked: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """States and tasks for each encoded row: a batch row's again for each task that it was encoded for."""
+        if tokens.tasks is None:
+            return states, asked
+        count = len(tokens.states) // len(states)
+        again = None if asked is None else asked.repeat_interleave(count, dim=0)
+        return states.repeat_interleave(count, dim=0), again
 
 
 class MultiTaskAttentionModel(PreTrainedModel):
@@ -149,13 +205,22 @@ class MultiTaskAttentionModel(PreTrainedModel):
     def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel | None = None) -> None:
         super().__init__(config)
         check_config(config)
-        pooler = TASK_POOLINGS[config.pooling].reads_pooler
-        self.encoder = (
-            encoder if encoder is not None else build_encoder(cast(PreTrainedConfig, config.encoder_config), pooler)
-        )
-        self.read_encoder = EncoderReader(self.encoder, TASK_POOLINGS[config.pooling].reads_layers)
-        self.mtl = MultiTaskModule(config)
+        pooling = TASK_POOLINGS[config.pooling]
+        first = encoder or build_encoder(cast(PreTrainedConfig, config.encoder_config), pooling.reads_pooler)
+        self.mtl = MultiTaskModule(config, first)
+        self.encoder: nn.Module
+        if self.mtl.conditioning.separate_encoders:
+            names = config.task_names
+            self.encoder = SeparateEncoders(
+                {name: first if name == names[0] else copy.deepcopy(first) for name in names}
+            )
+            self.read_encoder: nn.Module = SeparateReader(self.encoder, pooling.reads_layers)
+        else:
+            self.encoder = first
+            self.read_encoder = EncoderReader(first, pooling.reads_layers)
         self.post_init()
+        if self.device.type != "meta":
+            self.mtl.conditioning.check(first, cast(EncoderReader, self.read_encoder))
 
     @classmethod
     def from_encoder(
@@ -217,14 +282,16 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the encoder's token embeddings."""
-        return self.encoder.get_input_embeddings()
+        return cast(Any, self.encoder).get_input_embeddings()
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> Any:
         """Resize the encoder's token embeddings.
 
         Raises:
-            InputError: The model has weights of word pieces of its own (`lexical_rank`).
+            InputError: The model has weights of word pieces of its own (`lexical_rank`), or several encoders.
         """
+        if isinstance(self.encoder, SeparateEncoders):
+            raise InputError("Separate encoders cannot be resized; resize the encoder before it is wrapped.")
         if self.config.lexical_rank and new_num_tokens not in (None, self.config.vocab_size):
             raise InputError(
                 "A model with `lexical_rank` has a weight for each word piece; resize the encoder's vocabulary before "
@@ -234,7 +301,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the encoder's token embeddings."""
-        self.encoder.set_input_embeddings(value)
+        cast(Any, self.encoder).set_input_embeddings(value)
 
     def forward(
         self,
@@ -245,6 +312,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         routing: Routing | None = None,
         task_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        asked: torch.Tensor | None = None,
         output_attentions: bool = False,
         return_dict: bool = True,
     ) -> MultiTaskOutput | tuple[Any, ...]:
@@ -259,6 +327,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
                 loss, ``labels``. None answers every task for every row.
             task_ids: (B,) one task index a row, instead of `routing`, for models whose tasks are of one problem type.
             labels: The rows' labels beside `task_ids` (or alone, in a model of one task).
+            asked: (B, A) beside `routing`, the tasks each row is answered for, as the collator gives them; its entries
+                then hold ``slots``, the places of their tasks among them. Other tasks are not computed where no part
+                reads them.
             output_attentions: Whether to return what pooling, interaction and gate weigh.
             return_dict: Whether to return a `MultiTaskOutput` (else a tuple).
         """
@@ -270,9 +341,14 @@ class MultiTaskAttentionModel(PreTrainedModel):
             routing = self._every_row_and_task(attention_mask)
         elif routing is None:
             routing = self._one_task_a_row(attention_mask, task_ids, labels)
+        if asked is None or self.mtl.reads_all(asked) is None:
+            asked, routing = None, {name: {**own, "slots": own["tasks"]} for name, own in routing.items()}
 
-        tokens = self.read_encoder(self.encoder, attention_mask, token_type_ids, input_ids, inputs_embeds)
-        parts = self.mtl(tokens, routing)
+        inputs = EncoderInputs(input_ids, attention_mask, token_type_ids, inputs_embeds)
+        inputs, entries = self.mtl.conditioning.rows_by_task(inputs, routing, asked)
+        told = self.mtl.conditioning(self.mtl.task_encoder(), inputs.tasks)
+        tokens = self.read_encoder(self.encoder, inputs, told)
+        parts = self.mtl(tokens, entries, asked)
 
         output = MultiTaskOutput(task_states=parts.gated)
         if dense:
@@ -281,7 +357,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
             output.entry_logits = parts.logits
         if any("labels" in entries for entries in routing.values()):
             self._add_losses(output, parts.logits, routing)
-            self._add_penalties(output, self.mtl.penalties(tokens, parts.states), routing)
+            self._add_penalties(output, self.mtl.penalties(tokens, parts.states), entries)
         if output_attentions:
             self._add_weights(output, parts, tokens)
         return output if return_dict else output.to_tuple()
@@ -360,6 +436,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
     def _add_weights(self, output: MultiTaskOutput, parts: TaskParts, tokens: EncodedTokens) -> None:
         output.pooling_weights = self.mtl.pooling.weights(tokens)
+        if output.pooling_weights is not None and tokens.tasks is not None:
+            own = picked(output.pooling_weights, tokens.tasks)  # (rows, 1, L)
+            output.pooling_weights = own.reshape(len(parts.gated), -1, own.shape[-1])
         output.interaction_weights = self.mtl.interaction.weights(parts.states, self.mtl.task_encoder())
         output.gates = parts.gates
 
@@ -371,7 +450,15 @@ class MultiTaskAttentionModel(PreTrainedModel):
     def task_parameters(self, task: str) -> list[nn.Parameter]:
         """Return the parameters that belong to one task alone."""
         check_choice("task", task, self.config.task_names)
-        return [tensor for name, tensor in self.named_parameters() if name.rpartition(".")[2] == PREFIX + task]
+        return self.parameters_by_task()[task]
+
+    def parameters_by_task(self) -> dict[str, list[nn.Parameter]]:
+        """Return by task the parameters that belong to it alone."""
+        found: dict[str, list[nn.Parameter]] = {name: [] for name in self.config.task_names}
+        for name, tensor in self.named_parameters():
+            if (owner := owner_of(name, found)) is not None:
+                found[owner].append(tensor)
+        return found
 
     def entry_logits(self, batch: Mapping[str, Any]) -> list[np.ndarray]:
         """Return each entry's logits in the order in which the features list them.
@@ -433,22 +520,6 @@ def count_labels(routing: Routing, num_tasks: int) -> tuple[torch.Tensor, torch.
     index, labels = torch.cat(tasks), torch.cat(counts)
     zeros = torch.zeros(num_tasks, device=labels.device)
     return zeros.index_add(0, index, labels.float()), zeros.index_add(0, index, (labels > 0).float())
-
-
-def refuse_incomplete(name: str | Path, report: Mapping[str, Any]) -> None:
-    """Raise `InputError` if tensors of a checkpoint were missing, unexpected or of another shape."""
-    for kind, what in (
-        ("missing_keys", "lacks"),
-        ("unexpected_keys", "has unexpected"),
-        ("mismatched_keys", "has tensors of another shape:"),
-    ):
-        keys = sorted(key if isinstance(key, str) else key[0] for key in report.get(kind) or ())
-        if keys:
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise InputError(
-                f"The checkpoint {str(name)!r} {what} {', '.join(keys[:3])}{more}; its config.json and its weights do "
-                "not belong together. Fetch or save it again."
-            )
 
 
 def _to_device(value: Any, device: torch.device) -> Any:

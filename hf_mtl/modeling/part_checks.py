@@ -4,7 +4,9 @@ from .attention_scorers import ATTENTION_SCORERS
 from .configuration_multitask import MultiTaskAttentionConfig, check_choice, check_tasks
 from .errors import InputError
 from .head_reading import HEAD_READINGS
+from .task_aggregation import TASK_AGGREGATIONS
 from .task_attention import TASK_POOLINGS
+from .task_conditioning import TASK_CONDITIONINGS
 from .task_gate import TASK_GATES
 from .task_interaction import TASK_INTERACTIONS
 
@@ -17,12 +19,17 @@ LEAST_SIZES = {
     "gate_size": 1,
     "expert_size": 2,
     "lexical_rank": 0,
+    "interaction_size": 1,
+    "attention_top_k": 0,
+    "conditioning_size": 1,
 }
 
 
 def check_config(config: MultiTaskAttentionConfig) -> None:
     """Raise `InputError` unless a model can be built from `config`."""
     check_tasks(config.task_configs)
+    check_choice("task_conditioning", config.task_conditioning, TASK_CONDITIONINGS)
+    check_choice("aggregation", config.aggregation, TASK_AGGREGATIONS)
     check_choice("pooling", config.pooling, TASK_POOLINGS)
     check_choice("task_interaction", config.task_interaction, TASK_INTERACTIONS)
     check_choice("gate", config.gate, TASK_GATES)

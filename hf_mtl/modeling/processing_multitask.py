@@ -54,7 +54,8 @@ class MultiTaskProcessor:
 
         A feature's ``entries`` list the tasks it is answered for, each with its ``labels``; the result holds
         ``input_ids``, ``attention_mask``, ``token_type_ids`` (rows, length) and ``routing``: by problem type the
-        tensors that `TaskHead` reads, and each entry's place in the ``order`` in which the features list them.
+        tensors that `TaskHead` reads, and each entry's place in the ``order`` in which the features list them; and
+        ``asked`` (rows, asked), the tasks each row is answered for.
         """
         sequences = [sequence for feature in features for sequence in feature["sequences"]]
         length = max(len(sequence) for sequence in sequences)
@@ -66,7 +67,18 @@ class MultiTaskProcessor:
             segments = [segment for feature in features for segment in feature["segments"]]
             batch["token_type_ids"] = self._pad(segments, length, 0)
         batch["routing"] = self._routing(features, batch["attention_mask"])
+        batch["asked"] = self._asked(features)
         return batch
+
+    @staticmethod
+    def _asked(features: Sequence[Feature]) -> torch.Tensor:
+        """The tasks each row is answered for, (rows, asked); a row of fewer tasks names its first one again."""
+        most = max(len(feature["entries"]) for feature in features)
+        rows = []
+        for feature in features:
+            tasks = [entry["task"] for entry in feature["entries"]]
+            rows += [tasks + tasks[:1] * (most - len(tasks))] * len(feature["sequences"])
+        return torch.tensor(rows)
 
     @staticmethod
     def _pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> torch.Tensor:
@@ -74,18 +86,19 @@ class MultiTaskProcessor:
 
     def _routing(self, features: Sequence[Feature], mask: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
         tasks = list(self.tasks.values())
-        grouped: dict[str, list[tuple[int, int, int, Feature, Any]]] = {}
+        grouped: dict[str, list[tuple[int, int, int, int, Feature, Any]]] = {}
         first = order = 0
         for feature in features:
-            for entry in feature["entries"]:
+            for slot, entry in enumerate(feature["entries"]):
                 group = grouped.setdefault(tasks[entry["task"]].problem_type, [])
-                group.append((first, order, entry["task"], feature, entry.get("labels")))
+                group.append((first, order, entry["task"], slot, feature, entry.get("labels")))
                 order += 1
             first += len(feature["sequences"])
         routing = {}
         for problem_type, group in grouped.items():
-            rows, orders, indices, sources, labels = zip(*group)
-            entries = {"rows": torch.tensor(rows), "tasks": torch.tensor(indices), "order": torch.tensor(orders)}
+            rows, orders, indices, slots, sources, labels = zip(*group)
+            places = {"rows": rows, "tasks": indices, "slots": slots, "order": orders}
+            entries = {name: torch.tensor(values) for name, values in places.items()}
             if problem_type == "multiple_choice":
                 entries.update(_choice_rows(entries["rows"], [len(source["sequences"]) for source in sources]))
             if problem_type == "question_answering":

@@ -11,11 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from .attention_scorers import ATTENTION_SCORERS, merge_heads, split_heads
-from .configuration_multitask import MultiTaskAttentionConfig
-from .encoders import EncodedTokens
+from .configuration_multitask import MultiTaskAttentionConfig, check_choice
+from .encoder_reader import EncodedTokens
 from .errors import InputError
 from .interaction_base import attention_weights
-from .task_parameters import SharedVectors, TaskTensors, at_least_float32
+from .task_parameters import SharedVectors, TaskTensors, at_least_float32, fixed, own_of, picked
 
 
 class TaskPooling(nn.Module, ABC):
@@ -33,8 +33,13 @@ class TaskPooling(nn.Module, ABC):
         self.num_tasks = len(config.task_names)
 
     @abstractmethod
-    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
-        """Return task states (batch, tasks, hidden)."""
+    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
+        """Return task states (batch, asked, hidden).
+
+        Args:
+            tokens: What the encoder said.
+            asked: (batch, asked) task indices; None for all.
+        """
 
     def weights(self, tokens: EncodedTokens) -> torch.Tensor | None:
         """Return how much each task reads of each token, (batch, tasks, length), or None where nothing is weighed."""
@@ -44,32 +49,33 @@ class TaskPooling(nn.Module, ABC):
         """Return what the part adds to the loss of each row for each task, (batch, tasks), or None."""
         return None
 
-    def _for_all_tasks(self, state: torch.Tensor) -> torch.Tensor:
-        return state.unsqueeze(1).expand(-1, self.num_tasks, -1)  # (batch, tasks, hidden)
+    def _for_tasks(self, state: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
+        """(batch, asked, hidden)"""
+        return state.unsqueeze(1).expand(-1, self.num_tasks if asked is None else asked.shape[1], -1)
 
 
 class FirstTokenPooling(TaskPooling):
     """The state of the first token that is no padding."""
 
-    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
+    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
         first = tokens.mask.long().argmax(dim=1)  # (batch,); not 0 where padding stands on the left
-        return self._for_all_tasks(tokens.states[torch.arange(len(first), device=first.device), first])
+        return self._for_tasks(tokens.states[torch.arange(len(first), device=first.device), first], asked)
 
 
 class LastTokenPooling(TaskPooling):
     """The state of the last token that is no padding; in an encoder that reads from left to right it has seen all."""
 
-    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
+    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
         places = torch.arange(tokens.mask.shape[1], device=tokens.mask.device)
         last = (tokens.mask.long() * places).argmax(dim=1)
-        return self._for_all_tasks(tokens.states[torch.arange(len(last), device=last.device), last])
+        return self._for_tasks(tokens.states[torch.arange(len(last), device=last.device), last], asked)
 
 
 class MeanPooling(TaskPooling):
     """The mean of the token states, padding left out."""
 
-    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
-        return self._for_all_tasks(masked_mean(tokens.states, tokens.mask))
+    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
+        return self._for_tasks(masked_mean(tokens.states, tokens.mask), asked)
 
 
 class PoolerPooling(TaskPooling):
@@ -77,10 +83,10 @@ class PoolerPooling(TaskPooling):
 
     reads_pooler = True
 
-    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
+    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
         if tokens.pooled is None:
             raise ValueError("This encoder has no pooler; expected another `pooling`, e.g. pooling='mean'.")
-        return self._for_all_tasks(tokens.pooled)
+        return self._for_tasks(tokens.pooled, asked)
 
 
 class LayerMixPooling(TaskPooling):
@@ -97,9 +103,10 @@ class LayerMixPooling(TaskPooling):
         self.count = config.num_hidden_layers
         self.layer_weights = TaskTensors(dict.fromkeys(config.task_names, self.count), width=None, std=0.0)
 
-    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
+    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
         means = torch.stack([masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
-        return self.shares().to(means.dtype) @ means  # (tasks, layers) @ (batch, layers, hidden)
+        # ([batch,] tasks, layers) @ (batch, layers, hidden)
+        return own_of(self.shares().to(means.dtype), asked) @ means
 
     def shares(self) -> torch.Tensor:
         """Return how much each task reads of each layer, (tasks, layers)."""
@@ -107,6 +114,33 @@ class LayerMixPooling(TaskPooling):
         last = torch.zeros_like(logits[0])
         last[-1] = math.log(9 * max(self.count - 1, 1))
         return attention_weights(logits + last)
+
+
+class TaskLayerPooling(TaskPooling):
+    """The mean token state of one layer, which each task chooses: simpler tasks may read lower layers (Soegaard and
+    Goldberg 2016).
+
+    Args:
+        config: `task_layers` gives a layer by task name, from 1; a task that is left out reads the last one.
+
+    Raises:
+        InputError: An unknown task, or a layer that the encoder does not have.
+    """
+
+    reads_layers = True
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        given, depth = config.task_layers or {}, config.num_hidden_layers
+        for name, layer in given.items():
+            check_choice("task in task_layers", name, config.task_names)
+            if not isinstance(layer, int) or not 1 <= layer <= depth:
+                raise InputError(f"task_layers of {name!r} is {layer!r}; expected a layer from 1 to {depth}.")
+        self.chosen = fixed([given.get(name, depth) - 1 for name in config.task_names])
+
+    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
+        means = torch.stack([masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
+        return picked(means, own_of(self.chosen.to(means.device), asked).expand(len(means), -1))
 
 
 class TaskQueryPooling(TaskPooling):
@@ -139,8 +173,8 @@ class TaskQueryPooling(TaskPooling):
         self.lexicon = SharedVectors(config.vocab_size, rank) if rank else None
         self.lexical = TaskTensors(dict.fromkeys(names, rank), width=None, std=0.0) if rank else None
 
-    def forward(self, tokens: EncodedTokens) -> torch.Tensor:
-        weights = F.dropout(self._weights(tokens), self.dropout, self.training)
+    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
+        weights = F.dropout(self._weights(tokens, asked), self.dropout, self.training)
         return merge_heads(weights @ split_heads(tokens.states, self.scorer.num_heads))
 
     def weights(self, tokens: EncodedTokens) -> torch.Tensor:
@@ -155,22 +189,23 @@ class TaskQueryPooling(TaskPooling):
         logarithms = weights.clamp(min=torch.finfo(weights.dtype).tiny).log()
         return self.entropy * (weights * logarithms).sum(dim=-1).mean(dim=1)
 
-    def _weights(self, tokens: EncodedTokens) -> torch.Tensor:
-        """(batch, heads, tasks, length)"""
-        scores = at_least_float32(self.scorer(self.queries.stacked().to(tokens.states.dtype), tokens.states))
-        scores = scores + self._word_scores(tokens)
+    def _weights(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
+        """(batch, heads, asked, length)"""
+        queries = own_of(self.queries.stacked().to(tokens.states.dtype), asked)
+        scores = at_least_float32(self.scorer(queries, tokens.states)) + self._word_scores(tokens, asked)
         mask = tokens.mask[:, None, None].bool()
         weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
         if self.floor:
             weights = (1 - self.floor) * weights + self.floor * mask / mask.sum(dim=-1, keepdim=True).clamp(min=1)
         return weights.to(tokens.states.dtype)
 
-    def _word_scores(self, tokens: EncodedTokens) -> torch.Tensor | float:
+    def _word_scores(self, tokens: EncodedTokens, asked: torch.Tensor | None) -> torch.Tensor | float:
         if self.lexicon is None or self.lexical is None:
             return 0.0
         if tokens.ids is None:
             raise InputError("lexical_rank needs `input_ids`; `inputs_embeds` do not say which words they are.")
-        return (self.lexical.stacked() @ self.lexicon()[tokens.ids].transpose(1, 2)).unsqueeze(1)
+        words = self.lexicon()[tokens.ids].transpose(1, 2)  # (batch, rank, length)
+        return (own_of(self.lexical.stacked(), asked) @ words).unsqueeze(1)
 
 
 def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -185,5 +220,6 @@ TASK_POOLINGS: dict[str, type[TaskPooling]] = {
     "mean": MeanPooling,
     "pooler": PoolerPooling,
     "layer_mix": LayerMixPooling,
+    "task_layer": TaskLayerPooling,
     "task_queries": TaskQueryPooling,
 }

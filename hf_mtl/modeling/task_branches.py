@@ -66,7 +66,7 @@ class HeadGroups(TaskInteraction):
         self.output = TaskTensors(sizes, hidden, std=0.0)
         self.task_weights = TaskSoftmax(config)
 
-    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         readable = self.norm(states) + embeddings
         values = torch.einsum("bsd,thd->btsh", readable, self.value.stacked())
         values = values.unflatten(-1, (self.num_heads, -1))

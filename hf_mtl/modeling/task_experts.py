@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
 from .interaction_base import ScaledInteraction, attention_weights, reads_table
-from .task_parameters import TaskTensors, UnitScaleLinear
+from .task_parameters import TaskTensors, UnitScaleLinear, own_of
 
 
 def expert_size(config: MultiTaskAttentionConfig) -> int:
@@ -22,14 +22,14 @@ def expert_size(config: MultiTaskAttentionConfig) -> int:
     return config.expert_size or max(config.hidden_size // 4, 1)
 
 
-def read_by_all(config: MultiTaskAttentionConfig) -> list[int]:
-    """Return the indices of the tasks that every task may read.
+def read_by_all(config: MultiTaskAttentionConfig) -> torch.Tensor:
+    """Return the indices of the tasks that every task may read, on the CPU.
 
     Raises:
         InputError: There is none.
     """
-    found = [task for task, column in enumerate(zip(*reads_table(config))) if all(column)]
-    if not found:
+    found = reads_table(config).all(dim=0).nonzero().flatten()
+    if not len(found):
         raise InputError("What tasks share needs at least one task that every task may read; `reads` leaves none.")
     return found
 
@@ -52,11 +52,15 @@ class TaskExperts(nn.Module):
         self.inner = TaskTensors(rows, width=hidden_size, std=hidden_size**-0.5)
         self.outer = TaskTensors(rows, width=hidden_size, std=0.0 if closed else size**-0.5)
 
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        """Return (batch, tasks, experts, hidden) of states (batch, tasks, hidden)."""
-        inner = F.gelu(torch.einsum("btd,thd->bth", states, self.inner.stacked()))
-        outer = self.outer.stacked().unflatten(1, (self.count, -1))  # (tasks, experts, size, hidden)
-        return torch.einsum("bteh,tehd->bted", inner.unflatten(-1, (self.count, -1)), outer)
+    def forward(self, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+        """Return (batch, tasks, experts, hidden) of states (batch, tasks, hidden), or of those of the tasks `asked`
+        (batch, asked) of each row.
+        """
+        row = "" if asked is None else "b"
+        inner = F.gelu(torch.einsum(f"btd,{row}thd->bth", states, own_of(self.inner.stacked(), asked)))
+        # ([batch,] tasks, experts, size, hidden)
+        outer = own_of(self.outer.stacked().unflatten(1, (self.count, -1)), asked)
+        return torch.einsum(f"bteh,{row}tehd->bted", inner.unflatten(-1, (self.count, -1)), outer)
 
 
 class SharedExperts(nn.Module):
@@ -105,7 +109,7 @@ class ExpertLayer(nn.Module):
             self.shared_gate_of_own = TaskTensors(dict.fromkeys(config.task_names, own), hidden, std)
 
     def forward(
-        self, tasks: torch.Tensor, shared: torch.Tensor, common: list[int]
+        self, tasks: torch.Tensor, shared: torch.Tensor, common: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return o_t (batch, tasks, hidden) and o_s (batch, hidden).
 
@@ -132,7 +136,7 @@ class ExpertLayer(nn.Module):
         return attention_weights(self.gates(shared)).unsqueeze(1).expand(-1, tasks.shape[1], -1)
 
     def _shared_output(
-        self, shared: torch.Tensor, own: torch.Tensor, found: torch.Tensor, common: list[int]
+        self, shared: torch.Tensor, own: torch.Tensor, found: torch.Tensor, common: torch.Tensor
     ) -> torch.Tensor:
         of_own = torch.einsum("bd,ted->bte", shared, self.shared_gate_of_own.stacked()[common]).flatten(1)
         weights = attention_weights(torch.cat([of_own, self.shared_gate(shared)], dim=1))
@@ -180,12 +184,12 @@ class ExpertInteraction(ScaledInteraction):
         return self._through(states)[1]
 
     def _through(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        tasks = self.norm(states)
-        shared = tasks[:, self.common].mean(dim=1)
+        tasks, common = self.norm(states), self.common.to(states.device)
+        shared = tasks.index_select(1, common).mean(dim=1)
         weights = tasks
         for layer in cast(Iterable[ExpertLayer], self.layers):
             weights = layer.weights(tasks, shared)
-            tasks, shared = layer(tasks, shared, self.common)
+            tasks, shared = layer(tasks, shared, common)
         return tasks, weights
 
 

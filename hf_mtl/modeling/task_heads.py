@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from .answer_decoding import best_spans, softmax, tag_spans
 from .configuration_multitask import TaskConfig
-from .task_parameters import TaskTensors, ZeroStartLinear, at_least_float32
+from .task_parameters import TaskTensors, ZeroStartLinear, at_least_float32, fixed
 
 IGNORED_LABEL = -100
 INITIALIZER_RANGE = 0.02
@@ -24,7 +24,8 @@ class TaskHead(nn.Module, ABC):
     """The heads of all tasks of one problem type.
 
     An entry is one row answered for one task. The entries of a batch stand in tensors of equal length: ``rows`` (N,)
-    the encoder rows they read (multiple choice: (N, choices)), ``tasks`` (N,) their tasks' indices, ``labels``.
+    the encoder rows they read (multiple choice: (N, choices)), ``tasks`` (N,) their tasks' indices, ``slots`` (N,)
+    where their tasks stand among those asked of their rows, ``labels``.
 
     Args:
         tasks: The tasks of this problem type by their index in the model.
@@ -43,6 +44,10 @@ class TaskHead(nn.Module, ABC):
         if self.has_bias:
             self.bias = TaskTensors(sizes, width=None, std=0.0)
         self.dropout = nn.Dropout(dropout)
+        self.places = fixed(list(tasks))
+        widest = max(task.num_outputs for task in tasks.values())
+        rows = [list(task.class_weights or [1.0] * task.num_outputs) for task in tasks.values()]
+        self.class_weights = fixed([row + [1.0] * (widest - len(row)) for row in rows])
 
     @abstractmethod
     def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
@@ -50,7 +55,7 @@ class TaskHead(nn.Module, ABC):
 
         Args:
             token_states: (batch, length, hidden).
-            task_states: (batch, tasks, hidden).
+            task_states: (batch, asked, hidden).
             entries: The entries of this problem type.
         """
 
@@ -82,20 +87,15 @@ class TaskHead(nn.Module, ABC):
 
     def _local(self, tasks: torch.Tensor) -> torch.Tensor:
         """Each entry's task as a place among the tasks of this problem type."""
-        return torch.searchsorted(torch.tensor(list(self.tasks), device=tasks.device), tasks)
+        return torch.searchsorted(self.places.to(tasks.device), tasks)
 
     def _label_weights(self, tasks: torch.Tensor) -> torch.Tensor:
         """Each entry's class weights (N, outputs)."""
-        widest = max(task.num_outputs for task in self.tasks.values())
-        table = torch.ones(max(self.tasks) + 1, widest)
-        for index, task in self.tasks.items():
-            if task.class_weights is not None:
-                table[index, : task.num_outputs] = torch.tensor(task.class_weights)
-        return table.to(tasks.device)[tasks]
+        return self.class_weights.to(tasks.device)[self._local(tasks)]
 
     @property
     def _is_weighted(self) -> bool:
-        return any(task.class_weights is not None for task in self.tasks.values())
+        return bool((self.class_weights != 1).any())
 
 
 class SentenceHead(TaskHead):
@@ -103,7 +103,7 @@ class SentenceHead(TaskHead):
 
     def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
         weight, bias = self._weight_and_bias(entries["tasks"])
-        states = self.dropout(task_states[entries["rows"], entries["tasks"]])  # (N, hidden)
+        states = self.dropout(task_states[entries["rows"], entries["slots"]])  # (N, hidden)
         return at_least_float32(torch.einsum("nd,ncd->nc", states, weight.to(states.dtype))) + bias
 
 
@@ -162,6 +162,10 @@ class RegressionHead(SentenceHead):
 
     problem_type = "regression"
 
+    def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
+        super().__init__(tasks, hidden_size, dropout)
+        self.standards = fixed([[float(task.label_mean), float(task.label_scale)] for task in tasks.values()])
+
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
         labels = entries["labels"]
         mean, scale = self._standard(entries["tasks"])
@@ -170,10 +174,8 @@ class RegressionHead(SentenceHead):
         return losses.masked_fill(~present, 0.0)
 
     def _standard(self, tasks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        table = torch.zeros(max(self.tasks) + 1, 2)
-        for index, task in self.tasks.items():
-            table[index] = torch.tensor([task.label_mean, task.label_scale])
-        mean, scale = table.to(tasks.device)[tasks].unbind(dim=1)
+        """Each entry's label mean and scale, (N,) each."""
+        mean, scale = self.standards.to(tasks.device)[self._local(tasks)].unbind(dim=1)
         return mean, scale
 
     @staticmethod
@@ -191,7 +193,7 @@ class TokenLevelHead(TaskHead):
     def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
         rows, tasks = entries["rows"], entries["tasks"]
         weight, bias = self._weight_and_bias(tasks)
-        task_part = self.task_to_token(task_states[rows, tasks])  # (N, hidden)
+        task_part = self.task_to_token(task_states[rows, entries["slots"]])  # (N, hidden)
         states = token_states[rows]  # (N, length, hidden)
         states = self.dropout(states + self.task_share(states, task_part.unsqueeze(1)))
         return at_least_float32(torch.einsum("nld,ncd->nlc", states, weight.to(states.dtype))) + bias.unsqueeze(1)
@@ -266,7 +268,7 @@ class MultipleChoiceHead(TaskHead):
     def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
         rows, tasks = entries["rows"], entries["tasks"]  # (N, choices), (N,)
         weight = self.weight.stacked()[self._local(tasks)].squeeze(1)  # (N, hidden)
-        states = self.dropout(task_states[rows, tasks.unsqueeze(1)])  # (N, choices, hidden)
+        states = self.dropout(task_states[rows, entries["slots"].unsqueeze(1)])  # (N, choices, hidden)
         scores = at_least_float32(torch.einsum("nkd,nd->nk", states, weight.to(states.dtype)))
         return scores.masked_fill(~entries["choices"], float("-inf"))
 

@@ -19,7 +19,7 @@ from .task_experts import (
     OneGateExperts,
     ProgressiveLayeredExtraction,
 )
-from .task_parameters import SharedVectors, UnitScaleLinear, ZeroStartLinear, at_least_float32
+from .task_parameters import SharedVectors, UnitScaleLinear, ZeroStartLinear, at_least_float32, picked
 from .task_relations import MultipleRelations
 
 
@@ -27,9 +27,38 @@ class NoInteraction(TaskInteraction):
     """Tasks do not read each other: R = S."""
 
     reads_embeddings = False
+    reads_tasks = False
+
+    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return states
+
+    def forward(
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return states
+
+
+class ReadableStates(nn.Module):
+    """What attention of tasks reads: LN(S) + E, projected to `interaction_size` entries where that is given.
+
+    Args:
+        config: Gives `interaction_size`.
+
+    Attributes:
+        size: How many entries what it returns has.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__()
+        hidden = config.hidden_size
+        self.size = config.interaction_size or hidden
+        self.norm = nn.LayerNorm(hidden)
+        narrow = config.interaction_size is not None
+        self.projection = UnitScaleLinear(hidden, self.size, bias=False) if narrow else nn.Identity()
 
     def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return states
+        """Return (batch, tasks, size) of states (batch, tasks, hidden) and embeddings (tasks, hidden)."""
+        return self.projection(self.norm(states) + embeddings)
 
 
 class CrossTaskAttention(TaskInteraction):
@@ -37,48 +66,52 @@ class CrossTaskAttention(TaskInteraction):
 
     Queries, keys and values read LN(S) + E, so that tasks with equal states still differ. W_O starts at zero: R = S.
     With `signed_attention` the weights are those of `TaskSigns`, which may be negative. `relation_penalty` times the
-    sum of a task's squared scores of those it reads is added to its loss.
+    sum of a task's squared scores of those it reads is added to its loss. `interaction_size` d makes it narrow: what
+    is read is projected to d entries first, and W_O leads back. Only the tasks asked of a row have queries.
 
     Args:
-        config: Gives `attention_scorer`, `interaction_heads`, `interaction_dropout`, `signed_attention`, and what
-            `TaskSoftmax` reads.
+        config: Gives `attention_scorer`, `interaction_heads`, `interaction_size`, `interaction_dropout`,
+            `signed_attention`, and what `TaskSoftmax` reads.
     """
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        hidden = config.hidden_size
         self.dropout, self.penalty = config.interaction_dropout, config.relation_penalty
-        self.norm = nn.LayerNorm(hidden)
-        self.scorer = ATTENTION_SCORERS[config.attention_scorer](hidden, config.interaction_heads)
-        self.value = UnitScaleLinear(hidden, hidden)
+        self.readable = ReadableStates(config)
+        size = self.readable.size
+        self.scorer = ATTENTION_SCORERS[config.attention_scorer](size, config.interaction_heads)
+        self.value = UnitScaleLinear(size, size)
         if config.signed_attention and self.scorer.starts_at_zero:
             raise InputError(
                 f"attention_scorer={config.attention_scorer} starts at zero, and so does what signed weights are "
                 "multiplied with: neither would ever learn. Choose general, dot_product or multi_head."
             )
         self.task_weights: TaskWeights = TaskSigns(config) if config.signed_attention else TaskSoftmax(config)
-        self.output = ZeroStartLinear(hidden, hidden)
+        self.output = ZeroStartLinear(size, config.hidden_size)
 
-    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        readable = self.norm(states) + embeddings
-        weights = F.dropout(self._weights(readable), self.dropout, self.training)
+    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self(states, embeddings)
+
+    def forward(
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        readable = self.readable(states, embeddings)
+        scores = self.scorer(picked(readable, asked), readable)
+        weights = F.dropout(self.task_weights(scores, asked), self.dropout, self.training)
         mixed = weights @ split_heads(self.value(readable), self.scorer.num_heads)
-        return states + self.output(merge_heads(mixed))
+        return picked(states, asked) + self.output(merge_heads(mixed))
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self._weights(self.norm(states) + embeddings)
+        readable = self.readable(states, embeddings)
+        return self.task_weights(self.scorer(readable, readable))
 
     def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
         if not self.penalty:
             return None
-        readable = self.norm(states) + embeddings
+        readable = self.readable(states, embeddings)
         scores = at_least_float32(self.scorer(readable, readable))
-        scores = scores * torch.tensor(self.task_weights.reads, device=scores.device)
+        scores = scores.masked_fill(self.task_weights.masked(None, scores.device), 0.0)
         return self.penalty * scores.square().mean(dim=1).sum(dim=-1)
-
-    def _weights(self, readable: torch.Tensor) -> torch.Tensor:
-        """(batch, heads, tasks, tasks)"""
-        return self.task_weights(self.scorer(readable, readable))
 
 
 class InducedAttention(TaskInteraction):
@@ -86,7 +119,7 @@ class InducedAttention(TaskInteraction):
     R = S + W_O MHA(S, I', I'). Time and memory grow with the number of tasks, not with its square.
 
     Args:
-        config: Gives `inducing_points`, `attention_scorer` and `interaction_heads`.
+        config: Gives `inducing_points`, `attention_scorer`, `interaction_heads` and `interaction_size`.
 
     Raises:
         InputError: A task says which tasks it `reads`, which inducing points cannot keep apart.
@@ -94,28 +127,33 @@ class InducedAttention(TaskInteraction):
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        hidden, heads = config.hidden_size, config.interaction_heads
-        if not all(map(all, reads_table(config))):
+        self.readable = ReadableStates(config)
+        size, heads = self.readable.size, config.interaction_heads
+        if not bool(reads_table(config).all()):
             raise InputError(
                 "task_interaction=induced_attention mixes all tasks; `reads` needs another, e.g. cross_task_attention."
             )
-        self.norm = nn.LayerNorm(hidden)
-        self.points = SharedVectors(config.inducing_points, hidden)
-        self.point_scorer = ATTENTION_SCORERS[config.attention_scorer](hidden, heads)
-        self.task_scorer = ATTENTION_SCORERS[config.attention_scorer](hidden, heads)
-        self.point_value, self.value = UnitScaleLinear(hidden, hidden), UnitScaleLinear(hidden, hidden)
-        self.output = ZeroStartLinear(hidden, hidden)
+        self.points = SharedVectors(config.inducing_points, size)
+        self.point_scorer = ATTENTION_SCORERS[config.attention_scorer](size, heads)
+        self.task_scorer = ATTENTION_SCORERS[config.attention_scorer](size, heads)
+        self.point_value, self.value = UnitScaleLinear(size, size), UnitScaleLinear(size, size)
+        self.output = ZeroStartLinear(size, config.hidden_size)
 
-    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        readable = self.norm(states) + embeddings
-        summaries = self._summaries(readable)  # (batch, points, hidden)
-        weights = attention_weights(self.task_scorer(readable, summaries))
+    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self(states, embeddings)
+
+    def forward(
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        readable = self.readable(states, embeddings)
+        summaries = self._summaries(readable)  # (batch, points, size)
+        weights = attention_weights(self.task_scorer(picked(readable, asked), summaries))
         mixed = weights @ split_heads(self.value(summaries), self.task_scorer.num_heads)
-        return states + self.output(merge_heads(mixed))
+        return picked(states, asked) + self.output(merge_heads(mixed))
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """Return (batch, heads, tasks, tasks), the product of the two attentions."""
-        readable = self.norm(states) + embeddings
+        readable = self.readable(states, embeddings)
         first = self._point_weights(readable)
         return attention_weights(self.task_scorer(readable, self._summaries(readable))) @ first
 
@@ -139,10 +177,16 @@ class InteractionStack(TaskInteraction):
         self.layers = nn.ModuleList(layers)
         self.reads_embeddings = layers[0].reads_embeddings
 
-    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        for layer in self.layers:
+    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self(states, embeddings)
+
+    def forward(
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        *first, last = cast(Iterable[TaskInteraction], self.layers)
+        for layer in first:
             states = layer(states, embeddings)
-        return states
+        return last(states, embeddings, asked)
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
         """Return the last one's."""

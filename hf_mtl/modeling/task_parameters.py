@@ -1,6 +1,6 @@
 """Parameters that belong to one task each, and the layers that start at zero."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -30,7 +30,7 @@ class TaskTensors(nn.Module):
         for key, size in zip(self.keys, sizes.values()):
             shape = (size,) if width is None else (size, width)
             self.register_parameter(key, nn.Parameter(torch.empty(shape)))
-        self.rows = _padded_rows(sizes.values())
+        self.rows = fixed(_padded_rows(sizes.values()))
 
     def reset(self) -> None:
         """Draw every tensor anew, leaving alone those that a checkpoint filled."""
@@ -45,7 +45,7 @@ class TaskTensors(nn.Module):
         """Return (tasks, largest size[, width]), rows a task does not have holding `fill`."""
         flat = torch.cat([getattr(self, key) for key in self.keys])
         rows = torch.cat([flat, flat.new_full((1, *flat.shape[1:]), fill)])
-        return rows[torch.tensor(self.rows, device=flat.device)]
+        return rows[self.rows.to(flat.device)]
 
 
 class TaskPairs(TaskTensors):
@@ -63,7 +63,7 @@ class TaskPairs(TaskTensors):
     def __init__(self, reads: dict[str, list[int]], own: float, others: float) -> None:
         super().__init__({name: len(known) for name, known in reads.items()}, width=None, std=0.0)
         self.own, self.others = own, others
-        self.places = [(task, other) for task, known in enumerate(reads.values()) for other in known]
+        self.places = fixed([(task, other) for task, known in enumerate(reads.values()) for other in known])
         self.starts = [
             [own if other == task else others / (len(known) - 1) for other in known]
             for task, known in enumerate(reads.values())
@@ -77,7 +77,7 @@ class TaskPairs(TaskTensors):
     def matrix(self) -> torch.Tensor:
         """Return (tasks, tasks), 0 where a task does not read another."""
         numbers = torch.cat([getattr(self, key) for key in self.keys])
-        rows, columns = torch.tensor(self.places, device=numbers.device).T
+        rows, columns = self.places.to(numbers.device).T
         return numbers.new_zeros(len(self.keys), len(self.keys)).index_put((rows, columns), numbers)
 
 
@@ -139,6 +139,47 @@ class UnitScaleLinear(nn.Linear):
         init.normal_(self.weight, mean=0.0, std=self.in_features**-0.5)
         if self.bias is not None:
             init.constant_(self.bias, self.bias_start)
+
+
+def fixed(values: Sequence) -> torch.Tensor:
+    """Return numbers that follow from a configuration as a tensor that is no weight.
+
+    It lies on the CPU even while a model is built without memory, as `from_pretrained` builds it; such a model's
+    buffers would be left without values.
+    """
+    return torch.tensor(values, device="cpu")
+
+
+def picked(values: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
+    """Return (rows, asked, ...), what belongs to the tasks asked of each row, of (rows, tasks, ...).
+
+    Args:
+        values: (rows, tasks, ...).
+        asked: (rows, asked) task indices; None for all tasks.
+    """
+    if asked is None:
+        return values
+    index = asked.reshape(*asked.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
+    return values.gather(1, index)
+
+
+def own_of(values: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
+    """Return what each task has of its own, (tasks, ...), for the tasks asked of each row: (rows, asked, ...).
+
+    Args:
+        values: (tasks, ...).
+        asked: (rows, asked) task indices; None for all tasks, in the shape (tasks, ...).
+    """
+    return values if asked is None else values[asked]
+
+
+def owner_of(name: str, task_names: Iterable[str]) -> str | None:
+    """Return the task to which the parameter of this name belongs, or None where tasks share it."""
+    known = set(task_names)
+    for part in name.split("."):
+        if part.startswith(PREFIX) and part.removeprefix(PREFIX) in known:
+            return part.removeprefix(PREFIX)
+    return None
 
 
 def at_least_float32(values: torch.Tensor) -> torch.Tensor:

@@ -54,7 +54,7 @@ class MultipleRelations(ScaledInteraction):
         )
 
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        reads = torch.tensor(self.reads, device=states.device)
+        reads = self.reads.to(states.device)
         tasks = states if self.task_task is None else self.task_task(states, embeddings, reads)
         features = tasks if self.feature_feature is None else self.feature_feature(tasks)
         return features if self.task_feature is None else self.task_feature(tasks, features)
@@ -62,7 +62,7 @@ class MultipleRelations(ScaledInteraction):
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
         if self.task_task is None:
             return None
-        return self.task_task.weights(states, embeddings, torch.tensor(self.reads, device=states.device))
+        return self.task_task.weights(states, embeddings, self.reads.to(states.device))
 
 
 class TaskTask(nn.Module):

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from ..modeling.task_parameters import PREFIX
+from ..modeling.task_parameters import owner_of
 from ..tasks import TaskSpec
 from .arguments import MultiTaskTrainingArguments
 
@@ -22,12 +22,12 @@ def parameter_groups(
         specs: The tasks.
         decayed: Names of the parameters that weight decay reaches.
     """
-    own_rates = {PREFIX + spec.name: spec.learning_rate for spec in specs if spec.learning_rate is not None}
+    own_rates = {spec.name: spec.learning_rate for spec in specs if spec.learning_rate is not None}
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             shared = args.parts_learning_rate if ".mtl." in f".{name}" else args.learning_rate
-            rate = own_rates.get(name.rpartition(".")[2], shared)
+            rate = own_rates.get(owner_of(name, own_rates) or "", shared)
             assert rate is not None
             groups.setdefault((rate, name in decayed), []).append(parameter)
     return [

@@ -5,7 +5,7 @@ import re
 from torch import nn
 
 from ..modeling import InputError, MultiTaskAttentionModel
-from ..modeling.task_parameters import PREFIX
+from ..modeling.task_parameters import owner_of
 
 WHICH = "all, adapters, or last_<k>_layers such as last_2_layers"
 
@@ -21,7 +21,8 @@ def shared_parameters(model: MultiTaskAttentionModel, which: str = "all") -> lis
         InputError: Another name, or nothing to train where it points.
     """
     if which == "all":
-        found = [own for name, own in model.named_parameters() if not name.rpartition(".")[2].startswith(PREFIX)]
+        names = model.config.task_names
+        found = [own for name, own in model.named_parameters() if owner_of(name, names) is None]
     elif which == "adapters":
         found = list(model.encoder.parameters())
         if all(own.requires_grad for own in found):

@@ -119,6 +119,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
         # (2, tasks) loss sums and label counts since the last log.
         self.logged_losses = torch.zeros(2, model.num_tasks)
         self._task_gradient_norms: dict[str, float] = {}
+        self.owned: dict[str, list[nn.Parameter]] = {}
         self.stream_state: dict[str, Any] | None = None
         self.balance: GradientBalance | None = None
         self._set_up_balance()
@@ -165,7 +166,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the batches of the mixture."""
-        self.sampler = self._batch_sampler()
+        self.sampler, self.owned = self._batch_sampler(), {}
         if isinstance(self.sampler, StreamedMixture):
             # Streams divide themselves among processes, and make their own batches.
             # A generator of its own: the run's is restored before the loader would draw from it.
@@ -255,6 +256,9 @@ class MultiTaskTrainer(EvaluatingTrainer):
     ) -> torch.Tensor:
         """Run one batch; at the step's last, forget the gradients of tasks that had no label in the step."""
         inner = self.accelerator.unwrap_model(model)
+        if not self.owned:
+            # Looked up once the model is wrapped as it will train, since wrapping may replace parameters.
+            self.owned = inner.parameters_by_task()
         if self.loss_weighting.needs == "losses_after" and self.step_weighting.sums is None:
             # Of the step's first batch; a run that continues has its random state only here.
             self._random_state = torch.get_rng_state()
@@ -270,13 +274,13 @@ class MultiTaskTrainer(EvaluatingTrainer):
                 present = (num_items_in_batch[0] > 0).nonzero().flatten().tolist()
                 several = self.accelerator.num_processes > 1
                 self.balance.finish(present, inner.parameters(), self._summed if several else None)
-            for index, count in enumerate(num_items_in_batch[0].tolist()):
+            for own, count in zip(self.owned.values(), num_items_in_batch[0].tolist()):
                 if count == 0:
                     # Left in place, even a zero gradient lets AdamW move the task's parameters.
-                    for parameter in inner.task_parameters(inner.config.task_names[index]):
+                    for parameter in own:
                         parameter.grad = None
             if self._logs_this_step():
-                self._task_gradient_norms = task_gradient_norms(inner)
+                self._task_gradient_norms = task_gradient_norms(self.owned)
             self.step_weighting.end_step(num_items_in_batch[0])
         return loss
 
@@ -372,11 +376,11 @@ class _StepsOfTrainer(TrainerCallback):
             self.trainer.measure_after_step()
 
 
-def task_gradient_norms(model: MultiTaskAttentionModel) -> dict[str, float]:
+def task_gradient_norms(owned: Mapping[str, Sequence[nn.Parameter]]) -> dict[str, float]:
     """Return the norm of the gradient of each task's own parameters; a task without gradient is left out."""
     found = {}
-    for name in model.config.task_names:
-        gradients = [tensor.grad for tensor in model.task_parameters(name) if tensor.grad is not None]
+    for name, parameters in owned.items():
+        gradients = [tensor.grad for tensor in parameters if tensor.grad is not None]
         if gradients:
             found[name] = float(torch.linalg.vector_norm(torch.stack([gradient.norm() for gradient in gradients])))
     return found

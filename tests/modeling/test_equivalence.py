@@ -146,7 +146,7 @@ def test_interaction_equals_multihead_attention():
         reference.out_proj.weight.copy_(part.output.weight)
         reference.out_proj.bias.copy_(part.output.bias)
     states, embeddings = torch.randn(3, len(TASKS), 32), model.mtl.task_encoder()
-    readable = part.norm(states) + embeddings
+    readable = part.readable.norm(states) + embeddings
     expected, weights = reference(readable, readable, readable, average_attn_weights=False)
     torch.testing.assert_close(part(states, embeddings) - states, expected, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(part.weights(states, embeddings), weights, atol=1e-5, rtol=1e-5)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hf_mtl.modeling.encoders import EncodedTokens
+from hf_mtl.modeling.encoder_reader import EncodedTokens
 from hf_mtl.modeling.head_reading import HEAD_READINGS
 from tests.conftest import build_model, encoder_inputs, randomise, unmoved_after, with_weights_of
 from tests.modeling.test_pooling import HIDDEN, T, close, encoded

@@ -92,7 +92,7 @@ def test_inducing_points_are_two_attentions():
     """S0.13, against nn.MultiheadAttention: of the points over the tasks, of the tasks over what they found."""
     model = build("induced_attention")
     part, (states, embeddings) = model.mtl.interaction, states_and_embeddings()
-    readable = part.norm(states) + embeddings
+    readable = part.readable.norm(states) + embeddings
     points = part.points().expand(len(states), -1, -1)
     summaries = multihead(part.point_scorer, part.point_value)(points, readable, readable)[0]
     mixed = multihead(part.task_scorer, part.value, part.output)(readable, summaries, summaries)[0]

@@ -91,7 +91,7 @@ def test_attention_scores_are_penalised_by_their_squares():
     states, embeddings = states_and_embeddings()
     found = part.penalties(states, embeddings)
     for row, task in itertools.product(range(len(states)), range(T)):
-        readable = part.norm(states[row]) + embeddings
+        readable = part.readable.norm(states[row]) + embeddings
         scores = [part.scorer(readable[task : task + 1], other[None]).item() for other in readable]
         assert found[row, task].item() == pytest.approx(0.5 * sum(score**2 for score in scores), rel=1e-4)
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from hf_mtl import InputError
 from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
-from hf_mtl.modeling.encoders import EncodedTokens
+from hf_mtl.modeling.encoder_reader import EncodedTokens
 from tests.conftest import TASKS, VOCABULARY, build_model, encoder_inputs, randomise, unmoved_after
 
 HIDDEN, T = 32, len(TASKS)
@@ -157,7 +157,7 @@ def test_a_planted_keyword_is_found(settings):
         has, places = torch.arange(32) % 2, torch.randint(12, (32,), generator=generator)
         ids[torch.arange(32), places] = torch.where(has == 1, keyword, ids[torch.arange(32), places])
         tokens = EncodedTokens(embeddings[ids] * 20, torch.ones_like(ids), ids=ids)
-        entries = {"rows": torch.arange(32), "tasks": torch.zeros(32, dtype=torch.long), "labels": has}
+        entries = {"rows": torch.arange(32), **dict.fromkeys(("tasks", "slots"), has * 0), "labels": has}
         loss = head.loss_sums(head(tokens.states, part(tokens), entries), entries).mean()
         optimizer.zero_grad()
         loss.backward()

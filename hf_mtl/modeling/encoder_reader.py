@@ -1,0 +1,250 @@
+"""Calls any encoder and reads its token states, telling it of the task where a part asks for that.
+
+Nothing of an encoder's code is copied: what is added enters through hooks on its word embeddings and its norms, or as
+further tokens in front of its inputs.
+"""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from .errors import InputError
+from .task_parameters import PREFIX
+
+
+class EncoderInputs(NamedTuple):
+    """What an encoder is given.
+
+    Args:
+        ids: (rows, length) word pieces, or None beside `embeds`.
+        mask: (rows, length), 1 at tokens and 0 at padding.
+        segments: (rows, length), for encoders that take them.
+        embeds: (rows, length, width) word embeddings instead of `ids`.
+        tasks: (rows,) the task each row is encoded for, where a row is encoded once for each of its tasks.
+    """
+
+    ids: torch.Tensor | None
+    mask: torch.Tensor
+    segments: torch.Tensor | None = None
+    embeds: torch.Tensor | None = None
+    tasks: torch.Tensor | None = None
+
+    def chosen(self, rows: torch.Tensor) -> "EncoderInputs":
+        """Return some rows, by their indices."""
+        given = {name: None if value is None else value[rows] for name, value in self._asdict().items()}
+        return EncoderInputs(**given)  # type: ignore[arg-type]
+
+
+class Conditions(NamedTuple):
+    """What an encoder is told of the task of each row.
+
+    Args:
+        added: (rows, width), added to every word embedding.
+        scales: For each norm of the hidden size (rows, hidden): its output is multiplied by 1 + this,
+        shifts: and this is added.
+        tokens: (tasks, width) embeddings of tokens that stand in front of every row's text.
+        reads: (tasks, tasks) of bool: which of these tokens each may read; text reads none of them.
+    """
+
+    added: torch.Tensor | None = None
+    scales: list[torch.Tensor] | None = None
+    shifts: list[torch.Tensor] | None = None
+    tokens: torch.Tensor | None = None
+    reads: torch.Tensor | None = None
+
+
+class EncodedTokens(NamedTuple):
+    """What an encoder says of a batch.
+
+    Args:
+        states: (rows, length, hidden) token states.
+        mask: (rows, length), 1 at tokens and 0 at padding.
+        pooled: (rows, hidden), the encoder's own pooled output, where it has one.
+        ids: (rows, length) word pieces, where the encoder was given them.
+        layers: Token states of every layer, the last one's `states`, where asked for.
+        tasks: (rows, 1) the task each row was encoded for, where a row is encoded once for each of its tasks.
+        task_tokens: (rows, tasks, hidden) states of the tokens that stand for tasks, where there are any.
+    """
+
+    states: torch.Tensor
+    mask: torch.Tensor
+    pooled: torch.Tensor | None = None
+    ids: torch.Tensor | None = None
+    layers: tuple[torch.Tensor, ...] = ()
+    tasks: torch.Tensor | None = None
+    task_tokens: torch.Tensor | None = None
+
+
+class EncoderReader(nn.Module):
+    """Calls an encoder with the inputs it takes and reads its token states; it has no parameters of its own.
+
+    Args:
+        encoder: The encoder.
+        layers: Whether the states of all layers are read.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, layers: bool = False) -> None:
+        super().__init__()
+        accepted = inspect.signature(encoder.forward).parameters
+        self.constants: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
+        if layers:
+            self.constants["output_hidden_states"] = True
+        self.takes_segments = "token_type_ids" in accepted
+        self.takes_positions = "position_ids" in accepted
+        self.takes_embeds = "inputs_embeds" in accepted
+        self.first_position = first_position(encoder)
+        self.conditions = Conditions()
+        if encoder.get_input_embeddings() is not None:
+            encoder.get_input_embeddings().register_forward_hook(self._add)
+        for index, norm in enumerate(norms_of(encoder)):
+            norm.register_forward_hook(partial(self._modulate, index))
+
+    def forward(self, encoder: Any, inputs: EncoderInputs, conditions: Conditions) -> EncodedTokens:
+        """Return what the encoder says of the inputs."""
+        self.conditions = conditions
+        count = 0 if conditions.tokens is None else len(conditions.tokens)
+        given = self._with_tokens(encoder, inputs, conditions) if count else self._plain(inputs)
+        if inputs.embeds is not None and conditions.added is not None:
+            given["inputs_embeds"] = given["inputs_embeds"] + conditions.added.unsqueeze(1)
+        output = encoder(**given, **self.constants, return_dict=True)
+        if not (encoder.is_activation_checkpointing and encoder.training):
+            # A layer that is run once more in the backward pass needs them still.
+            self.conditions = Conditions()
+        every, layers = output.last_hidden_state, output.get("hidden_states") or ()
+        states = every[:, count:] if count else every
+        return EncodedTokens(
+            states,
+            inputs.mask,
+            output.get("pooler_output"),
+            inputs.ids,
+            # The first are the embeddings; the last may lack the encoder's last norm.
+            (*(layer[:, count:] for layer in layers[1:-1]), states),
+            None if inputs.tasks is None else inputs.tasks.unsqueeze(1),
+            every[:, :count] if count else None,
+        )
+
+    def _plain(self, inputs: EncoderInputs) -> dict[str, Any]:
+        given = {"input_ids": inputs.ids, "attention_mask": inputs.mask, "inputs_embeds": inputs.embeds}
+        if not self.takes_embeds:
+            del given["inputs_embeds"]
+        if self.takes_segments and inputs.segments is not None:
+            given["token_type_ids"] = inputs.segments
+        return given
+
+    def _with_tokens(self, encoder: Any, inputs: EncoderInputs, conditions: Conditions) -> dict[str, Any]:
+        """The inputs with the tasks' tokens in front, which read the text and each other and are not read by it."""
+        assert conditions.tokens is not None and conditions.reads is not None
+        words = inputs.embeds if inputs.embeds is not None else encoder.get_input_embeddings()(inputs.ids)
+        (rows, length), count = inputs.mask.shape, len(conditions.tokens)
+        tokens = conditions.tokens.to(words.dtype).expand(rows, -1, -1)
+        allowed = inputs.mask.bool()[:, None, None].expand(rows, 1, count + length, length)
+        front = torch.zeros(count + length, count, dtype=torch.bool, device=words.device)
+        front[:count] = conditions.reads
+        allowed = torch.cat([front.expand(rows, 1, -1, -1), allowed], dim=-1)
+        mask = torch.zeros(allowed.shape, dtype=words.dtype, device=words.device)
+        given = {
+            "inputs_embeds": torch.cat([tokens, words], dim=1),
+            "attention_mask": mask.masked_fill(~allowed, torch.finfo(words.dtype).min),
+        }
+        if self.takes_segments and inputs.segments is not None:
+            given["token_type_ids"] = nn.functional.pad(inputs.segments, (count, 0))
+        if self.takes_positions:
+            places = torch.arange(length, device=words.device)
+            # The text keeps its positions; the tokens stand at its first one.
+            places = torch.cat([places.new_zeros(count), places]) + self.first_position
+            given["position_ids"] = places.expand(rows, -1)
+        return given
+
+    def _add(self, module: nn.Module, given: Any, output: torch.Tensor) -> torch.Tensor:
+        added = self.conditions.added
+        return output if added is None else output + added.unsqueeze(1).to(output.dtype)
+
+    def _modulate(self, index: int, module: nn.Module, given: Any, output: torch.Tensor) -> torch.Tensor:
+        scales, shifts = self.conditions.scales, self.conditions.shifts
+        if scales is None or shifts is None:
+            return output
+        shape = (len(output), *[1] * (output.ndim - 2), output.shape[-1])
+        return output * (1 + scales[index].view(shape).to(output.dtype)) + shifts[index].view(shape).to(output.dtype)
+
+
+class SeparateReader(nn.Module):
+    """Reads a `SeparateEncoders`: each row with the encoder of its task.
+
+    Args:
+        encoders: The encoders.
+        layers: Whether the states of all layers are read.
+    """
+
+    def __init__(self, encoders: "SeparateEncoders", layers: bool = False) -> None:
+        super().__init__()
+        self.readers = nn.ModuleList(EncoderReader(encoder, layers) for encoder in encoders)
+
+    def forward(self, encoder: "SeparateEncoders", inputs: EncoderInputs, conditions: Conditions) -> EncodedTokens:
+        """Return what the encoders say of the inputs, row by row."""
+        assert inputs.tasks is not None
+        places, found = [], []
+        for task, (own, reader) in enumerate(zip(encoder, self.readers)):
+            rows = (inputs.tasks == task).nonzero().flatten()
+            if len(rows):
+                places.append(rows)
+                found.append(reader(own, inputs.chosen(rows), conditions))
+        order = torch.cat(places).argsort()
+
+        def together(parts: list[Any]) -> torch.Tensor | None:
+            return None if parts[0] is None else torch.cat(parts)[order]
+
+        states = torch.cat([one.states for one in found])[order]
+        pooled = together([one.pooled for one in found])
+        layers = tuple(torch.cat(layer)[order] for layer in zip(*(one.layers for one in found)))
+        return EncodedTokens(states, inputs.mask, pooled, inputs.ids, layers, inputs.tasks.unsqueeze(1))
+
+
+class SeparateEncoders(nn.Module):
+    """An encoder of each task's own.
+
+    Args:
+        encoders: The encoders by task name, in task order.
+    """
+
+    def __init__(self, encoders: Mapping[str, PreTrainedModel]) -> None:
+        super().__init__()
+        self.encoders = nn.ModuleDict({PREFIX + name: encoder for name, encoder in encoders.items()})
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.encoders.values())
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the first encoder's."""
+        return next(iter(self)).get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Raise `InputError`: there are several."""
+        raise InputError("A model of separate encoders has word embeddings for each task; they cannot be replaced.")
+
+
+def norms_of(encoder: PreTrainedModel) -> list[nn.Module]:
+    """Return the norms of an encoder's hidden states, of whatever class, in the order in which they are listed."""
+    width = encoder.config.get_text_config().hidden_size
+    found = []
+    for module in encoder.modules():
+        weight = dict(module.named_parameters(recurse=False)).get("weight")
+        if type(module).__name__.endswith("Norm") and weight is not None and weight.shape == (width,):
+            found.append(module)
+    return found
+
+
+def first_position(encoder: nn.Module) -> int:
+    """Return the position of a text's first token: encoders that keep a place for padding count from the next one."""
+    for name, module in encoder.named_modules():
+        if (
+            name.endswith("position_embeddings")
+            and isinstance(module, nn.Embedding)
+            and module.padding_idx is not None
+        ):
+            return module.padding_idx + 1
+    return 0

@@ -1,0 +1,219 @@
+"""How the answers of tasks that share a label space become one: not at all, by a weighted mean, by learned weights.
+
+To add a way, write its class and its line in `TASK_AGGREGATIONS`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice
+from .errors import InputError
+from .interaction_base import reads_table
+from .task_heads import Entries, TaskHead
+from .task_parameters import TaskTensors, UnitScaleLinear, fixed
+
+MERGED = ("logits", "probabilities")
+MERGEABLE = ("single_label_classification", "multi_label_classification", "regression")
+
+
+class TaskAggregation(nn.Module, ABC):
+    """Calls heads, and may merge what several of them say of one row.
+
+    Args:
+        config: The tasks.
+    """
+
+    reads_embeddings = False
+    # Whether a task's answer depends on other tasks' states.
+    reads_tasks = True
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def forward(
+        self,
+        head: TaskHead,
+        token_states: torch.Tensor,
+        task_states: torch.Tensor,
+        entries: Entries,
+        embeddings: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the entries' logits; see `TaskHead.forward`.
+
+        Args:
+            head: The heads of the entries' tasks.
+            token_states: (batch, length, hidden).
+            task_states: (batch, tasks, hidden).
+            entries: The entries of one problem type.
+            embeddings: (tasks, hidden) task embeddings.
+        """
+
+
+class NoAggregation(TaskAggregation):
+    """Each task answers alone."""
+
+    reads_tasks = False
+
+    def forward(
+        self,
+        head: TaskHead,
+        token_states: torch.Tensor,
+        task_states: torch.Tensor,
+        entries: Entries,
+        embeddings: torch.Tensor,
+    ) -> torch.Tensor:
+        return head(token_states, task_states, entries)
+
+
+class MeanAggregation(TaskAggregation):
+    """y_t = sum_i W_i Y_i / sum_i W_i over the tasks i of t's label space that t reads, itself included.
+
+    Y are logits, or with ``aggregation_of="probabilities"`` probabilities (what is returned is their logit again). The
+    mean is one from the first step, whatever the weights: this part does not start closed.
+
+    Args:
+        config: `aggregation_weights` gives W by task name, 1 where it is silent.
+
+    Raises:
+        InputError: No two tasks share a label space, a weight is negative or of an unknown task, or all weights of a
+            label space are 0.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        check_choice("aggregation_of", config.aggregation_of, MERGED)
+        partners = partners_of(config)
+        if max(map(len, partners)) < 2:
+            raise InputError(
+                f"aggregation={config.aggregation} merges tasks with the same labels (or regressions of one scale); "
+                "no two tasks here have them. Leave it out."
+            )
+        widest = max(map(len, partners))
+        # A task with fewer partners than another has itself in the remaining places, without weight.
+        self.partners = fixed(
+            [[*own, *[task] * (widest - len(own))] for task, own in enumerate(partners)]
+        )  # (tasks, partners)
+        self.known = fixed([[1.0] * len(own) + [0.0] * (widest - len(own)) for own in partners])
+        self.of_probabilities = config.aggregation_of == "probabilities"
+        given: Mapping[str, float] = config.aggregation_weights or {}
+        for name, weight in given.items():
+            check_choice("task in aggregation_weights", name, config.task_names)
+            if not weight >= 0:
+                raise InputError(f"aggregation_weights of {name!r} is {weight!r}; expected a number >= 0.")
+        self.given = fixed([float(given.get(name, 1.0)) for name in config.task_names])
+        if bool((self.known * self.given[self.partners]).sum(dim=1).eq(0).any()):
+            raise InputError("aggregation_weights are 0 for every task of a label space; give one of them a weight.")
+
+    def forward(
+        self,
+        head: TaskHead,
+        token_states: torch.Tensor,
+        task_states: torch.Tensor,
+        entries: Entries,
+        embeddings: torch.Tensor,
+    ) -> torch.Tensor:
+        own = head(token_states, task_states, entries)
+        if head.problem_type not in MERGEABLE:
+            return own
+        partners = self.partners.to(own.device)[entries["tasks"]]  # (N, partners)
+        count, flat = partners.shape[1], partners.flatten()
+        asked = {"rows": entries["rows"].repeat_interleave(count), "tasks": flat, "slots": flat}
+        answers = head(token_states, task_states, asked).unflatten(0, (-1, count))  # (N, partners, outputs)
+        weights = self.weights(task_states, embeddings, entries["rows"], partners)
+        weights = self.known.to(own)[entries["tasks"]] * weights
+        merged = self._merged(answers, weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12), head.problem_type)
+        # Outputs that a task does not have stay what they are.
+        return self.blended(own, torch.where(own.isinf(), own, merged), entries["tasks"])
+
+    def weights(
+        self, task_states: torch.Tensor, embeddings: torch.Tensor, rows: torch.Tensor, partners: torch.Tensor
+    ) -> torch.Tensor:
+        """Return W (N, partners), each at least 0.
+
+        Args:
+            task_states: (batch, tasks, hidden).
+            embeddings: (tasks, hidden).
+            rows: (N,) the entries' rows.
+            partners: (N, partners) the tasks whose answers are merged.
+        """
+        return self.given.to(task_states)[partners]
+
+    def blended(self, own: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
+        """Return the logits of entries (N, outputs) of what their own heads and all of them together say."""
+        return merged
+
+    def _merged(self, answers: torch.Tensor, weights: torch.Tensor, problem_type: str) -> torch.Tensor:
+        weights = weights.unsqueeze(-1)
+        if not self.of_probabilities or problem_type == "regression":
+            return (weights * answers.masked_fill(answers.isinf(), 0.0)).sum(dim=1)
+        tiny = torch.finfo(answers.dtype).tiny
+        if problem_type == "single_label_classification":
+            return (weights * answers.softmax(dim=-1)).sum(dim=1).clamp(min=tiny).log()
+        yes, no = (weights * answers.sigmoid()).sum(dim=1), (weights * (-answers).sigmoid()).sum(dim=1)
+        return yes.clamp(min=tiny).log() - no.clamp(min=tiny).log()
+
+
+class LearnedAggregation(MeanAggregation):
+    """W_i = sigmoid(v . tanh(U LN(S_i) + V tanh(W e_i)) + c), from each task's state and embedding.
+
+    What is merged enters by a scale of the task's own: y_t + tanh(g_t) (merged - y_t), g 0 at the start, so that each
+    task begins alone.
+
+    Args:
+        config: Gives `gate_size`, the width of U and V.
+    """
+
+    reads_embeddings = True
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        hidden, size = config.hidden_size, config.gate_size
+        self.norm = nn.LayerNorm(hidden)
+        self.state = UnitScaleLinear(hidden, size, bias=False)
+        self.task = UnitScaleLinear(hidden, hidden, bias=False)
+        self.task_to_weight = UnitScaleLinear(hidden, size, bias=False)
+        self.output = UnitScaleLinear(size, 1)
+        self.scale = TaskTensors(dict.fromkeys(config.task_names, 1), width=None, std=0.0)
+
+    def weights(
+        self, task_states: torch.Tensor, embeddings: torch.Tensor, rows: torch.Tensor, partners: torch.Tensor
+    ) -> torch.Tensor:
+        task = self.task_to_weight(self.task(embeddings).tanh())  # (tasks, size)
+        scores = self.output((self.state(self.norm(task_states)) + task).tanh()).squeeze(-1)  # (batch, tasks)
+        return self.given.to(scores)[partners] * scores.sigmoid()[rows.unsqueeze(1), partners]
+
+    def blended(self, own: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
+        share = self.scale.stacked().tanh()[tasks]  # (N, 1)
+        return torch.where(own.isinf(), own, own + share * torch.where(own.isinf(), 0.0, merged - own))
+
+
+def partners_of(config: MultiTaskAttentionConfig) -> list[list[int]]:
+    """Return for each task the tasks of its label space that it reads, itself included."""
+    tasks, reads = config.task_configs, reads_table(config)
+    spaces: dict[object, list[int]] = {}
+    for index, task in enumerate(tasks):
+        spaces.setdefault(label_space(index, task), []).append(index)
+    return [
+        [other for other in spaces[label_space(index, task)] if bool(reads[index, other])]
+        for index, task in enumerate(tasks)
+    ]
+
+
+def label_space(index: int, task: TaskConfig) -> object:
+    """Return what two tasks have in common if their answers can be merged."""
+    if task.problem_type not in MERGEABLE:
+        return index
+    if task.problem_type == "regression":
+        return task.problem_type, task.label_mean, task.label_scale
+    return task.problem_type, tuple(task.label_names)
+
+
+TASK_AGGREGATIONS: dict[str, type[TaskAggregation]] = {
+    "none": NoAggregation,
+    "mean": MeanAggregation,
+    "learned": LearnedAggregation,
+}
