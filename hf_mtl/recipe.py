@@ -18,13 +18,15 @@ from .modeling.configuration_multitask import check_choice, nearest
 from .modeling.encoders import PACKAGE_PREFIX, find_package_folder
 from .modeling.head_reading import HEAD_READINGS
 from .modeling.part_checks import check_config
+from .modeling.task_aggregation import MERGED, TASK_AGGREGATIONS
 from .modeling.task_attention import TASK_POOLINGS
+from .modeling.task_conditioning import TASK_CONDITIONINGS
 from .modeling.task_gate import TASK_GATES
 from .modeling.task_interaction import TASK_INTERACTIONS
 from .modeling.task_relations import RELATIONS
 from .systems import SYSTEMS
 from .tasks import TaskSpec, specs_from_rows
-from .training.arguments import MultiTaskTrainingArguments
+from .training.arguments import MultiTaskTrainingArguments, json_mapping
 
 # The file in an output folder that says what made it.
 RECIPE_FILE = "recipe.yaml"
@@ -51,21 +53,32 @@ class ModelArguments:
         default=None,
         metadata={"help": f"A system of the literature, which other keys change: {', '.join(SYSTEMS)}."},
     )
+    task_conditioning: str = field(default="none", metadata={"help": ", ".join(TASK_CONDITIONINGS)})
+    conditioning_size: int = field(
+        default=64, metadata={"help": "Width that modulation projects a task's embedding to."}
+    )
     pooling: str = field(default="task_queries", metadata={"help": ", ".join(TASK_POOLINGS)})
     pooling_scorer: str = field(default="general", metadata={"help": ", ".join(ATTENTION_SCORERS)})
     pooling_floor: float = field(default=0.0, metadata={"help": "Share of attention spread evenly over all tokens."})
     pooling_dropout: float = field(default=0.0, metadata={"help": "Dropout on the pooling's attention weights."})
     pooling_entropy: float = field(default=0.0, metadata={"help": "Weight of the attention's entropy, rewarded."})
     lexical_rank: int = field(default=0, metadata={"help": "Rank of a weight for each word piece and task."})
+    task_layers: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Of task_layer pooling, e.g. {"pos": 2}; the last layer by default.'}
+    )
     task_interaction: str = field(default="cross_task_attention", metadata={"help": ", ".join(TASK_INTERACTIONS)})
     interaction_layers: int = field(default=1, metadata={"help": "Interactions that follow one another."})
     attention_scorer: str = field(default="multi_head", metadata={"help": ", ".join(ATTENTION_SCORERS)})
     interaction_heads: int = field(default=4, metadata={"help": "Attention heads between tasks."})
+    interaction_size: int | None = field(
+        default=None, metadata={"help": "Width of attention between tasks; by default the hidden size."}
+    )
     interaction_dropout: float = field(default=0.0, metadata={"help": "Dropout on cross-task attention's weights."})
     self_attention_prior: float = field(default=0.9, metadata={"help": "Of its attention, a task's own share."})
     signed_attention: bool = field(default=False, metadata={"help": "Whether cross-task weights may be negative."})
     task_affinities: bool = field(default=False, metadata={"help": "Whether each pair of tasks has a learned number."})
     task_dropout: float = field(default=0.0, metadata={"help": "Probability of not seeing another task in training."})
+    attention_top_k: int = field(default=0, metadata={"help": "How many tasks a task reads at most; 0 for all."})
     relation_penalty: float = field(default=0.0, metadata={"help": "Weight of squared scores between tasks."})
     adversarial_weight: float = field(default=0.05, metadata={"help": "Of the discriminator, of shared_private."})
     orthogonality_weight: float = field(default=0.01, metadata={"help": "Of shared times private states."})
@@ -83,6 +96,16 @@ class ModelArguments:
     gate_bias: float = field(default=-2.0, metadata={"help": "The gate's bias at the start."})
     head: str = field(default="linear", metadata={"help": ", ".join(HEAD_READINGS)})
     head_dropout: float = field(default=0.1, metadata={"help": "Dropout on what a head reads."})
+    aggregation: str = field(default="none", metadata={"help": ", ".join(TASK_AGGREGATIONS)})
+    aggregation_of: str = field(default="logits", metadata={"help": f"What aggregation merges: {', '.join(MERGED)}."})
+    aggregation_weights: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Weights of the tasks in it, e.g. {"books": 2}; 1 by default.'}
+    )
+
+    def __post_init__(self) -> None:
+        self.task_layers = json_mapping("task_layers", self.task_layers, 'layers by task such as {"pos": 2}')
+        expected = 'weights by task such as {"books": 2}'
+        self.aggregation_weights = json_mapping("aggregation_weights", self.aggregation_weights, expected)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of `MultiTaskAttentionConfig`."""
@@ -196,7 +219,8 @@ def _with_system(given: Mapping[str, Any], arguments: Sequence[str]) -> dict[str
     for system in (given.get("system"), typed):
         if system is not None:
             check_choice("system", system, SYSTEMS)
-    return {**SYSTEMS.get(str(given.get("system")), {}), **given, **SYSTEMS.get(str(typed), {})}
+    named, chosen = (SYSTEMS[name].settings if name else {} for name in (given.get("system"), typed))
+    return {**named, **given, **chosen}
 
 
 def check_parts(model: ModelArguments) -> None:

@@ -1,24 +1,104 @@
 """Systems of the literature as settings of the model's parts.
 
-A system is what `MultiTaskAttentionConfig` must say for the model to be it; `docs/systems.md` says which equations.
-To add one, write its line in `SYSTEMS`.
+A system is what `MultiTaskAttentionConfig` must say for the model to be it. To add one, write its line in `SYSTEMS`;
+`docs/systems.md` is made from this table.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-PLAIN = {"pooling": "mean", "gate": "none"}
+PLAIN = {"pooling": "mean", "task_interaction": "none", "gate": "none"}
 
-SYSTEMS: dict[str, dict[str, Any]] = {
-    "hard_sharing": {**PLAIN, "task_interaction": "none"},
-    "token_attention": {"pooling": "task_queries", "task_interaction": "none", "gate": "none"},
-    "attention_over_heads": {**PLAIN, "task_interaction": "attention_over_heads", "attention_scorer": "general"},
-    "gated": {"pooling": "mean", "task_interaction": "attention_over_heads", "gate": "information_gate"},
-    "omoe": {**PLAIN, "task_interaction": "omoe"},
-    "mmoe": {**PLAIN, "task_interaction": "mmoe"},
-    "cgc": {**PLAIN, "task_interaction": "cgc"},
-    "ple": {**PLAIN, "task_interaction": "ple"},
-    "cross_stitch": {"pooling": "task_queries", "task_interaction": "cross_stitch", "gate": "none"},
-    "adversarial": {"pooling": "task_queries", "task_interaction": "shared_private", "gate": "none"},
-    "mran": {"pooling": "task_queries", "task_interaction": "mran", "gate": "none", "attention_scorer": "general"},
-    "task_transformer": {"pooling": "task_queries", "task_interaction": "cross_task_attention", "gate": "none"},
+
+@dataclass(frozen=True)
+class System:
+    """A system.
+
+    Args:
+        settings: Of `MultiTaskAttentionConfig`.
+        source: The paper, with its equations.
+        differs: What is not as in the paper.
+    """
+
+    settings: Mapping[str, Any]
+    source: str
+    differs: str = ""
+
+
+BEHIND = (
+    "behind the encoder, on one state a task, instead of in every layer; it enters by a task's scale that starts at 0"
+)
+
+SYSTEMS: dict[str, System] = {
+    "hard_sharing": System(PLAIN, "Caruana 1997, section 2"),
+    "individual": System(
+        {**PLAIN, "task_conditioning": "separate_encoders"}, "an encoder a task, the baseline without any sharing"
+    ),
+    "token_attention": System(
+        {**PLAIN, "pooling": "task_queries"},
+        'Zheng, Chen and Qiu 2018, "Same Representation, Different Attentions", static task attention',
+        "queries start at zero, which is mean pooling",
+    ),
+    "attention_over_heads": System(
+        {**PLAIN, "task_interaction": "attention_over_heads", "attention_scorer": "general"},
+        "y_t = C_t(sum_i a_ti H_i(z)), a_t = softmax_i(score(q_t, k_i) + B_ti): attention of tasks over their branches",
+        "branches of two layers, which enter by a scale of each task's own that starts at 0",
+    ),
+    "gated": System(
+        {**PLAIN, "task_interaction": "attention_over_heads", "gate": "information_gate"},
+        "attention_over_heads behind an additive gate, o_t = g_t * r'_t + (1 - g_t) * r_t",
+        "written S + G * (R - S), which is exact where R = S",
+    ),
+    "omoe": System({**PLAIN, "task_interaction": "omoe"}, "Ma et al. 2018, equation 5", BEHIND),
+    "mmoe": System({**PLAIN, "task_interaction": "mmoe"}, "Ma et al. 2018, equations 6 to 8", BEHIND),
+    "cgc": System({**PLAIN, "task_interaction": "cgc"}, "Tang et al. 2020, equations 1 to 4", BEHIND),
+    "ple": System({**PLAIN, "task_interaction": "ple"}, "Tang et al. 2020, equations 5 to 7", BEHIND),
+    "cross_stitch": System(
+        {"pooling": "task_queries", "task_interaction": "cross_stitch", "gate": "none"},
+        "Misra et al. 2016, equation 1",
+        BEHIND,
+    ),
+    "adversarial": System(
+        {"pooling": "task_queries", "task_interaction": "shared_private", "gate": "none"},
+        "Liu, Qiu and Huang 2017, equations 8 to 14; Ganin et al. 2016, equations 15 and 16",
+        "shared and private states are added, not put side by side; their overlap is a row's, not a batch's",
+    ),
+    "mran": System(
+        {"pooling": "task_queries", "task_interaction": "mran", "gate": "none", "attention_scorer": "general"},
+        "Zhao et al. 2019 (MRAN)",
+        "on task states and groups of their entries, not on columns of a whole sample with its labels; LayerNorm for "
+        "batch norm; task_task mixes states, where the paper's one-head form only rescales them",
+    ),
+    "task_transformer": System(
+        {"pooling": "task_queries", "task_interaction": "cross_task_attention", "gate": "none"},
+        "Vaswani et al. 2017, section 3.2, over the axis of tasks",
+        "its output matrix starts at zero",
+    ),
+    "task_tokens": System(
+        {**PLAIN, "task_conditioning": "task_tokens"},
+        "task embeddings as tokens of the encoder's own attention (Vaswani et al. 2017, section 3.2)",
+        "text does not read the tokens, so that its states stay those of the encoder; the read-out starts at zero",
+    ),
+    "input_addition": System(
+        {**PLAIN, "task_conditioning": "input_addition"},
+        "X'_l = X_l + W e_t: a task embedding added to the word embeddings",
+        "W starts at zero",
+    ),
+    "modulated": System(
+        {**PLAIN, "task_conditioning": "modulation"},
+        "Perez et al. 2018, equation 1 (FiLM), on the encoder's norms (conditional layer norm)",
+        "scale and shift are linear in a narrow projection of the task's embedding, and start at zero",
+    ),
+    "many_tasks": System(
+        {
+            "pooling": "task_queries",
+            "task_interaction": "induced_attention",
+            "interaction_size": 64,
+            "gate": "information_gate",
+            "gate_size": 32,
+        },
+        "Lee et al. 2019, equation 9: attention of tasks through inducing points",
+        "narrow, so that hundreds of tasks cost little more than eight; not of the sources, for many tasks",
+    ),
 }

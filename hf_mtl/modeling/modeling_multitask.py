@@ -220,7 +220,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
             self.read_encoder = EncoderReader(first, pooling.reads_layers)
         self.post_init()
         if self.device.type != "meta":
-            self.mtl.conditioning.check(first, cast(EncoderReader, self.read_encoder))
+            with torch.random.fork_rng():
+                self.mtl.conditioning.check(first, cast(EncoderReader, self.read_encoder))
 
     @classmethod
     def from_encoder(

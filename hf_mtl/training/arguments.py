@@ -134,11 +134,11 @@ class MultiTaskTrainingArguments(TrainingArguments):
         for name in POSITIVE:
             if getattr(self, name) is not None and not float(getattr(self, name)) > 0:
                 raise InputError(f"{name}={getattr(self, name)!r}; expected a number > 0.")
-        self.target_scores = _mapping("target_scores", self.target_scores, 'scores by task such as {"rte": 70}')
-        self.single_task_scores = _mapping(
+        self.target_scores = json_mapping("target_scores", self.target_scores, 'scores by task such as {"rte": 70}')
+        self.single_task_scores = json_mapping(
             "single_task_scores", self.single_task_scores, 'scores by task such as {"rte": 70}'
         )
-        self.gradient_balancing_options = _mapping(
+        self.gradient_balancing_options = json_mapping(
             "gradient_balancing_options", self.gradient_balancing_options, 'settings such as {"c": 0.2}'
         )
         if self.gradient_balancing is not None:
@@ -184,8 +184,17 @@ class MultiTaskTrainingArguments(TrainingArguments):
         return rows // per_pass
 
 
-def _mapping(name: str, given: Any, expected: str) -> dict[str, Any] | None:
-    """A mapping, which a command line gives as JSON."""
+def json_mapping(name: str, given: Any, expected: str) -> dict[str, Any] | None:
+    """Return a mapping, which a command line gives as JSON.
+
+    Args:
+        name: The argument's name.
+        given: The mapping, its JSON, or None.
+        expected: What it should be, for the message.
+
+    Raises:
+        InputError: Something else.
+    """
     if given is None:
         return None
     try:
