@@ -27,6 +27,7 @@ from .modeling.task_relations import RELATIONS
 from .systems import SYSTEMS
 from .tasks import TaskSpec, specs_from_rows
 from .training.arguments import MultiTaskTrainingArguments, json_mapping
+from .training.training_order import NOTHING_MIXES, TRAINING_ORDERS, Stage
 
 # The file in an output folder that says what made it.
 RECIPE_FILE = "recipe.yaml"
@@ -114,7 +115,7 @@ class ModelArguments:
 
 @dataclass
 class DataArguments:
-    """Where the rows come from and which are used."""
+    """Where the rows come from, which are used, in which order, and what is reported."""
 
     data_dir: str | None = field(
         default=None, metadata={"help": "A folder with a folder a task (parquet, csv, jsonl), in place of the Hub."}
@@ -133,8 +134,15 @@ class DataArguments:
     report_parts: bool = field(
         default=True, metadata={"help": "Whether to measure at the end what each part of the model contributes."}
     )
+    training_order: str = field(
+        default="joint", metadata={"help": f"Which tasks and parts train when: {', '.join(TRAINING_ORDERS)}."}
+    )
+    intermediate_tasks: list[str] | None = field(
+        default=None, metadata={"help": "Of intermediate_transfer: the tasks that train first."}
+    )
 
     def __post_init__(self) -> None:
+        check_choice("training_order", self.training_order, TRAINING_ORDERS)
         for name in ("max_train_samples", "max_eval_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -167,6 +175,15 @@ class Recipe:
     folder: Path
     values: dict[str, Any]
     rows: list[dict[str, Any]]
+
+    def stages(self) -> list[Stage]:
+        """Return the trainings that the run is made of, in order.
+
+        Raises:
+            InputError: The tasks do not suit the training order.
+        """
+        names = [spec.name for spec in self.tasks]
+        return TRAINING_ORDERS[self.data.training_order](names, self.data.intermediate_tasks or [])
 
     def save(self, folder: Path) -> None:
         """Write the recipe, command line included, into an output folder."""
@@ -208,7 +225,11 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     values = {**given, **overrides}
     values.update(_flat_rows(rows))
     check_parts(model)
-    return Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows)
+    recipe = Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows)
+    recipe.stages()
+    if data.training_order == "staged" and model.task_interaction == "none":
+        raise InputError(NOTHING_MIXES)
+    return recipe
 
 
 def _with_system(given: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:

@@ -66,6 +66,17 @@ def score_table(scores: Scores, baselines: Mapping[str, tuple[Mapping, Mapping]]
     return table(["task", "metric", "score", "trivial", "TF-IDF + linear"][:keep], [row[:keep] for row in rows])
 
 
+def change_table(before: Scores, after: Scores) -> list[str]:
+    """Return one line a task and metric of `after`, with what it was before where that is known."""
+    rows = []
+    for name, own in after.items():
+        known = before.get(name, {})
+        rows += [[name, metric, *_cells(known.get(metric), value)] for metric, value in own.items()]
+    shared = {name: own for name, own in before.items() if name in after}
+    rows.append(["mean over tasks", "", *_cells(mtl_average(shared) if shared else None, mtl_average(after))])
+    return table(["task", "metric", "before", "after"], rows)
+
+
 def _cells(*values: float | None) -> list[str]:
     return ["-" if value is None else f"{value:.1f}" for value in values]
 

@@ -42,7 +42,7 @@ SYSTEMS: dict[str, System] = {
     ),
     "attention_over_heads": System(
         {**PLAIN, "task_interaction": "attention_over_heads", "attention_scorer": "general"},
-        "y_t = C_t(sum_i a_ti H_i(z)), a_t = softmax_i(score(q_t, k_i) + B_ti): attention of tasks over their branches",
+        "y_t = C_t(sum_i a_ti H_i(z)), a_t = softmax_i(score(q_t, k_i) + B_ti): attention over the tasks' branches",
         "branches of two layers, which enter by a scale of each task's own that starts at 0",
     ),
     "gated": System(

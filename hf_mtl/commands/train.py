@@ -18,13 +18,14 @@ from ..model_card import write_model_card
 from ..modeling import InputError, MultiTaskAttentionModel
 from ..modeling.encoders import find_encoder
 from ..recipe import Recipe, differing_keys, read_recipe, saved_values
-from ..report import baseline_scores, dropped_lines, mixture_table, score_table
+from ..report import Scores, baseline_scores, change_table, dropped_lines, mixture_table, score_table
 from ..training.callbacks import InterruptCallback
 from ..training.checkpoints import last_whole_checkpoint
 from ..training.evaluation import AVERAGE, mtl_average
 from ..training.part_report import PartReport, initial_parts
 from ..training.processes import leave_together
 from ..training.trainer import MultiTaskTrainer
+from ..training.training_order import Stage, arguments_of, mixture_of, model_of
 
 RESULTS_FILE = "results.json"
 TEST_RESULTS_FILE = "test_results.json"
@@ -58,7 +59,7 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 
 def train(recipe: Recipe) -> int:
-    """Train what a recipe says; return 0, or 130 after an interrupt."""
+    """Train what a recipe says, stage by stage; return 0, or 130 after an interrupt."""
     folder = recipe.folder
     if finished := check_output_folder(folder, recipe):
         say(f"This run is finished: {finished}. To train again, choose another --output_dir.")
@@ -66,30 +67,76 @@ def train(recipe: Recipe) -> int:
     find_encoder(recipe.encoder)
     quiet_libraries()
     mixture = read_mixture(recipe)
+    stages = recipe.stages()
     set_seed(recipe.training.seed)
+    tasks = [spec.to_config() for spec in mixture.specs]
+    whole = MultiTaskAttentionModel.from_encoder(recipe.encoder, tasks=tasks, **recipe.model.settings())
+    if whole.mtl.conditioning.conditions_encoder:
+        many = f"all {whole.num_tasks} tasks take {whole.num_tasks} passes"
+        say(f"Token states depend on the task: a row is encoded once for each task it is answered for, {many}.")
+    first, scores = None, {}
+    for place, stage in enumerate(stages):
+        if len(stages) > 1:
+            say("", f"Stage {place + 1} of {len(stages)}: {stage.name or 'the last'}")
+        trained, scores[stage.name] = run_stage(recipe, stage, whole, first, mixture)
+        if trained is None:
+            say("Type the same command again to continue.", stream=sys.stderr)
+            return 130
+        first = first or trained
+    if stages[-1].name:
+        alone = {name: own for stage in stages[1:] for name, own in scores[stage.name].items()}
+        say("", "Before and after each task trained alone:", *change_table(scores[stages[0].name], alone))
+        if is_main_process():
+            _write_scores(folder / RESULTS_FILE, alone)
+    return 0
+
+
+def run_stage(
+    recipe: Recipe,
+    stage: Stage,
+    whole: MultiTaskAttentionModel,
+    first: MultiTaskAttentionModel | None,
+    mixture: Mixture,
+) -> tuple[MultiTaskAttentionModel | None, Scores]:
+    """Train one stage, or read it where it is finished; return its model and scores, None after an interrupt.
+
+    Args:
+        recipe: The recipe.
+        stage: The stage.
+        whole: A model of all tasks, as it begins.
+        first: What the first stage trained, if this is a later one.
+        mixture: The rows of all tasks.
+    """
+    folder, args, names = recipe.folder / stage.name, recipe.training, [spec.name for spec in mixture.specs]
+    if stage.name and (folder / RESULTS_FILE).is_file():
+        say(f"It is finished: {folder / RESULTS_FILE}.")
+        return MultiTaskAttentionModel.from_pretrained(folder), read_scores(folder / RESULTS_FILE)
+    model = first or whole
+    if stage.tasks is not None:
+        model, names = model_of(whole, stage.tasks, first), list(stage.tasks)
+        mixture = mixture_of(mixture, names)
+    if stage.name:
+        args = arguments_of(args, names, folder)
+        set_seed(args.seed)
     interrupt = InterruptCallback()
-    trainer = build_trainer(recipe, mixture, interrupt)
-    say("", *mixture_table(trainer.preview_mixture()))
-    if is_main_process():
-        folder.mkdir(parents=True, exist_ok=True)
-        recipe.save(folder)
-    start = initial_parts(trainer.model)
-    checkpoint, broken = last_whole_checkpoint(folder)
-    say(*broken)
-    if checkpoint:
-        say(f"Continuing from {checkpoint}.")
-    elif recipe.data.doctor:
-        say("", *trainer.doctor().lines())
-    trainer.train(resume_from_checkpoint=checkpoint)
-    if interrupt.interrupted:
-        say(
-            f"Interrupted; a usable checkpoint lies in {last_whole_checkpoint(folder)[0]}. "
-            "Type the same command again to continue.",
-            stream=sys.stderr,
-        )
-    else:
-        finish(trainer, recipe, folder, PartReport(start))
-    return 130 if interrupt.interrupted else 0
+    with stage.trained(model):
+        trainer = MultiTaskTrainer(model, args, mixture, callbacks=[interrupt])
+        say("", *mixture_table(trainer.preview_mixture()))
+        if is_main_process():
+            folder.mkdir(parents=True, exist_ok=True)
+            recipe.save(recipe.folder)
+        start = initial_parts(model)
+        checkpoint, broken = last_whole_checkpoint(folder)
+        say(*broken)
+        if checkpoint:
+            say(f"Continuing from {checkpoint}.")
+        elif recipe.data.doctor:
+            say("", *trainer.doctor().lines())
+        trainer.train(resume_from_checkpoint=checkpoint)
+        if interrupt.interrupted:
+            say(f"Interrupted; a usable checkpoint lies in {last_whole_checkpoint(folder)[0]}.", stream=sys.stderr)
+            return None, {}
+        return model, finish(trainer, recipe, folder, PartReport(start))
 
 
 def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
@@ -134,15 +181,8 @@ def read_mixture(recipe: Recipe) -> Mixture:
     return mixture
 
 
-def build_trainer(recipe: Recipe, mixture: Mixture, interrupt: InterruptCallback) -> MultiTaskTrainer:
-    """Wrap the recipe's encoder for the mixture's tasks."""
-    tasks = [spec.to_config() for spec in mixture.specs]
-    model = MultiTaskAttentionModel.from_encoder(recipe.encoder, tasks=tasks, **recipe.model.settings())
-    return MultiTaskTrainer(model, recipe.training, mixture, callbacks=[interrupt])
-
-
-def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: PartReport) -> None:
-    """Save the chosen model, score it, and print what a user wants to know."""
+def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: PartReport) -> Scores:
+    """Save the chosen model, score it, print what a user wants to know, and return the scores."""
     if is_main_process():
         trainer.model.save_pretrained(folder)
         trainer.processing_class.save_pretrained(folder)
@@ -163,6 +203,7 @@ def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: Part
         # Last of all: with it the run counts as finished.
         _write_scores(folder / RESULTS_FILE, scores)
         say("", f"The checkpoint lies in {folder}. Ask it:", f"  {next_command(trainer, folder)}")
+    return scores
 
 
 def is_main_process() -> bool:
@@ -183,6 +224,11 @@ def next_command(trainer: MultiTaskTrainer, folder: Path) -> str:
     if "text" in row and len(spec.input_fields) == 1:
         return f"hf-mtl predict {folder} --text {json.dumps(row['text'].strip(), ensure_ascii=False)}"
     return f"hf-mtl predict {folder} {' '.join(EXAMPLES[name] for name in spec.input_fields)}"
+
+
+def read_scores(path: Path) -> Scores:
+    """Return the scores that a finished run wrote."""
+    return {name: own for name, own in json.loads(path.read_text("utf-8")).items() if isinstance(own, Mapping)}
 
 
 def _write_scores(path: Path, scores: Mapping[str, Mapping[str, float]]) -> None:

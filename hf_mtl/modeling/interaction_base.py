@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -17,6 +18,8 @@ class TaskInteraction(nn.Module, ABC):
     reads_embeddings = True
     # Whether a task's R depends on other tasks' S.
     reads_tasks = True
+    # Whether R differs from S where no task reads another.
+    has_branches = False
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__()
@@ -42,6 +45,14 @@ class TaskInteraction(nn.Module, ABC):
             asked: (batch, asked) task indices; None for all.
         """
         return picked(self.mixed(states, embeddings), asked)
+
+    def apart(self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+        """Return what R were if no task read another; see `forward`."""
+        return picked(states, asked)
+
+    def mixing_parameters(self) -> Iterable[nn.Parameter]:
+        """Return the parameters that say how tasks are mixed, those of tasks' own branches left out."""
+        return self.parameters()
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
         """Return how much each task reads of each other, (batch, heads, tasks, tasks) (of experts: (batch, tasks,
@@ -72,7 +83,11 @@ class ScaledInteraction(TaskInteraction):
         """Return what the paper calls the task's output (batch, tasks, hidden); see `mixed`."""
 
     def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return states + self.scale.stacked().tanh() * (self.mix(states, embeddings) - states)
+        return self.entered(states, self.mix(states, embeddings))
+
+    def entered(self, states: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
+        """Return S + rho (mixture - S), (batch, tasks, hidden)."""
+        return states + self.scale.stacked().tanh() * (mixture - states)
 
 
 class TaskWeights(nn.Module, ABC):

@@ -1,5 +1,7 @@
 """Interactions in which every task has a branch of its own, and reads the others' branches."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -8,7 +10,7 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
 from .interaction_base import ScaledInteraction, TaskInteraction, TaskSoftmax, reads_lists
 from .task_experts import TaskExperts, expert_size
-from .task_parameters import TaskPairs, TaskTensors
+from .task_parameters import TaskPairs, TaskTensors, picked
 
 
 class AttentionOverHeads(ScaledInteraction):
@@ -21,6 +23,8 @@ class AttentionOverHeads(ScaledInteraction):
         config: Gives `attention_scorer`, `interaction_heads`, `expert_size`, and what `TaskSoftmax` reads.
     """
 
+    has_branches = True
+
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
         hidden = config.hidden_size
@@ -32,6 +36,12 @@ class AttentionOverHeads(ScaledInteraction):
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         branches = self._branches(states)
         return self._weights(states, branches, embeddings) @ branches
+
+    def apart(self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+        return picked(self.entered(states, self._branches(states)), asked)
+
+    def mixing_parameters(self) -> Iterable[nn.Parameter]:
+        return [*self.scorer.parameters(), *self.task_weights.parameters()]
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return self._weights(states, self._branches(states), embeddings).unsqueeze(1)

@@ -175,7 +175,7 @@ class InteractionStack(TaskInteraction):
     def __init__(self, config: MultiTaskAttentionConfig, layers: list[TaskInteraction]) -> None:
         super().__init__(config)
         self.layers = nn.ModuleList(layers)
-        self.reads_embeddings = layers[0].reads_embeddings
+        self.reads_embeddings, self.has_branches = layers[0].reads_embeddings, layers[0].has_branches
 
     def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return self(states, embeddings)
@@ -187,6 +187,14 @@ class InteractionStack(TaskInteraction):
         for layer in first:
             states = layer(states, embeddings)
         return last(states, embeddings, asked)
+
+    def apart(self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+        for layer in cast(Iterable[TaskInteraction], self.layers):
+            states = layer.apart(states, embeddings)
+        return picked(states, asked)
+
+    def mixing_parameters(self) -> Iterable[nn.Parameter]:
+        return [own for layer in cast(Iterable[TaskInteraction], self.layers) for own in layer.mixing_parameters()]
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
         """Return the last one's."""

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -20,6 +21,7 @@ from ..data.mixture import Mixture, mixture_from_datasets
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import STREAM_STATE, StreamedMixture, mixture_from_streams
 from ..modeling import MultiTaskAttentionModel, MultiTaskOutput
+from ..modeling.configuration_multitask import check_choice
 from ..modeling.modeling_multitask import count_labels
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..modeling.step_loss import step_loss
@@ -36,6 +38,7 @@ from .step_weighting import StepWeighting, build_loss_weighting
 from .task_agreement import adopt_tasks, check_same_tasks
 from .task_freezing import TaskFreezer
 from .train_sampler import build_sampler, build_stream, choose_mixing, run_steps
+from .training_order import arguments_of, mixture_of, model_of
 
 logger = get_logger(__name__)
 
@@ -95,6 +98,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
         self.mixture = mixture
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor(tokenizer, model.config.task_configs)
+        self.given_arguments = args
         args = copy.copy(args)
         self.balancer = choose_balancer(gradient_balancing, args)
         if self.balancer is not None:
@@ -154,6 +158,30 @@ class MultiTaskTrainer(EvaluatingTrainer):
         Every process must call it. Nothing that a run depends on is changed.
         """
         return diagnose(self)
+
+    def then(self, tasks: str | Sequence[str], output_dir: str | Path, **changes: Any) -> "MultiTaskTrainer":
+        """Return a trainer that goes on from this one's model with some of its tasks: transfer from intermediate tasks
+        (Phang et al. 2018), or one task after training them all (Liu et al. 2019, section 3).
+
+        Its model has copies of everything that a model of these tasks has; optimizer and schedule begin anew.
+
+        Args:
+            tasks: A task's name, or several.
+            output_dir: Its folder.
+            **changes: Arguments that differ from this trainer's, such as ``learning_rate=2e-5``.
+
+        Raises:
+            InputError: An unknown task or argument.
+        """
+        names = [tasks] if isinstance(tasks, str) else list(tasks)
+        for key in changes:
+            check_choice("argument", key, MultiTaskTrainingArguments.__dataclass_fields__)
+        return MultiTaskTrainer(
+            model_of(self.accelerator.unwrap_model(self.model), names),
+            arguments_of(self.given_arguments, names, output_dir, **changes),
+            mixture_of(self.mixture, names),
+            processing_class=self.processing_class,
+        )
 
     def total_steps(self) -> int:
         """Return how many steps the run takes."""

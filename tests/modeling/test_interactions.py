@@ -298,7 +298,7 @@ def test_a_scale_that_is_open_gives_the_mixture_alone():
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_system_survives_saving(system, tmp_path):
-    model = randomise(build_model(**SYSTEMS[system]))
+    model = randomise(build_model(**SYSTEMS[system].settings))
     model.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(tmp_path)
     for task, logits in model(**encoder_inputs()).logits.items():
@@ -308,8 +308,8 @@ def test_a_system_survives_saving(system, tmp_path):
 def test_systems_are_different_computations():
     """Three steps from the same randomised parameters; equal names hold equal numbers."""
     found = {}
-    for system, settings in SYSTEMS.items():
-        model = randomise(build_model(**settings)).train()
+    for system, own in SYSTEMS.items():
+        model = randomise(build_model(**own.settings)).train()
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
         for step in range(3):
             model(**random_batch(seed=step)).loss.backward()

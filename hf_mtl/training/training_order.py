@@ -1,0 +1,231 @@
+"""In which order a run trains tasks and parts: all at once, branches before their mixture, one task after another."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..data.mixture import Mixture
+from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
+from ..modeling.configuration_multitask import check_choice
+from ..modeling.task_parameters import PREFIX
+from .arguments import MultiTaskTrainingArguments
+
+NOTHING_MIXES = (
+    "training_order=staged trains at last what mixes tasks; with task_interaction=none nothing does. Choose an "
+    "interaction, e.g. attention_over_heads, or another order."
+)
+
+
+@contextmanager
+def everything(model: MultiTaskAttentionModel) -> Iterator[None]:
+    """Train what is trained anyway."""
+    yield
+
+
+@contextmanager
+def tasks_apart(model: MultiTaskAttentionModel) -> Iterator[None]:
+    """Keep every task to itself while the block runs: interactions mix nothing, and what would mix is frozen."""
+    interaction = model.mtl.interaction
+
+    def alone(module: nn.Module, given: tuple[Any, ...], mixed: torch.Tensor) -> torch.Tensor:
+        return interaction.apart(*given)
+
+    hook = interaction.register_forward_hook(alone)
+    try:
+        with frozen(mixing_parameters(model)):
+            yield
+    finally:
+        hook.remove()
+
+
+@contextmanager
+def mixing_alone(model: MultiTaskAttentionModel) -> Iterator[None]:
+    """Train only what mixes tasks while the block runs."""
+    kept = {id(own) for own in mixing_parameters(model)}
+    with frozen([own for own in model.parameters() if id(own) not in kept]):
+        yield
+
+
+@contextmanager
+def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Train none of these parameters while the block runs."""
+    thawed = [own for own in parameters if own.requires_grad]
+    for own in thawed:
+        own.requires_grad_(False)
+        own.grad = None
+    try:
+        yield
+    finally:
+        for own in thawed:
+            own.requires_grad_(True)
+
+
+def mixing_parameters(model: MultiTaskAttentionModel) -> list[nn.Parameter]:
+    """Return the parameters that say how tasks are mixed: of the interaction, and of the gate and the task embeddings
+    where nothing else reads them.
+
+    Raises:
+        InputError: Nothing mixes tasks.
+    """
+    parts = model.mtl
+    if not parts.interaction.reads_tasks:
+        raise InputError(NOTHING_MIXES)
+    found = list(parts.interaction.mixing_parameters())
+    if not parts.interaction.has_branches:
+        found += parts.gate.parameters()
+    if not parts.conditioning.reads_embeddings:
+        found += parts.task_encoder.parameters()
+    return found
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run: a training of its own, from where the one before it ended.
+
+    Args:
+        name: Its folder below the run's; the run's own folder if empty.
+        tasks: The tasks it trains; all if None.
+        trained: What it trains, a context of the model.
+    """
+
+    name: str = ""
+    tasks: tuple[str, ...] | None = None
+    trained: Callable[[MultiTaskAttentionModel], AbstractContextManager[None]] = everything
+
+
+def joint(names: Sequence[str], first: Sequence[str]) -> list[Stage]:
+    """All tasks and parts at once."""
+    return [Stage()]
+
+
+def staged(names: Sequence[str], first: Sequence[str]) -> list[Stage]:
+    """Every task for itself, then only what mixes them (the two stages of Pfeiffer et al. 2021, AdapterFusion)."""
+    return [Stage("apart", trained=tasks_apart), Stage(trained=mixing_alone)]
+
+
+def intermediate_transfer(names: Sequence[str], first: Sequence[str]) -> list[Stage]:
+    """Some tasks first, then each of the others alone from there (Phang et al. 2018, STILTs)."""
+    if not first or len(first) == len(names):
+        raise InputError(
+            "training_order=intermediate_transfer needs intermediate_tasks, some of the tasks and not all: "
+            f"{', '.join(names)}."
+        )
+    for name in first:
+        check_choice("task in intermediate_tasks", name, names)
+    return [Stage("intermediate", tuple(first)), *(Stage(name, (name,)) for name in names if name not in first)]
+
+
+def multitask_then_finetune(names: Sequence[str], first: Sequence[str]) -> list[Stage]:
+    """All tasks together, then each alone from there (Liu et al. 2019, MT-DNN, section 3)."""
+    if len(names) < 2:
+        raise InputError("training_order=multitask_then_finetune needs several tasks.")
+    return [Stage("multitask"), *(Stage(name, (name,)) for name in names)]
+
+
+def model_of(
+    model: MultiTaskAttentionModel, tasks: Sequence[str], trained: MultiTaskAttentionModel | None = None
+) -> MultiTaskAttentionModel:
+    """Return a model of some of a model's tasks, with copies of all its tensors that such a model has.
+
+    Args:
+        model: The model.
+        tasks: Names of the tasks to keep, in the model's order.
+        trained: Another model of some of these tasks whose tensors go before.
+
+    Raises:
+        InputError: An unknown task.
+    """
+    for name in tasks:
+        check_choice("task", name, model.config.task_names)
+    settings = model.config.to_dict()
+    settings["tasks"] = [_kept_task(task, tasks) for task in model.config.task_configs if task.name in tasks]
+    config = MultiTaskAttentionConfig.from_dict(settings)
+    config._attn_implementation = model.config._attn_implementation
+    with torch.random.fork_rng():
+        found = MultiTaskAttentionModel(config)
+    found.to(model.device, model.dtype)  # type: ignore[arg-type]
+    tensors = named_tensors(model)
+    tensors.update(named_tensors(trained) if trained is not None else {})
+    own = named_tensors(found)
+    with torch.no_grad():
+        for name, tensor in own.items():
+            if name in tensors:
+                tensor.copy_(tensors[name])
+    found.name_or_path = model.name_or_path
+    return found.train(model.training)
+
+
+def _kept_task(task: TaskConfig, kept: Sequence[str]) -> dict[str, Any]:
+    row = task.to_dict()
+    if task.reads is not None:
+        row["reads"] = [name for name in task.reads if name in kept]
+    return row
+
+
+def named_tensors(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
+    """Return a model's tensors by name; a lone task's encoder has the name that it has among separate ones."""
+    found = dict(model.state_dict())
+    if model.config.task_conditioning != "separate_encoders" or model.num_tasks > 1:
+        return found
+    own = f"encoder.encoders.{PREFIX}{model.config.task_names[0]}."
+    return {
+        own + name.removeprefix("encoder.") if name.startswith("encoder.") else name: tensor
+        for name, tensor in found.items()
+    }
+
+
+def mixture_of(mixture: Mixture, tasks: Sequence[str]) -> Mixture:
+    """Return the rows of some tasks of a mixture.
+
+    Raises:
+        InputError: An unknown task, or rows that are read as they come, which several tasks may share.
+    """
+    for name in tasks:
+        check_choice("task", name, [spec.name for spec in mixture.specs])
+    if mixture.streams:
+        raise InputError("Streams are read for all their tasks; train some of them from rows that are at hand.")
+
+    def kept(rows: dict[str, Any]) -> dict[str, Any]:
+        return {name: own for name, own in rows.items() if name in tasks}
+
+    specs = [spec for spec in mixture.specs if spec.name in tasks]
+    return Mixture(specs, kept(mixture.train), kept(mixture.validation), kept(mixture.test), kept(mixture.dropped))
+
+
+def arguments_of(
+    args: MultiTaskTrainingArguments, tasks: Sequence[str], output_dir: str | Path, **changes: Any
+) -> MultiTaskTrainingArguments:
+    """Return arguments for training some of the tasks in a folder of their own.
+
+    What speaks of other tasks is left out: their scores, and a metric of theirs to choose the best model by.
+
+    Args:
+        args: The arguments of all tasks.
+        tasks: The tasks.
+        output_dir: The folder.
+        **changes: Other arguments.
+    """
+
+    def kept(scores: Any) -> dict[str, Any] | None:
+        return {name: score for name, score in scores.items() if name in tasks} if scores else None
+
+    known = [f"{name}_" for name in tasks] + ["mtl_"]
+    metric = str(args.metric_for_best_model)
+    if not metric.removeprefix("eval_").startswith(tuple(known)):
+        changes = {"metric_for_best_model": "mtl_average", "greater_is_better": True, **changes}
+    scores = {name: kept(getattr(args, name)) for name in ("target_scores", "single_task_scores")}
+    return dataclasses.replace(args, **{**scores, "output_dir": str(output_dir), **changes})
+
+
+TRAINING_ORDERS: dict[str, Callable[[Sequence[str], Sequence[str]], list[Stage]]] = {
+    "joint": joint,
+    "staged": staged,
+    "intermediate_transfer": intermediate_transfer,
+    "multitask_then_finetune": multitask_then_finetune,
+}
