@@ -1,10 +1,12 @@
 """Rows of every task, tokenised once, as one data set that sampler and collator read."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from datasets.fingerprint import Hasher
 from torch.utils import data
 
 from ..modeling.processing_multitask import Feature, MultiTaskProcessor
@@ -12,6 +14,8 @@ from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec, tasks_by_source
 from .batch_forms import RowCosts
 
 MAP_BATCH = 1000
+# Of features; counts up when they change, so that none are read from a cache that holds others.
+FORM = 1
 
 
 class FeatureDataset(data.Dataset):
@@ -37,7 +41,9 @@ class FeatureDataset(data.Dataset):
         self.rows = dict(rows)
         self.specs = {name: specs[name] for name in rows}
         self.task_indices = {name: processor.indices[name] for name in rows}
-        self.features = {name: self._tokenised(processor, specs[name], own, progress) for name, own in rows.items()}
+        # Of the tokenizer once: `datasets` would hash it anew for each task, which takes longer than its few rows.
+        kind = Hasher.hash((FORM, processor.tokenizer)) if progress else ""
+        self.features = {name: self._tokenised(processor, specs[name], own, kind) for name, own in rows.items()}
         self.truncated = {name: sum(features["truncated"]) for name, features in self.features.items()}
         self.tasks_of = tasks_by_source(self.specs.values())
         # Task and place of an item's entries, for sources of several tasks; other items are their features.
@@ -52,7 +58,7 @@ class FeatureDataset(data.Dataset):
         self.costs = RowCosts(self._column("length"), self._column("pieces"))
 
     @staticmethod
-    def _tokenised(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, progress: bool) -> Dataset:
+    def _tokenised(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, kind: str) -> Dataset:
         def tokenise(batch: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
             features = processor.features(spec, {**batch, LABEL_FIELD: _trainable_labels(spec, batch[LABEL_FIELD])})
             for feature in features:
@@ -61,7 +67,7 @@ class FeatureDataset(data.Dataset):
                 feature["pieces"] = len(feature["sequences"])
             return {key: [feature[key] for feature in features] for key in features[0]}
 
-        if not progress:
+        if not kind or len(rows) <= MAP_BATCH:
             return Dataset.from_dict(tokenise(rows[:], range(len(rows))))
         return rows.map(
             tokenise,
@@ -70,6 +76,7 @@ class FeatureDataset(data.Dataset):
             batch_size=MAP_BATCH,
             remove_columns=rows.column_names,
             desc=f"Tokenising {spec.name}",
+            new_fingerprint=Hasher.hash((kind, rows._fingerprint, dataclasses.asdict(spec))),
         )
 
     def _shared_items(self, names: Sequence[str]) -> list[list[tuple[str, int]]]:
