@@ -26,9 +26,7 @@ class System:
     differs: str = ""
 
 
-BEHIND = (
-    "behind the encoder, on one state a task, instead of in every layer; it enters by a task's scale that starts at 0"
-)
+EXPERTS = "experts read LN of the pooled state behind the encoder, and enter by a task's scale that starts at 0"
 
 SYSTEMS: dict[str, System] = {
     "hard_sharing": System(PLAIN, "Caruana 1997, section 2"),
@@ -50,14 +48,15 @@ SYSTEMS: dict[str, System] = {
         "attention_over_heads behind an additive gate, o_t = g_t * r'_t + (1 - g_t) * r_t",
         "written S + G * (R - S), which is exact where R = S",
     ),
-    "omoe": System({**PLAIN, "task_interaction": "omoe"}, "Ma et al. 2018, equation 5", BEHIND),
-    "mmoe": System({**PLAIN, "task_interaction": "mmoe"}, "Ma et al. 2018, equations 6 to 8", BEHIND),
-    "cgc": System({**PLAIN, "task_interaction": "cgc"}, "Tang et al. 2020, equations 1 to 4", BEHIND),
-    "ple": System({**PLAIN, "task_interaction": "ple"}, "Tang et al. 2020, equations 5 to 7", BEHIND),
+    "omoe": System({**PLAIN, "task_interaction": "omoe"}, "Ma et al. 2018, equation 5", EXPERTS),
+    "mmoe": System({**PLAIN, "task_interaction": "mmoe"}, "Ma et al. 2018, equations 6 to 8", EXPERTS),
+    "cgc": System({**PLAIN, "task_interaction": "cgc"}, "Tang et al. 2020, equations 1 to 4", EXPERTS),
+    "ple": System({**PLAIN, "task_interaction": "ple"}, "Tang et al. 2020, equations 5 to 7", EXPERTS),
     "cross_stitch": System(
         {"pooling": "task_queries", "task_interaction": "cross_stitch", "gate": "none"},
         "Misra et al. 2016, equation 1",
-        BEHIND,
+        "behind the encoder, on one state a task, instead of in every layer; it enters by a task's scale that starts "
+        "at 0",
     ),
     "adversarial": System(
         {"pooling": "task_queries", "task_interaction": "shared_private", "gate": "none"},
@@ -99,6 +98,6 @@ SYSTEMS: dict[str, System] = {
             "gate_size": 32,
         },
         "Lee et al. 2019, equation 9: attention of tasks through inducing points",
-        "narrow, so that hundreds of tasks cost little more than eight; not of the sources, for many tasks",
+        "narrow: attention between tasks reads 64 entries of each; its output matrix starts at zero",
     ),
 }

@@ -17,7 +17,7 @@ LABEL_FIELD = "label"
 # The column that keeps, for tasks which share a source, a row's place in it.
 ROW_FIELD = "source_row"
 
-NUMBERS = ("weight", "share", "learning_rate", "threshold", "label_mean", "label_scale")
+NUMBERS = ("validation_share", "weight", "share", "learning_rate", "threshold", "label_mean", "label_scale")
 
 
 @dataclass(kw_only=True)
@@ -33,6 +33,8 @@ class TaskSpec(TaskConfig):
         local_columns: The same where ``--data_dir`` replaces the Hub and its files name columns otherwise.
         local_folder: The task's folder in ``--data_dir``; by default its name.
         splits: The data set's split for each of train, validation and test.
+        validation_share: Share of the training rows that become the validation split where the data set has none; a
+            hash of a row's input says which, so that equal inputs stay on one side.
         metrics: Names of `hf_mtl.metrics.METRICS`; by default those of the problem type.
         weight: Weight of the task's loss.
         source: Tasks of one source are label columns of one data set: a row is drawn once and trains every task it has
@@ -53,6 +55,7 @@ class TaskSpec(TaskConfig):
     local_columns: dict[str, Any] | None = None
     local_folder: str | None = None
     splits: dict[str, str] = field(default_factory=dict)
+    validation_share: float | None = None
     metrics: list[str] | None = None
     weight: float = 1.0
     source: str | None = None
@@ -83,6 +86,11 @@ class TaskSpec(TaskConfig):
             value = getattr(self, key)
             if value is not None and (not isinstance(value, (int, float)) or not 0 <= value < float("inf")):
                 raise InputError(f"Task {self.name!r} has {key}={value!r}; expected a number >= 0.")
+        if self.validation_share is not None and not 0 < self.validation_share < 1:
+            raise InputError(
+                f"Task {self.name!r} has validation_share={self.validation_share!r}; expected a number between 0 and "
+                "1, such as 0.1."
+            )
         for key in ("max_train_samples", "max_eval_samples", "max_length", "patience"):
             value = getattr(self, key)
             if value is not None and (not isinstance(value, int) or value < 1):

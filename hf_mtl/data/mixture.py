@@ -12,6 +12,7 @@ from ..modeling import InputError
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES, check_choice
 from ..tasks import LABEL_FIELD, TaskSpec, join_sources
 from .canonical import canonical_splits, infer_spec
+from .holdout import with_validation
 from .loading import load_splits
 from .overlap import drop_overlap
 
@@ -61,7 +62,7 @@ def load_mixture(
     splits = {}
     for spec in specs:
         loaded, local = load_splits(spec, data_dir)
-        splits[spec.name] = canonical_splits(spec, loaded, local)
+        splits[spec.name] = with_validation(canonical_splits(spec, loaded, local), spec)
     return build_mixture(specs, splits, exclude_overlap, max_train_samples, max_eval_samples, seed)
 
 

@@ -174,6 +174,19 @@ class TaskSigns(TaskWeights):
         return (signs / signs.abs().sum(dim=-1, keepdim=True).clamp(min=1e-6)).to(scores.dtype)
 
 
+def relation_penalty(scores: torch.Tensor) -> torch.Tensor:
+    """Return for each row and task the sum of the squared scores of tasks that it reads, mean over heads.
+
+    Args:
+        scores: (batch, heads, tasks, tasks), -inf where a task does not read another.
+
+    Returns:
+        (batch, tasks)
+    """
+    known = at_least_float32(scores).masked_fill(scores.isinf(), 0.0)
+    return known.square().mean(dim=1).sum(dim=-1)
+
+
 def attention_weights(scores: torch.Tensor) -> torch.Tensor:
     """Return the softmax over the last axis, computed in float32 or better, in the type of the scores."""
     return at_least_float32(scores).softmax(dim=-1).to(scores.dtype)

@@ -79,7 +79,8 @@ class SharedExperts(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Return (batch, experts, hidden) of states (batch, hidden)."""
-        return torch.stack([outer(F.gelu(inner(states))) for inner, outer in zip(self.inner, self.outer)], dim=1)
+        found = [outer(F.gelu(inner(states))) for inner, outer in zip(self.inner, self.outer)]
+        return torch.stack(found, dim=1) if found else states.new_zeros(len(states), 0, states.shape[-1])
 
 
 class ExpertLayer(nn.Module):
@@ -151,7 +152,7 @@ class ExpertInteraction(ScaledInteraction):
             not read.
 
     Raises:
-        InputError: Fewer than one shared expert or layer; tasks of which none may be read by all.
+        InputError: No expert, of `ple` none of the two kinds, no layer; tasks of which none may be read by all.
     """
 
     reads_embeddings = False
@@ -163,13 +164,16 @@ class ExpertInteraction(ScaledInteraction):
         super().__init__(config)
         own = config.task_experts if self.has_own else 0
         depth = config.expert_layers if self.is_deep else 1
-        for name, value in (
-            ("shared_experts", config.shared_experts),
-            ("expert_layers", depth),
-            ("task_experts", own),
+        # One layer of own and shared experts may lack one of the two.
+        least = 0 if self.has_own and not self.is_deep else 1
+        for name, value, at_least in (
+            ("shared_experts", config.shared_experts, least),
+            ("task_experts", own, least if self.has_own else 0),
+            ("expert_layers", depth, 1),
+            ("shared_experts + task_experts", config.shared_experts + own, 1),
         ):
-            if value < (0 if not self.has_own and name == "task_experts" else 1):
-                raise InputError(f"{name}={value}; expected a whole number >= 1.")
+            if value < at_least:
+                raise InputError(f"{name}={value}; expected a whole number >= {at_least}.")
         self.common = read_by_all(config)
         self.norm = nn.LayerNorm(config.hidden_size)
         self.layers = nn.ModuleList(

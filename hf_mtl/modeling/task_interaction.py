@@ -11,7 +11,15 @@ from .attention_scorers import ATTENTION_SCORERS, merge_heads, split_heads
 from .configuration_multitask import MultiTaskAttentionConfig
 from .domain_adversary import SharedPrivate
 from .errors import InputError
-from .interaction_base import TaskInteraction, TaskSigns, TaskSoftmax, TaskWeights, attention_weights, reads_table
+from .interaction_base import (
+    TaskInteraction,
+    TaskSigns,
+    TaskSoftmax,
+    TaskWeights,
+    attention_weights,
+    reads_table,
+    relation_penalty,
+)
 from .task_branches import AttentionOverHeads, CrossStitch, HeadGroups
 from .task_experts import (
     CustomizedGateControl,
@@ -19,7 +27,7 @@ from .task_experts import (
     OneGateExperts,
     ProgressiveLayeredExtraction,
 )
-from .task_parameters import SharedVectors, UnitScaleLinear, ZeroStartLinear, at_least_float32, picked
+from .task_parameters import SharedVectors, UnitScaleLinear, ZeroStartLinear, picked
 from .task_relations import MultipleRelations
 
 
@@ -109,9 +117,9 @@ class CrossTaskAttention(TaskInteraction):
         if not self.penalty:
             return None
         readable = self.readable(states, embeddings)
-        scores = at_least_float32(self.scorer(readable, readable))
-        scores = scores.masked_fill(self.task_weights.masked(None, scores.device), 0.0)
-        return self.penalty * scores.square().mean(dim=1).sum(dim=-1)
+        scores = self.scorer(readable, readable)
+        hidden = self.task_weights.masked(None, scores.device)
+        return self.penalty * relation_penalty(scores.masked_fill(hidden, float("-inf")))
 
 
 class InducedAttention(TaskInteraction):

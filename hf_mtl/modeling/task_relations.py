@@ -6,7 +6,7 @@ from torch import nn
 from .attention_scorers import ATTENTION_SCORERS, AttentionScorer, merge_heads, split_heads
 from .configuration_multitask import MultiTaskAttentionConfig, check_choice
 from .errors import InputError
-from .interaction_base import ScaledInteraction, attention_weights, reads_table
+from .interaction_base import ScaledInteraction, attention_weights, reads_table, relation_penalty
 
 RELATIONS = ("task_task", "feature_feature", "task_feature")
 
@@ -23,10 +23,13 @@ class MultipleRelations(ScaledInteraction):
     - task_feature: LN(F + n alpha * F), alpha_t = softmax_j(score(h_t, f_tj)) over the n groups (the paper has no n,
       which makes the mean of what multiplies 1).
 
-    Each can be left out; LayerNorm stands where the paper has batch norm, which several tasks in a batch break.
+    `relation_penalty` times the sum of a task's squared scores of tasks it reads is added to its loss (the paper's
+    gamma |S|^2). Each module can be left out; LayerNorm stands where the paper has batch norm, which several tasks in
+    a batch break.
 
     Args:
-        config: Gives `mran_relations`, `attention_scorer`, `interaction_heads` and `feature_groups`.
+        config: Gives `mran_relations`, `attention_scorer`, `interaction_heads`, `feature_groups` and
+            `relation_penalty`.
 
     Raises:
         InputError: No relation, an unknown one, or groups that do not divide the hidden size.
@@ -44,7 +47,7 @@ class MultipleRelations(ScaledInteraction):
         if hidden % groups:
             raise InputError(f"feature_groups={groups} does not divide the encoder's hidden size {hidden}.")
         scorer = ATTENTION_SCORERS[config.attention_scorer]
-        self.groups, self.reads = groups, reads_table(config)
+        self.groups, self.reads, self.penalty = groups, reads_table(config), config.relation_penalty
         self.task_task = TaskTask(scorer(hidden, heads), hidden) if "task_task" in chosen else None
         self.feature_feature = (
             FeatureFeature(scorer(hidden // groups, 1), hidden, groups) if "feature_feature" in chosen else None
@@ -64,6 +67,12 @@ class MultipleRelations(ScaledInteraction):
             return None
         return self.task_task.weights(states, embeddings, self.reads.to(states.device))
 
+    def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
+        if self.task_task is None or not self.penalty:
+            return None
+        scores = self.task_task.scores(states, embeddings, self.reads.to(states.device))
+        return self.penalty * relation_penalty(scores)
+
 
 class TaskTask(nn.Module):
     """Tasks read each other."""
@@ -78,8 +87,12 @@ class TaskTask(nn.Module):
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
         """Return (batch, heads, tasks, tasks)."""
+        return attention_weights(self.scores(states, embeddings, reads))
+
+    def scores(self, states: torch.Tensor, embeddings: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
+        """Return S (batch, heads, tasks, tasks), -inf where a task does not read another."""
         readable = self.norm(states) + embeddings
-        return attention_weights(self.scorer(readable, readable).masked_fill(~reads, float("-inf")))
+        return self.scorer(readable, readable).masked_fill(~reads, float("-inf"))
 
 
 class FeatureFeature(nn.Module):

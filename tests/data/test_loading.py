@@ -27,6 +27,10 @@ def write(path, rows):
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 
 
+def many_rows(count=400):
+    return [{"text": f"the text of row number {index % 390}", "label": index % 2} for index in range(count)]
+
+
 def spec_of(**settings):
     return TaskSpec(name="task", problem_type="single_label_classification", **settings)
 
@@ -150,3 +154,33 @@ def test_caps(tmp_path, own, common, expected):
     assert texts == [text for text in COLUMNS["text"] if text in texts]
     assert texts == list(draw(1).train["task"]["text"])
     assert len(draw(1).validation["task"]) == len(ROWS)
+
+
+def test_rows_are_held_out_where_there_is_no_validation_split(tmp_path):
+    """By a hash of the input: equal inputs stay on one side, in every task, and rows added later move none."""
+    for name, rows in {"one": many_rows(), "two": many_rows(500)[::-1]}.items():
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "train.parquet", rows)
+    specs = [spec_of(validation_share=0.2), spec_of(validation_share=0.2)]
+    for spec, name in zip(specs, ("one", "two")):
+        spec.name = name
+    mixture = load_mixture(specs, str(tmp_path), exclude_overlap=True)
+    for name, count in (("one", 400), ("two", 500)):
+        train, held_out = set(mixture.train[name]["text"]), set(mixture.validation[name]["text"])
+        assert not train & held_out and len(train | held_out) == 390
+        assert len(mixture.train[name]) + len(mixture.validation[name]) == count
+        assert 0.1 < len(held_out) / 390 < 0.3
+    assert set(mixture.validation["one"]["text"]) == set(mixture.validation["two"]["text"])
+    assert not any(mixture.dropped.values())
+
+
+def test_a_split_that_is_missing_is_named_with_the_way_out(tmp_path):
+    (tmp_path / "task").mkdir()
+    write(tmp_path / "task" / "train.jsonl", many_rows(4))
+    with pytest.raises(InputError, match="no validation split; found train. Hold rows out with `validation_share: 0"):
+        load_mixture([spec_of()], str(tmp_path))
+    with pytest.raises(InputError, match="leaves none to train on or none to hold out"):
+        load_mixture([spec_of(validation_share=0.001)], str(tmp_path))
+    for share in (0, 1, -0.1, 2):
+        with pytest.raises(InputError, match="expected a number between 0 and 1"):
+            spec_of(validation_share=share)

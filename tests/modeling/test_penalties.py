@@ -42,6 +42,7 @@ def test_what_says_nothing_of_the_task_costs_log_t():
 
 
 def test_states_that_are_orthogonal_cost_nothing():
+    """S2.5: orthogonal P and S give 0, equal ones 1."""
     part = build("shared_private", {"orthogonality_weight": 2.0, "adversarial_weight": 0.0}).mtl.interaction
     states, embeddings = states_and_embeddings()
     part._extracted = lambda given: (
@@ -54,7 +55,7 @@ def test_states_that_are_orthogonal_cost_nothing():
 
 
 def test_the_adversary_works_against_the_shared_extractor_alone():
-    """The discriminator descends on what the extractor ascends on; private extractors hear nothing of it."""
+    """S2.5: the discriminator descends on what the extractor ascends on; private extractors hear nothing of it."""
     part = build("shared_private", {"orthogonality_weight": 0.0}).mtl.interaction
     gradients = {}
     for strength in (0.0, 1.0):
@@ -94,6 +95,19 @@ def test_attention_scores_are_penalised_by_their_squares():
         readable = part.readable.norm(states[row]) + embeddings
         scores = [part.scorer(readable[task : task + 1], other[None]).item() for other in readable]
         assert found[row, task].item() == pytest.approx(0.5 * sum(score**2 for score in scores), rel=1e-4)
+
+
+def test_relations_of_mran_are_penalised_alike():
+    """S3.11: gamma |S|^2 of the scores between tasks."""
+    part = build("mran", {"relation_penalty": 0.5, "attention_scorer": "general"}).mtl.interaction
+    states, embeddings = states_and_embeddings()
+    found = part.penalties(states, embeddings)
+    for row, task in itertools.product(range(len(states)), range(T)):
+        readable = part.task_task.norm(states[row]) + embeddings
+        scores = [part.task_task.scorer(readable[task : task + 1], other[None]).item() for other in readable]
+        assert found[row, task].item() == pytest.approx(0.5 * sum(score**2 for score in scores), rel=1e-4)
+    alone = build("mran", {"relation_penalty": 0.5, "mran_relations": ["task_feature"]}).mtl.interaction
+    assert alone.penalties(states, embeddings) is None
 
 
 def test_a_heavy_penalty_on_scores_makes_attention_even():

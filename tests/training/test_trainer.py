@@ -11,6 +11,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from hf_mtl.metrics import task_score
 from hf_mtl.modeling import InputError
 from hf_mtl.training.callbacks import InterruptCallback
+from hf_mtl.training.evaluation import relative_improvement
 from hf_mtl.training.part_report import _verdict
 from tests.training.test_step_loss import datasets, trainer
 
@@ -110,3 +111,11 @@ def test_a_small_difference_is_not_called_a_gain():
     assert "too small" in _verdict("bypassed", 60.0, 59.5, "it")
     assert "it helps" in _verdict("bypassed", 60.0, 58.0, "it")
     assert "does harm" in _verdict("bypassed", 60.0, 62.0, "it")
+
+
+def test_relative_improvement_is_the_mean_over_tasks_of_relative_changes():
+    """Maninis et al. 2019, section 4: 100 / T sum_t mean_m (-1)^l (M - B) / |B|; a loss that falls is a gain."""
+    scores = {"a": {"accuracy": 60.0}, "b": {"pearson": 45.0, "rmse": 2.0}, "c": {"f1": 10.0}}
+    single = {"a": 50.0, "b": {"pearson": 50.0, "rmse": 4.0}}
+    expected = 100 * (10 / 50 + (-5 / 50 + 2 / 4) / 2) / 2
+    assert relative_improvement(scores, single) == pytest.approx(expected)
