@@ -5,13 +5,15 @@ further tokens in front of its inputs.
 """
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .errors import InputError
 from .task_parameters import PREFIX
@@ -86,9 +88,10 @@ class EncoderReader(nn.Module):
     Args:
         encoder: The encoder.
         layers: Whether the states of all layers are read.
+        told: Whether the encoder is told of tasks.
     """
 
-    def __init__(self, encoder: PreTrainedModel, layers: bool = False) -> None:
+    def __init__(self, encoder: PreTrainedModel, layers: bool = False, told: bool = False) -> None:
         super().__init__()
         accepted = inspect.signature(encoder.forward).parameters
         self.constants: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
@@ -99,10 +102,11 @@ class EncoderReader(nn.Module):
         self.takes_embeds = "inputs_embeds" in accepted
         self.first_position = first_position(encoder)
         self.conditions = Conditions()
-        if encoder.get_input_embeddings() is not None:
+        self.told = told
+        if told:
             encoder.get_input_embeddings().register_forward_hook(self._add)
-        for index, norm in enumerate(norms_of(encoder)):
-            norm.register_forward_hook(partial(self._modulate, index))
+            for index, norm in enumerate(norms_of(encoder)):
+                norm.register_forward_hook(partial(self._modulate, index))
 
     def forward(self, encoder: Any, inputs: EncoderInputs, conditions: Conditions) -> EncodedTokens:
         """Return what the encoder says of the inputs."""
@@ -111,10 +115,9 @@ class EncoderReader(nn.Module):
         given = self._with_tokens(encoder, inputs, conditions) if count else self._plain(inputs)
         if inputs.embeds is not None and conditions.added is not None:
             given["inputs_embeds"] = given["inputs_embeds"] + conditions.added.unsqueeze(1)
-        output = encoder(**given, **self.constants, return_dict=True)
-        if not (encoder.is_activation_checkpointing and encoder.training):
-            # A layer that is run once more in the backward pass needs them still.
-            self.conditions = Conditions()
+        with self._remembered(encoder, conditions):
+            output = encoder(**given, **self.constants, return_dict=True)
+        self.conditions = Conditions()
         every, layers = output.last_hidden_state, output.get("hidden_states") or ()
         states = every[:, count:] if count else every
         return EncodedTokens(
@@ -154,11 +157,48 @@ class EncoderReader(nn.Module):
         if self.takes_segments and inputs.segments is not None:
             given["token_type_ids"] = nn.functional.pad(inputs.segments, (count, 0))
         if self.takes_positions:
-            places = torch.arange(length, device=words.device)
             # The text keeps its positions; the tokens stand at its first one.
-            places = torch.cat([places.new_zeros(count), places]) + self.first_position
-            given["position_ids"] = places.expand(rows, -1)
+            places = self._positions(inputs.mask)
+            front_places = torch.full((rows, count), self.first_position, device=words.device)
+            given["position_ids"] = torch.cat([front_places, places], dim=1)
         return given
+
+    def _positions(self, mask: torch.Tensor) -> torch.Tensor:
+        """(rows, length): the places of words, or, in encoders with one for padding, of words that are none."""
+        if not self.first_position:
+            return torch.arange(mask.shape[1], device=mask.device).expand_as(mask)
+        return mask.cumsum(dim=1) * mask + self.first_position - 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy has been told nothing.
+        return {**self.__dict__, "conditions": Conditions()}
+
+    @contextmanager
+    def _remembered(self, encoder: Any, conditions: Conditions) -> Iterator[None]:
+        """Under activation checkpointing a layer runs again in the backward pass, perhaps after another forward pass;
+        let it be told then what it is told now.
+        """
+        again = self.told and encoder.training and encoder.is_activation_checkpointing
+        layers: dict[Any, Callable[..., Any]] = {
+            layer: cast(Any, layer)._gradient_checkpointing_func
+            for layer in (encoder.modules() if again else ())
+            if isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing
+        }
+
+        def remembering(checkpoint: Callable[..., Any], function: Callable[..., Any], *given: Any) -> Any:
+            def told(*inner: Any) -> Any:
+                self.conditions = conditions
+                return function(*inner)
+
+            return checkpoint(told, *given)
+
+        try:
+            for layer, checkpoint in layers.items():
+                layer._gradient_checkpointing_func = partial(remembering, checkpoint)
+            yield
+        finally:
+            for layer, checkpoint in layers.items():
+                layer._gradient_checkpointing_func = checkpoint
 
     def _add(self, module: nn.Module, given: Any, output: torch.Tensor) -> torch.Tensor:
         added = self.conditions.added

@@ -107,7 +107,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
             self.read_encoder: nn.Module = SeparateReader(self.encoder, pooling.reads_layers)
         else:
             self.encoder = first
-            self.read_encoder = EncoderReader(first, pooling.reads_layers)
+            self.read_encoder = EncoderReader(first, pooling.reads_layers, self.mtl.conditioning.reads_embeddings)
         self.post_init()
         if self.device.type != "meta":
             with torch.random.fork_rng():

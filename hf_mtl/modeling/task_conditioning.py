@@ -22,6 +22,8 @@ from .task_parameters import UnitScaleLinear, ZeroStartLinear, picked
 WORD_SCALE = 0.02
 # How far apart token states may lie that must be the same, in float32 and in shorter types.
 SAME_STATES, SAME_HALF_STATES = 1e-3, 5e-2
+# Longer than the windows of encoders whose tokens read only their neighbours.
+LONG = 320
 
 
 class TaskConditioning(nn.Module, ABC):
@@ -196,7 +198,7 @@ class TaskTokens(TaskConditioning):
         return states + self.output(self.norm(picked(tokens.task_tokens, asked)))
 
     def check(self, encoder: PreTrainedModel, reader: EncoderReader) -> None:
-        inputs = small_inputs(encoder)
+        inputs = small_inputs(encoder, LONG)
         drawn = torch.randn(self.num_tasks, self.token.out_features, device=encoder.device) * WORD_SCALE
         told = Conditions(tokens=drawn, reads=self.reads.to(encoder.device))
         try:
@@ -225,10 +227,14 @@ def embedding_width(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) 
     return words.embedding_dim
 
 
-def small_inputs(encoder: PreTrainedModel) -> EncoderInputs:
-    """Return two short rows of word pieces, the second padded."""
-    vocabulary = encoder.config.get_text_config().vocab_size
-    ids = torch.arange(12, device=encoder.device).reshape(2, 6) % max(vocabulary - 8, 1) + min(7, vocabulary - 1)
+def small_inputs(encoder: PreTrainedModel, length: int = 6) -> EncoderInputs:
+    """Return two rows of word pieces, the second padded, of this length or what the encoder takes at most."""
+    config = encoder.config.get_text_config()
+    # Some keep a few of their positions for padding, and some say -1 where there is no end.
+    most = getattr(config, "max_position_embeddings", 0) - 2
+    length = min(length, most) if most > 0 else length
+    ids = torch.arange(2 * length, device=encoder.device).reshape(2, length)
+    ids = ids % max(config.vocab_size - 8, 1) + min(7, config.vocab_size - 1)
     mask = torch.ones_like(ids)
     mask[1, 4:] = 0
     return EncoderInputs(ids, mask)
