@@ -159,7 +159,7 @@ def test_error(stack: Stack, data: Batch) -> np.ndarray:
 
 CORRELATIONS = (0.5, 1.0, -1.0)
 FEATURES, BOTTOM, TOWER = 100, 128, 8
-EPOCHS, BATCH_SIZE = 12, 250
+EPOCHS, BATCH_SIZE = 40, 250
 LEARNING_RATES = (1e-3, 1e-2)
 ROWS = {"train": 10_000, "validation": 1_000, "test": 1_000}
 
@@ -215,10 +215,10 @@ ARMS: dict[str, Callable[[int], TaskReader]] = {
 def arm_errors(
     arm: str, data: dict[str, Batch], seeds: Sequence[int], epochs: int, batch_size: int, bar: tqdm
 ) -> np.ndarray:
-    """Mean squared test errors (correlations, seeds) of the epoch and learning rate that are best by validation."""
+    """Mean squared test errors (seeds,) of the epoch and learning rate that are best by validation."""
     validation, test = [], []
     for learning_rate in LEARNING_RATES:
-        stack = Stack([ARMS[arm](seed) for _ in CORRELATIONS for seed in seeds])
+        stack = Stack([ARMS[arm](seed) for seed in seeds])
         optimizer = torch.optim.Adam(stack.learned, lr=learning_rate)
         generator = torch.Generator().manual_seed(0)
         for _ in range(epochs):
@@ -227,21 +227,23 @@ def arm_errors(
             test.append(test_error(stack, data["test"]))
             bar.update()
     best = np.argmin(validation, axis=0)
-    return np.stack(test)[best, np.arange(len(best))].reshape(len(CORRELATIONS), -1)
+    return np.stack(test)[best, np.arange(len(best))]
 
 
 def experts(
     seeds: Sequence[int], epochs: int = EPOCHS, batch_size: int = BATCH_SIZE, arms: Sequence[str] = tuple(ARMS)
 ) -> dict[str, np.ndarray]:
     """Return mean squared test errors (correlations, seeds) by arm."""
-    drawn = [correlated_tasks(correlation, seed) for correlation in CORRELATIONS for seed in seeds]
-    data = {split: _stacked([own[split] for own in drawn]) for split in ROWS}
-    errors = {}
-    with tqdm(total=len(arms) * len(LEARNING_RATES) * epochs, desc="experts", unit="epoch") as bar:
-        for arm in arms:
-            bar.set_postfix_str(arm)
-            errors[arm] = arm_errors(arm, data, seeds, epochs, batch_size, bar)
-    return errors
+    errors: dict[str, list[np.ndarray]] = {arm: [] for arm in arms}
+    total = len(CORRELATIONS) * len(arms) * len(LEARNING_RATES) * epochs
+    with tqdm(total=total, desc="experts", unit="epoch") as bar:
+        for correlation in CORRELATIONS:
+            drawn = [correlated_tasks(correlation, seed) for seed in seeds]
+            data = {split: _stacked([own[split] for own in drawn]) for split in ROWS}
+            for arm in arms:
+                bar.set_postfix_str(f"{arm}, p = {correlation:g}")
+                errors[arm].append(arm_errors(arm, data, seeds, epochs, batch_size, bar))
+    return {arm: np.stack(own) for arm, own in errors.items()}
 
 
 def _stacked(batches: Sequence[Batch]) -> Batch:

@@ -77,9 +77,9 @@ class MultiTaskModule(nn.Module):
         gates = self.gate(own, embeddings if asked is None else embeddings[asked])  # (B, A, D)
         gated = own + gates * (mixed - own)
         read, of_rows = self._for_encoded_rows(tokens, gated, asked)
-        read = self.head_reading(tokens, read, of_rows)
+        read, by_task = self.head_reading(tokens, read, of_rows), tokens.tasks is not None
         logits = {
-            name: self.aggregation(self.heads[name], tokens.states, read, entries, embeddings)
+            name: self.aggregation(self.heads[name], tokens.states, read, entries, embeddings, by_task)
             for name, entries in routing.items()
         }
         return TaskParts(states, mixed, gates, gated, logits)

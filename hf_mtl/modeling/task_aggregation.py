@@ -41,6 +41,7 @@ class TaskAggregation(nn.Module, ABC):
         task_states: torch.Tensor,
         entries: Entries,
         embeddings: torch.Tensor,
+        rows_by_task: bool = False,
     ) -> torch.Tensor:
         """Return the entries' logits; see `TaskHead.forward`.
 
@@ -50,6 +51,7 @@ class TaskAggregation(nn.Module, ABC):
             task_states: (batch, tasks, hidden).
             entries: The entries of one problem type.
             embeddings: (tasks, hidden) task embeddings.
+            rows_by_task: Whether rows are those of one text for each task, one after the other.
         """
 
 
@@ -65,6 +67,7 @@ class NoAggregation(TaskAggregation):
         task_states: torch.Tensor,
         entries: Entries,
         embeddings: torch.Tensor,
+        rows_by_task: bool = False,
     ) -> torch.Tensor:
         return head(token_states, task_states, entries)
 
@@ -115,15 +118,18 @@ class MeanAggregation(TaskAggregation):
         task_states: torch.Tensor,
         entries: Entries,
         embeddings: torch.Tensor,
+        rows_by_task: bool = False,
     ) -> torch.Tensor:
         own = head(token_states, task_states, entries)
         if head.problem_type not in MERGEABLE:
             return own
+        tasks, rows = entries["tasks"].unsqueeze(1), entries["rows"].unsqueeze(1)  # (N, 1)
         partners = self.partners.to(own.device)[entries["tasks"]]  # (N, partners)
-        count, flat = partners.shape[1], partners.flatten()
-        asked = {"rows": entries["rows"].repeat_interleave(count), "tasks": flat, "slots": flat}
-        answers = head(token_states, task_states, asked).unflatten(0, (-1, count))  # (N, partners, outputs)
-        weights = self.weights(task_states, embeddings, entries["rows"], partners)
+        # A partner reads the text as it was encoded for it.
+        rows = rows + (partners - tasks) * rows_by_task
+        asked = {"rows": rows.flatten(), "tasks": partners.flatten(), "slots": partners.flatten()}
+        answers = head(token_states, task_states, asked).unflatten(0, partners.shape)  # (N, partners, outputs)
+        weights = self.weights(task_states, embeddings, rows, partners)
         weights = self.known.to(own)[entries["tasks"]] * weights
         merged = self._merged(answers, weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12), head.problem_type)
         # Outputs that a task does not have stay what they are.
@@ -137,7 +143,7 @@ class MeanAggregation(TaskAggregation):
         Args:
             task_states: (batch, tasks, hidden).
             embeddings: (tasks, hidden).
-            rows: (N,) the entries' rows.
+            rows: (N, partners) the rows that they read.
             partners: (N, partners) the tasks whose answers are merged.
         """
         return self.given.to(task_states)[partners]
@@ -177,17 +183,22 @@ class LearnedAggregation(MeanAggregation):
         self.task = UnitScaleLinear(hidden, hidden, bias=False)
         self.task_to_weight = UnitScaleLinear(hidden, size, bias=False)
         self.output = UnitScaleLinear(size, 1)
-        self.scale = TaskTensors(dict.fromkeys(config.task_names, 1), width=None, std=0.0)
+        alone = [len(own) < 2 for own in partners_of(config)]
+        merged = [name for name, single in zip(config.task_names, alone) if not single]
+        self.scale = TaskTensors(dict.fromkeys(merged, 1), width=None, std=0.0)
+        # Each task's place among the scales; tasks that merge nothing have the one past the end, which is 0.
+        self.places = fixed([merged.index(name) if name in merged else len(merged) for name in config.task_names])
 
     def weights(
         self, task_states: torch.Tensor, embeddings: torch.Tensor, rows: torch.Tensor, partners: torch.Tensor
     ) -> torch.Tensor:
         task = self.task_to_weight(self.task(embeddings).tanh())  # (tasks, size)
         scores = self.output((self.state(self.norm(task_states)) + task).tanh()).squeeze(-1)  # (batch, tasks)
-        return self.given.to(scores)[partners] * scores.sigmoid()[rows.unsqueeze(1), partners]
+        return self.given.to(scores)[partners] * scores.sigmoid()[rows, partners]
 
     def blended(self, own: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
-        share = self.scale.stacked().tanh()[tasks]  # (N, 1)
+        scales = nn.functional.pad(self.scale.stacked().tanh(), (0, 0, 0, 1))
+        share = scales[self.places.to(own.device)][tasks]  # (N, 1)
         return torch.where(own.isinf(), own, own + share * torch.where(own.isinf(), 0.0, merged - own))
 
 

@@ -101,6 +101,7 @@ def test_multiple_choice():
 
 
 def test_interaction_and_gate_change_no_bit_at_the_start():
+    """LB-2, S2.2."""
     model = build_model()
     expected = with_weights_of(build_model(task_interaction="none", gate="none"), model)(**encoder_inputs()).logits
     for name, logits in model(**encoder_inputs()).logits.items():
@@ -131,7 +132,7 @@ def test_attentions_are_returned_when_asked():
 
 
 def test_interaction_equals_multihead_attention():
-    """With the preference for oneself at nothing, CrossTaskAttention is nn.MultiheadAttention on LN(S) + E."""
+    """S4.3, S4.6, LB-8: with the preference for oneself at nothing, R - S is nn.MultiheadAttention on LN(S) + E."""
     model = randomise(build_model())
     part = model.mtl.interaction
     reference = torch.nn.MultiheadAttention(32, 4, batch_first=True)
@@ -154,6 +155,7 @@ def test_interaction_equals_multihead_attention():
 
 @pytest.mark.parametrize("num_tasks", [2, 5])
 def test_a_task_gives_itself_the_prior_share_at_equal_scores(num_tasks):
+    """S0.2: whatever the number of tasks."""
     tasks = [{**TASKS[1], "name": f"t{index}"} for index in range(num_tasks)]
     part = build_model(tasks).mtl.interaction
     with torch.no_grad():

@@ -14,7 +14,7 @@ every_reading = pytest.mark.parametrize("head", HEAD_READINGS)
 
 @every_reading
 def test_the_start_is_linear_heads_bit_for_bit(head):
-    """LB-2."""
+    """LB-2, S0.7."""
     model = build_model(head=head)
     expected = with_weights_of(build_model(), model)(**encoder_inputs()).logits
     for task, logits in model(**encoder_inputs()).logits.items():
@@ -43,6 +43,7 @@ def test_padding_and_its_side_change_nothing(head):
 
 
 def test_a_layer_is_the_tasks_own():
+    """S0.7: H + W_2 gelu(W_1 H)."""
     part, tokens = randomise(build_model(head="mlp")).mtl.head_reading, encoded()
     states = torch.randn(len(tokens.mask), T, HIDDEN)
     found = part(tokens, states)
@@ -52,7 +53,7 @@ def test_a_layer_is_the_tasks_own():
 
 
 def test_convolutions_are_read_at_their_greatest():
-    """Kim 2014, by a loop over places."""
+    """S0.7: Kim 2014, by a loop over places."""
     part, tokens = randomise(build_model(head="convolution")).mtl.head_reading, encoded()
     weight, bias = part.convolution.weight, part.convolution.bias
     for row, mask in enumerate(tokens.mask):
@@ -65,6 +66,7 @@ def test_convolutions_are_read_at_their_greatest():
 
 
 def test_the_recurrent_network_reads_both_ways():
+    """S0.7: against a network that is given each text without its padding."""
     part, tokens = randomise(build_model(head="recurrent")).mtl.head_reading, encoded()
     for row, mask in enumerate(tokens.mask):
         states = tokens.states[row : row + 1, : int(mask.sum())]

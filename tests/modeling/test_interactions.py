@@ -21,7 +21,7 @@ def close(found, expected, tolerance=1e-5):
 
 @pytest.mark.parametrize("name", ATTENTION_SCORERS)
 def test_scorers_are_their_formulas(name):
-    """S0.2, S3.1 to S3.4, LB-8: against loops over queries and keys."""
+    """S0.2, S0.6, S3.1, S3.2, S3.3, S3.4, LB-8: against loops over queries and keys."""
     scorer = ATTENTION_SCORERS[name](8, 2)
     for tensor in scorer.parameters():
         nn.init.normal_(tensor)
@@ -43,6 +43,7 @@ def test_scorers_are_their_formulas(name):
 
 
 def test_a_scorer_that_is_the_identity_is_the_dot_product():
+    """S3.1, S3.2: W = I gives the dot product, which is symmetric."""
     general, plain = ATTENTION_SCORERS["general"](8, 1), ATTENTION_SCORERS["dot_product"](8, 1)
     with torch.no_grad():
         general.key.weight.copy_(torch.eye(8))
@@ -88,6 +89,138 @@ def test_a_lexicon_and_a_new_vocabulary_do_not_go_together():
     assert build_model().resize_token_embeddings(70).num_embeddings == 70
 
 
+def test_a_task_hears_of_a_branch_by_its_weight():
+    """S0.3: the gradient of a task by branch i is a_ti."""
+    part, (states, embeddings) = build("attention_over_heads").mtl.interaction, states_and_embeddings()
+    weights, branches = part.weights(states, embeddings)[:, 0].detach(), part._branches(states).detach()
+    part._branches, part._weights = lambda given: branches.requires_grad_(), lambda *given: weights
+    for task in range(T):
+        (gradient,) = torch.autograd.grad(part.mix(states, embeddings)[:, task].sum(), branches)
+        close(gradient, weights[:, task].unsqueeze(-1).expand_as(gradient))
+
+
+def test_the_highest_scores_alone_are_read():
+    """S0.13: k = T is all of them, bit for bit; else by a loop, softmax of the k highest and nothing of the others."""
+    settings = {"attention_scorer": "general"}
+    part, (states, embeddings) = build("cross_task_attention", settings).mtl.interaction, states_and_embeddings()
+    scores = torch.randn(3, 1, T, T)
+    dense, bias = part.task_weights(scores), part.task_weights.bias(scores)
+    for k in range(1, T + 2):
+        sparse = build("cross_task_attention", {**settings, "attention_top_k": k}).mtl.interaction
+        found = sparse.task_weights(scores)
+        if k >= T:
+            assert torch.equal(found, dense)
+            assert torch.equal(sparse(states, embeddings), part(states, embeddings))
+            continue
+        for row, task in itertools.product(range(3), range(T)):
+            own = scores[row, 0, task] + bias[task]
+            best = own.argsort(descending=True)[:k]
+            close(found[row, 0, task][best], own[best].softmax(0))
+            assert (found[row, 0, task] > 0).sum() == k
+
+
+def test_narrow_attention_is_attention_on_what_is_projected():
+    """S0.13: `interaction_size` puts a projection before queries, keys and values; as wide as the states and the
+    identity, it is ordinary attention.
+    """
+    part, (states, embeddings) = build("cross_task_attention").mtl.interaction, states_and_embeddings()
+    wide = build("cross_task_attention", {"interaction_size": HIDDEN}).mtl.interaction
+    narrow = build("cross_task_attention", {"interaction_size": 8}).mtl.interaction
+    with torch.no_grad():
+        wide.load_state_dict({**part.state_dict(), "readable.projection.weight": torch.eye(HIDDEN)})
+    close(wide(states, embeddings), part(states, embeddings))
+    readable = (narrow.readable.norm(states) + embeddings) @ narrow.readable.projection.weight.T
+    assert readable.shape[-1] == 8
+    values = narrow.value(readable).unflatten(-1, (4, 2))
+    mixed = torch.einsum("bjts,bsjd->btjd", narrow.weights(states, embeddings), values).flatten(2)
+    close(narrow(states, embeddings) - states, narrow.output(mixed))
+
+
+def test_tasks_that_read_no_other_send_no_gradient():
+    """S4.3, LB-9: a mask of the diagonal alone leaves no gradient from one task to another."""
+    tasks = [{**task, "reads": []} for task in TASKS]
+    part = build("cross_task_attention", tasks=tasks).mtl.interaction
+    states, embeddings = states_and_embeddings()
+    states.requires_grad_()
+    (gradient,) = torch.autograd.grad(part(states, embeddings)[:, 2].sum(), states)
+    assert gradient[:, 2].any()
+    assert not gradient[:, [task for task in range(T) if task != 2]].any()
+
+
+def test_dropped_attention_leaves_a_task_its_state():
+    """S0.19: dropout on attention to tasks, while training alone."""
+    part, (states, embeddings) = (
+        build("cross_task_attention", {"interaction_dropout": 1.0}).mtl.interaction,
+        states_and_embeddings(),
+    )
+    close(part(states, embeddings), build("cross_task_attention").mtl.interaction(states, embeddings))
+    close(part.train()(states, embeddings), states + part.output.bias)
+
+
+def test_the_gate_is_its_formula():
+    """S2.10: G = sigmoid(v tanh(U LN(S) + V tanh(W E)) + c), by loops; U = V = 0 and c = 0 give a half."""
+    part, (states, embeddings) = build("mmoe", gate="information_gate").mtl.gate, states_and_embeddings()
+    found = part(states, embeddings)
+    for row, task in itertools.product(range(len(states)), range(T)):
+        known = part.task_to_gate.weight @ (part.task.weight @ embeddings[task]).tanh()
+        inner = (part.state.weight @ part.norm(states[row, task]) + known).tanh()
+        close(found[row, task], (part.output.weight @ inner + part.output.bias).sigmoid())
+    with torch.no_grad():
+        for tensor in (part.state.weight, part.task_to_gate.weight, part.output.bias):
+            tensor.zero_()
+    close(part(states, embeddings), torch.full_like(states, 0.5))
+
+
+def test_a_gate_lets_everything_or_nothing_pass():
+    """S2.10, S2.11: H = S + G (R - S); c to -inf is hard sharing (LB-2), c to +inf the mixed state alone."""
+    model = build("attention_over_heads", gate="information_gate")
+    plain, mixed = (build(name, gate="none") for name in ("none", "attention_over_heads"))
+    with_weights_of(plain, model), with_weights_of(mixed, model)
+    between = model(**encoder_inputs(), output_attentions=True)
+    own, other = plain(**encoder_inputs()).task_states, mixed(**encoder_inputs()).task_states
+    close(between.task_states, own + between.gates * (other - own), 1e-4)
+    for bias, expected in ((-200.0, own), (200.0, other)):
+        with torch.no_grad():
+            model.mtl.gate.output.bias.fill_(bias)
+        close(model(**encoder_inputs()).task_states, expected, 1e-4)
+
+
+def test_a_gates_slope_is_bounded():
+    """S2.10: |dw/dh| is at most a quarter of |v| |U|, here of what the norm before U returns."""
+    part, (states, embeddings) = build("mmoe", gate="information_gate").mtl.gate, states_and_embeddings()
+    part.norm = nn.Identity()
+    jacobian = torch.autograd.functional.jacobian(lambda own: part(own[None], embeddings)[0, 0, 0], states[0])[0]
+    bound = part.output.weight[0].norm() * torch.linalg.matrix_norm(part.state.weight, 2) / 4
+    assert 0 < jacobian.norm() <= bound
+
+
+def test_hard_sharing_is_an_encoder_and_linear_heads():
+    """S2.2: by hand, the masked mean of the encoder's states and a matrix a task; tags read states themselves."""
+    model, inputs = randomise(build_model(**SYSTEMS["hard_sharing"].settings)), encoder_inputs()
+    states = model.encoder(**inputs).last_hidden_state
+    mean = torch.stack([own[mask.bool()].mean(dim=0) for own, mask in zip(states, inputs["attention_mask"])])
+    for task, logits in model(**inputs).logits.items():
+        head = model.mtl.heads[next(own["problem_type"] for own in TASKS if own["name"] == task)]
+        weight = head.weight.get_parameter(f"task_{task}")
+        bias = head.bias.get_parameter(f"task_{task}") if head.has_bias else 0.0
+        if logits.ndim == 3:
+            given = head.task_to_token(mean).unsqueeze(1)
+            read = states * (1 + given) if task == "span" else states + given
+        else:
+            read = mean
+        close(logits, (read @ weight.T + bias).squeeze(-1), 1e-4)
+
+
+def test_systems_of_the_sources_are_their_parts():
+    """S2.11: the gate on attention over heads; S2.12: a discriminator beside a query a task; S2.2: nothing."""
+    gated, adversarial, hard = (SYSTEMS[name].settings for name in ("gated", "adversarial", "hard_sharing"))
+    assert (gated["task_interaction"], gated["gate"]) == ("attention_over_heads", "information_gate")
+    assert (adversarial["task_interaction"], adversarial["pooling"]) == ("shared_private", "task_queries")
+    model = build_model(**hard)
+    shared = {name.split(".")[0] for name, _ in model.mtl.named_parameters()}
+    assert shared == {"heads"}
+
+
 def test_inducing_points_are_two_attentions():
     """S0.13, against nn.MultiheadAttention: of the points over the tasks, of the tasks over what they found."""
     model = build("induced_attention")
@@ -113,7 +246,7 @@ def multihead(scorer, value, output=None):
 
 @pytest.mark.parametrize("name", ATTENTION_SCORERS)
 def test_attention_over_heads_is_the_weighted_sum_of_branches(name):
-    """S0.3: a H; with equal scores the mean of the branches, and the gradient of a task by branch i is a_ti."""
+    """S0.3: a H, H by hand; with equal scores the mean of the branches."""
     part = build("attention_over_heads", {"attention_scorer": name}).mtl.interaction
     states, embeddings = states_and_embeddings()
     branches = part._branches(states)
@@ -192,7 +325,7 @@ def test_one_layer_of_ple_is_cgc():
 
 
 def test_ple_is_its_equations():
-    """Tang et al. 2020, equations 1 to 7, by loops over tasks and experts."""
+    """S2.4: Tang et al. 2020, equations 1 to 7, by loops over tasks and experts."""
     part = build("ple", {"task_experts": 2, "shared_experts": 3}).mtl.interaction
     states, _ = states_and_embeddings(1)
     tasks = list(part.norm(states)[0])
@@ -228,6 +361,7 @@ def test_cross_stitch_with_ones_on_the_diagonal_leaves_tasks_apart():
 
 
 def test_cross_stitch_starts_near_oneself():
+    """S2.4: alpha is 0.9 for oneself, and rows sum to 1."""
     alphas = build("cross_stitch", random=False).mtl.interaction.alphas.matrix()
     close(alphas.diagonal(), torch.full((T,), 0.9))
     close(alphas.sum(dim=1), torch.ones(T))
@@ -235,7 +369,7 @@ def test_cross_stitch_starts_near_oneself():
 
 @pytest.mark.parametrize("name", ATTENTION_SCORERS)
 def test_mran_mixes_tasks(name):
-    """S3.4, S3.6 with mix, by loops; LB-1: with equal scores every task reads the mean of all."""
+    """S3.4, S3.6 with mix, S3.7, S3.16, by loops; LB-1: with equal scores every task reads the mean of all."""
     settings = {"attention_scorer": name, "mran_relations": ["task_task"]}
     part, (states, embeddings) = build("mran", settings).mtl.interaction, states_and_embeddings()
     module = part.task_task
@@ -252,7 +386,7 @@ def test_mran_mixes_tasks(name):
 
 
 def test_what_mran_writes_for_one_head_does_nothing():
-    """S3.5 to S3.7: a number times a task's state is gone after the normalisation, so that form is left out."""
+    """S3.5, S3.6, S3.7: a number times a task's state is gone after the normalisation, so that form is left out."""
     states, norm = torch.randn(3, T, HIDDEN), nn.LayerNorm(HIDDEN, eps=0.0)
     close(norm(states * (1 + torch.rand(3, T, 1))), norm(states), 1e-4)
 

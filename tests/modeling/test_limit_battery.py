@@ -34,9 +34,11 @@ SETTINGS = {
         {"signed_attention": True},
         {"task_affinities": True},
         {"interaction_layers": 2},
+        {"interaction_size": 16},
+        {"attention_top_k": 2},
     ],
     "attention_over_heads": [{"attention_scorer": name} for name in ATTENTION_SCORERS],
-    "induced_attention": [{"attention_scorer": name} for name in ATTENTION_SCORERS],
+    "induced_attention": [*({"attention_scorer": name} for name in ATTENTION_SCORERS), {"interaction_size": 16}],
     "mran": [
         *({"attention_scorer": name} for name in ATTENTION_SCORERS),
         *({"mran_relations": [name]} for name in ("task_task", "feature_feature", "task_feature")),
@@ -79,7 +81,7 @@ def without_preferences(part):
 
 @every_case
 def test_zero_scores_give_equal_weights(name, settings):
-    """LB-1."""
+    """LB-1, S4.3: scores of 0 give 1/n each."""
     part = without_preferences(build(name, settings).mtl.interaction)
     weights = part.weights(*states_and_embeddings())
     if weights is None or name == "cross_stitch" or settings.get("signed_attention"):
@@ -92,7 +94,7 @@ def test_zero_scores_give_equal_weights(name, settings):
 @every_case
 @pytest.mark.parametrize("gate", TASK_GATES)
 def test_the_start_is_hard_sharing_bit_for_bit(name, settings, gate):
-    """LB-2."""
+    """LB-2, S0.10, S2.2, S2.13, S4.3: residuals that end in a zero; S3.16: each relation of MRAN, alone too."""
     model = build(name, settings, random=False, gate=gate)
     expected = with_weights_of(build_model(task_interaction="none"), model)(**encoder_inputs()).logits
     for task, logits in model(**encoder_inputs()).logits.items():
@@ -107,7 +109,7 @@ def test_every_tensor_wakes_up(name, settings):
 
 @pytest.mark.parametrize("name", ["cross_task_attention", "attention_over_heads", "head_groups"])
 def test_a_task_that_prefers_itself_reads_itself_alone(name):
-    """LB-3, by the bias and by dropping all other tasks while training (S0.19)."""
+    """LB-3, S0.2, S4.3, S0.19: by the bias, and by dropping all other tasks while training."""
     states, embeddings = states_and_embeddings()
     part = build(name).mtl.interaction
     with torch.no_grad():
@@ -133,7 +135,7 @@ def test_one_task_is_the_single_task_model(name, settings):
 
 @every_case
 def test_task_order_changes_nothing(name, settings):
-    """LB-5."""
+    """LB-5, S4.3."""
     model = build(name, settings)
     permuted = with_weights_of(build(name, settings, copy.deepcopy(TASKS[::-1])), model)
     expected = model(**encoder_inputs()).logits
@@ -154,7 +156,7 @@ def test_padding_changes_nothing(pooling):
 
 @every_case
 def test_rows_do_not_read_each_other(name, settings):
-    """LB-7, which MRAN as published violates."""
+    """LB-7, S3.0, which MRAN as published violates."""
     part, (states, embeddings) = build(name, settings).mtl.interaction, states_and_embeddings()
     together = part(states, embeddings)
     for row in range(len(states)):
@@ -233,7 +235,7 @@ def test_attentions_are_returned_when_asked(name, settings):
 
 
 def test_cross_stitch_is_attention_whose_logits_are_log_alpha():
-    """LB-12."""
+    """LB-12, S2.4, S3.13."""
     states, embeddings = states_and_embeddings()
     alphas = torch.rand(T, T).softmax(dim=1)
     stitch = build("cross_stitch").mtl.interaction
@@ -248,7 +250,7 @@ def test_cross_stitch_is_attention_whose_logits_are_log_alpha():
 
 
 def test_the_gate_of_mmoe_is_attention_with_parameters_as_keys():
-    """LB-13."""
+    """LB-13, S2.4, S3.14."""
     part, (states, embeddings) = build("mmoe").mtl.interaction, states_and_embeddings()
     (layer,) = part.layers
     tasks = part.norm(states)

@@ -38,7 +38,7 @@ def mean_states(tokens):
 
 @pytest.mark.parametrize("scorer", ATTENTION_SCORERS)
 def test_task_queries_start_as_mean_pooling(scorer):
-    """S1.3."""
+    """S1.1, S1.3: q = 0 and omega = 0 give the masked mean."""
     tokens = encoded()
     close(pooling(False, pooling_scorer=scorer, lexical_rank=4)(tokens), mean_states(tokens))
 
@@ -50,7 +50,7 @@ def test_every_tensor_of_token_attention_wakes_up(scorer):
 
 @pytest.mark.parametrize("scorer", ATTENTION_SCORERS)
 def test_token_attention_is_its_formula(scorer):
-    """S1.3, S1.4, by loops over rows, tasks and heads; one token is read whole."""
+    """S1.1, S1.2, S1.3, S1.4, by loops over rows, tasks and heads; one token is read whole (L = 1)."""
     part, tokens = pooling(pooling_scorer=scorer, lexical_rank=4), encoded()
     found, queries, heads = part(tokens), part.queries.stacked(), part.scorer.num_heads
     for row, mask in enumerate(tokens.mask):
@@ -98,7 +98,7 @@ def test_words_without_a_weight_change_nothing():
 
 
 def test_a_floor_of_1_is_mean_pooling():
-    """S1.7."""
+    """S1.7: a floor of 1 is mean pooling, and no floor lets padding in."""
     tokens = encoded()
     close(pooling(pooling_floor=1.0)(tokens), mean_states(tokens))
     half = pooling(pooling_floor=0.5).weights(tokens)
@@ -120,6 +120,41 @@ def test_a_task_that_reads_one_layer_reads_its_mean():
     found = part(tokens)
     for task in range(T):
         close(found[:, task], mean_states(tokens._replace(states=tokens.layers[task % 2]))[:, task])
+
+
+def test_a_task_reads_the_layer_it_chooses():
+    """S0.14: `task_layer` is the mix with one-hot weights; a task that is left out reads the last layer."""
+    part, tokens = pooling(pooling="task_layer", task_layers={"mood": 1, "pick": 1}), encoded()
+    mix = pooling(False, pooling="layer_mix")
+    with torch.no_grad():
+        for task in TASKS:
+            first = task["name"] in ("mood", "pick")
+            mix.layer_weights.get_parameter(f"task_{task['name']}").copy_(
+                torch.tensor([80.0 * first, 80.0 * (not first)])
+            )
+    close(part(tokens), mix(tokens))
+    close(part(tokens)[:, 1], mean_states(tokens._replace(states=tokens.layers[0]))[:, 1])
+    assert torch.equal(pooling(pooling="task_layer")(tokens), pooling(pooling="mean")(tokens))
+    asked = torch.tensor([[1, 0], [6, 2], [3, 3], [2, 1]])
+    close(part(tokens, asked), part(tokens)[torch.arange(4).unsqueeze(1), asked])
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [({"mod": 1}, "task in task_layers.*Did you mean 'mood'"), ({"mood": 0}, "'mood' is 0"), ({"mood": 3}, "1 to 2")],
+    ids=str,
+)
+def test_a_layer_that_is_not_there_is_named(layers, said):
+    """S0.14."""
+    with pytest.raises(InputError, match=said):
+        pooling(pooling="task_layer", task_layers=layers)
+
+
+def test_dropped_attention_reads_nothing():
+    """S1.7, S0.19: dropout on attention to tokens, while training alone."""
+    tokens, part = encoded(), pooling(pooling_dropout=1.0)
+    close(part(tokens), pooling()(tokens))
+    assert not part.train()(tokens).any()
 
 
 def test_layers_of_an_encoder_are_its_own():

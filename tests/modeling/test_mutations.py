@@ -1,0 +1,824 @@
+"""Formulas that are made wrong on purpose: for each row of the sources a proof that fails under it.
+
+A mutation replaces some text in one function. Where that text is gone, the formula was rewritten, and so must be the
+mutation's row here.
+"""
+
+import inspect
+import itertools
+import re
+import textwrap
+
+import pytest
+import torch
+
+from hf_mtl import InputError, MultiTaskAttentionModel, systems
+from hf_mtl.modeling import attention_scorers as scorers
+from hf_mtl.modeling import domain_adversary as adversary
+from hf_mtl.modeling import encoder_reader as reader
+from hf_mtl.modeling import head_reading, task_attention, task_encoder, task_gate
+from hf_mtl.modeling import interaction_base as base
+from hf_mtl.modeling import multitask_module as module
+from hf_mtl.modeling import task_aggregation as aggregation
+from hf_mtl.modeling import task_branches as branches
+from hf_mtl.modeling import task_conditioning as conditioning
+from hf_mtl.modeling import task_experts as experts
+from hf_mtl.modeling import task_interaction as interaction
+from hf_mtl.modeling import task_relations as relations
+from tests.modeling import test_aggregation as aggregations
+from tests.modeling import test_conditioning as conditionings
+from tests.modeling import test_equivalence as equivalence
+from tests.modeling import test_head_reading as readings
+from tests.modeling import test_interactions as interactions
+from tests.modeling import test_limit_battery as battery
+from tests.modeling import test_penalties as penalties
+from tests.modeling import test_pooling as poolings
+
+pytestmark = pytest.mark.slow
+
+QUERIES = task_attention.TaskQueryPooling
+ATTENTION = interaction.CrossTaskAttention
+HARD_SHARING = (battery.test_the_start_is_hard_sharing_bit_for_bit, "cross_task_attention", {}, "none")
+SCORERS = interactions.test_scorers_are_their_formulas
+CALLED_ONCE = (conditionings.test_the_encoder_is_called_once_whatever_the_tasks, "none", 2)
+SEPARATE_RUNS = (conditionings.test_separate_encoders_train_as_separate_runs, torch.optim.SGD, False)
+PLE = (interactions.test_ple_is_its_equations,)
+MULTIHEAD = (equivalence.test_interaction_equals_multihead_attention,)
+
+# Row, where (class or module, function), what stands there, what it becomes, the test and its arguments.
+MUTATIONS = [
+    (
+        "S0.1",
+        MultiTaskAttentionModel,
+        "forward",
+        "tokens = self",
+        "self.read_encoder(self.encoder, inputs, told); tokens = self",
+        *CALLED_ONCE,
+    ),
+    (
+        "S0.2",
+        base.TaskSoftmax,
+        "bias",
+        " + others.log()",
+        "",
+        equivalence.test_a_task_gives_itself_the_prior_share_at_equal_scores,
+        5,
+    ),
+    (
+        "S0.2",
+        base.TaskSoftmax,
+        "__init__",
+        "math.log(prior / (1 - prior))",
+        "math.log(prior)",
+        interactions.test_the_prior_gives_a_task_most_of_its_own_branch,
+    ),
+    (
+        "S0.3",
+        branches.AttentionOverHeads,
+        "mix",
+        "embeddings) @",
+        "embeddings).transpose(1, 2) @",
+        interactions.test_attention_over_heads_is_the_weighted_sum_of_branches,
+        "multi_head",
+    ),
+    (
+        "S0.3",
+        branches.AttentionOverHeads,
+        "mix",
+        "embeddings) @",
+        "embeddings).mean(dim=1, keepdim=True).expand(-1, 7, -1) @",
+        interactions.test_a_task_hears_of_a_branch_by_its_weight,
+    ),
+    ("S0.6", scorers.AdditiveScorer, "forward", ".tanh()", "", SCORERS, "additive"),
+    (
+        "S0.7",
+        head_reading.LayerReading,
+        "forward",
+        "states + self",
+        "self",
+        readings.test_the_start_is_linear_heads_bit_for_bit,
+        "mlp",
+    ),
+    (
+        "S0.7",
+        head_reading.ConvolutionReading,
+        "summary",
+        "tokens.states * kept",
+        "tokens.states",
+        readings.test_padding_and_its_side_change_nothing,
+        "convolution",
+    ),
+    (
+        "S0.7",
+        head_reading.ConvolutionReading,
+        "summary",
+        ".amax(dim=-1)",
+        ".median(dim=-1).values",
+        readings.test_convolutions_are_read_at_their_greatest,
+    ),
+    (
+        "S0.7",
+        head_reading.RecurrentReading,
+        "summary",
+        "(self.backwards, True)",
+        "(self.backwards, False)",
+        readings.test_the_recurrent_network_reads_both_ways,
+    ),
+    (
+        "S0.10",
+        base.ScaledInteraction,
+        "entered",
+        ".tanh()",
+        "",
+        interactions.test_a_scale_that_is_open_gives_the_mixture_alone,
+    ),
+    (
+        "S0.10",
+        base.ScaledInteraction,
+        "entered",
+        "states + self",
+        "2 * states + self",
+        battery.test_the_start_is_hard_sharing_bit_for_bit,
+        "mmoe",
+        {},
+        "none",
+    ),
+    (
+        "S0.13",
+        interaction.InducedAttention,
+        "forward",
+        "attention_weights(self.task_scorer(picked(readable, asked), summaries))",
+        "self.task_scorer(picked(readable, asked), summaries).softmax(dim=-2)",
+        interactions.test_inducing_points_are_two_attentions,
+    ),
+    (
+        "S0.13",
+        base.TaskSoftmax,
+        "forward",
+        "scores < least",
+        "scores > least",
+        interactions.test_the_highest_scores_alone_are_read,
+    ),
+    (
+        "S0.13",
+        interaction.ReadableStates,
+        "forward",
+        " + embeddings",
+        "",
+        interactions.test_narrow_attention_is_attention_on_what_is_projected,
+    ),
+    (
+        "S0.14",
+        task_attention.LayerMixPooling,
+        "shares",
+        "logits + last",
+        "logits",
+        poolings.test_a_task_that_reads_one_layer_reads_its_mean,
+    ),
+    (
+        "S0.14",
+        task_attention.TaskLayerPooling,
+        "__init__",
+        "given.get(name, depth) - 1",
+        "depth - given.get(name, depth)",
+        poolings.test_a_task_reads_the_layer_it_chooses,
+    ),
+    (
+        "S0.19",
+        base.TaskSoftmax,
+        "bias",
+        "if self.training and",
+        "if",
+        battery.test_a_task_that_prefers_itself_reads_itself_alone,
+        "cross_task_attention",
+    ),
+    (
+        "S0.19",
+        base.TaskSoftmax,
+        "bias",
+        "kept | torch.eye",
+        "kept & torch.eye",
+        battery.test_a_task_that_prefers_itself_reads_itself_alone,
+        "attention_over_heads",
+    ),
+    (
+        "S0.19",
+        ATTENTION,
+        "forward",
+        "self.dropout, self.training",
+        "self.dropout, True",
+        interactions.test_dropped_attention_leaves_a_task_its_state,
+    ),
+    (
+        "S1.1",
+        QUERIES,
+        "__init__",
+        "1.0 if self.scorer.starts_at_zero else 0.0",
+        "1.0",
+        poolings.test_task_queries_start_as_mean_pooling,
+        "general",
+    ),
+    (
+        "S1.2",
+        QUERIES,
+        "_weights",
+        ".masked_fill(~mask, torch.finfo(scores.dtype).min)",
+        "",
+        poolings.test_token_attention_is_its_formula,
+        "general",
+    ),
+    (
+        "S1.3",
+        QUERIES,
+        "_weights",
+        ".softmax(dim=-1)",
+        ".softmax(dim=-2)",
+        poolings.test_token_attention_is_its_formula,
+        "general",
+    ),
+    (
+        "S1.3",
+        QUERIES,
+        "forward",
+        "split_heads(tokens.states, self.scorer.num_heads)",
+        "split_heads(tokens.states, self.scorer.num_heads).flip(-3)",
+        poolings.test_several_heads_are_nn_multihead_attention,
+    ),
+    (
+        "S1.4",
+        QUERIES,
+        "_word_scores",
+        "@ words)",
+        "@ words).abs()",
+        poolings.test_token_attention_is_its_formula,
+        "general",
+    ),
+    ("S1.7", QUERIES, "_weights", "(1 - self.floor) * weights", "weights", poolings.test_a_floor_of_1_is_mean_pooling),
+    (
+        "S1.7",
+        QUERIES,
+        "_weights",
+        "self.floor * mask / mask.sum(dim=-1, keepdim=True).clamp(min=1)",
+        "self.floor / mask.shape[-1]",
+        poolings.test_a_floor_of_1_is_mean_pooling,
+    ),
+    (
+        "S1.7",
+        QUERIES,
+        "penalties",
+        "return self.entropy * ",
+        "return -self.entropy * ",
+        penalties.test_a_heavy_weight_on_entropy_makes_attention_even,
+    ),
+    (
+        "S1.7",
+        QUERIES,
+        "forward",
+        "self.dropout, self.training",
+        "0.0, self.training",
+        poolings.test_dropped_attention_reads_nothing,
+    ),
+    (
+        "S2.2",
+        module.MultiTaskModule,
+        "forward",
+        "gates * (mixed - own)",
+        "gates * mixed",
+        interactions.test_hard_sharing_is_an_encoder_and_linear_heads,
+    ),
+    (
+        "S2.3",
+        MultiTaskAttentionModel,
+        "__init__",
+        "else copy.deepcopy(first)",
+        "else first",
+        conditionings.test_separate_encoders_share_nothing,
+    ),
+    ("S2.3", reader.SeparateReader, "forward", "inputs.tasks == task", "inputs.tasks == 1 - task", *SEPARATE_RUNS),
+    (
+        "S2.3",
+        reader.SeparateReader,
+        "forward",
+        "[order]",
+        "",
+        conditionings.test_a_row_of_several_tasks_is_a_row_of_each,
+        "separate_encoders",
+        "none",
+    ),
+    (
+        "S2.4",
+        experts.ExpertLayer,
+        "weights",
+        'attention_weights(torch.einsum("btd,ted->bte", tasks, self.gates.stacked()))',
+        'torch.einsum("btd,ted->bte", tasks, self.gates.stacked()).softmax(dim=1)',
+        battery.test_the_gate_of_mmoe_is_attention_with_parameters_as_keys,
+    ),
+    (
+        "S2.4",
+        experts.ExpertLayer,
+        "weights",
+        "self.gates(shared)",
+        "self.gates(2 * shared)",
+        interactions.test_one_gate_is_many_gates_that_are_alike,
+    ),
+    (
+        "S2.4",
+        experts.ExpertInteraction,
+        "_through",
+        "self.norm(states)",
+        "states",
+        interactions.test_one_expert_needs_no_gate,
+    ),
+    (
+        "S2.4",
+        experts.ExpertLayer,
+        "_shared_output",
+        'return torch.einsum("be,bed->bd"',
+        'return shared; torch.einsum("be,bed->bd"',
+        *PLE,
+    ),
+    (
+        "S2.4",
+        experts.ExpertLayer,
+        "_shared_output",
+        "attention_weights(torch.cat([of_own, self.shared_gate(shared)], dim=1))",
+        "torch.cat([of_own.softmax(1), self.shared_gate(shared).softmax(1)], dim=1)",
+        *PLE,
+    ),
+    ("S2.4", experts.ExpertLayer, "forward", "self.shared(shared)  #", "self.shared(tasks[:, 0])  #", *PLE),
+    (
+        "S2.4",
+        branches.CrossStitch,
+        "mix",
+        "self.alphas.matrix()",
+        "self.alphas.matrix().T",
+        battery.test_cross_stitch_is_attention_whose_logits_are_log_alpha,
+    ),
+    (
+        "S2.4",
+        branches.CrossStitch,
+        "mix",
+        "@ states",
+        "@ states + states",
+        interactions.test_cross_stitch_with_ones_on_the_diagonal_leaves_tasks_apart,
+    ),
+    ("S2.5", adversary._Reverse, "backward", "-ctx", "ctx", penalties.test_gradients_are_reversed_and_states_are_not),
+    (
+        "S2.5",
+        adversary._Reverse,
+        "forward",
+        "states.view_as(states)",
+        "-states",
+        penalties.test_gradients_are_reversed_and_states_are_not,
+    ),
+    (
+        "S2.5",
+        adversary.GradientReversal,
+        "strength",
+        "-10 *",
+        "-5 *",
+        penalties.test_gradients_are_reversed_and_states_are_not,
+    ),
+    (
+        "S2.5",
+        adversary.DomainDiscriminator,
+        "forward",
+        "log_softmax(dim=-1)",
+        "log_softmax(dim=0)",
+        penalties.test_what_says_nothing_of_the_task_costs_log_t,
+    ),
+    (
+        "S2.5",
+        adversary.SharedPrivate,
+        "penalties",
+        "self.discriminator(self.reversal(shared[:, 0]))",
+        "self.discriminator(shared[:, 0])",
+        penalties.test_the_adversary_works_against_the_shared_extractor_alone,
+    ),
+    (
+        "S2.5",
+        adversary.SharedPrivate,
+        "penalties",
+        "overlap = ",
+        "overlap = 1 - ",
+        penalties.test_states_that_are_orthogonal_cost_nothing,
+    ),
+    (
+        "S2.5",
+        adversary.SharedPrivate,
+        "penalties",
+        "self.adversarial * unknown",
+        "(self.adversarial + 0.1) * unknown",
+        penalties.test_without_weights_the_loss_is_the_tasks_alone,
+    ),
+    (
+        "S2.8",
+        branches.HeadGroups,
+        "mixed",
+        "self.output.stacked())",
+        "self.output.stacked().mean(0, keepdim=True).expand(7, -1, -1))",
+        interactions.test_a_group_of_heads_hears_nothing_of_another_tasks_loss,
+    ),
+    (
+        "S2.8",
+        branches.HeadGroups,
+        "_weights",
+        "queries * queries.shape[-1] ** -0.5",
+        "queries",
+        interactions.test_groups_that_are_alike_are_ordinary_attention,
+    ),
+    (
+        "S2.8",
+        branches.HeadGroups,
+        "mixed",
+        '>btsh", readable',
+        '>btsh", states',
+        interactions.test_groups_that_are_alike_are_ordinary_attention,
+    ),
+    (
+        "S2.9",
+        aggregation.MeanAggregation,
+        "forward",
+        " / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)",
+        "",
+        aggregations.test_equal_weights_are_the_mean_and_others_stay,
+    ),
+    (
+        "S2.9",
+        aggregation.MeanAggregation,
+        "forward",
+        'self.known.to(own)[entries["tasks"]] * weights',
+        "weights",
+        aggregations.test_the_mean_is_its_formula,
+        "logits",
+    ),
+    (
+        "S2.9",
+        aggregation.MeanAggregation,
+        "_merged",
+        "answers.softmax(dim=-1)",
+        "answers.softmax(dim=1)",
+        aggregations.test_the_mean_is_its_formula,
+        "probabilities",
+    ),
+    (
+        "S2.9",
+        aggregation.MeanAggregation,
+        "_merged",
+        "- no.clamp",
+        "+ no.clamp",
+        aggregations.test_the_mean_is_its_formula,
+        "probabilities",
+    ),
+    (
+        "S2.9",
+        aggregation.MeanAggregation,
+        "weights",
+        "[partners]",
+        "[partners].square()",
+        aggregations.test_the_mean_is_its_formula,
+        "logits",
+    ),
+    (
+        "S2.10",
+        aggregation.LearnedAggregation,
+        "weights",
+        "scores.sigmoid()",
+        "scores.exp()",
+        aggregations.test_learned_weights_are_their_formula,
+    ),
+    (
+        "S2.10",
+        aggregation.LearnedAggregation,
+        "blended",
+        ".tanh()",
+        "",
+        aggregations.test_a_scale_between_is_on_the_way,
+    ),
+    (
+        "S2.10",
+        aggregation.LearnedAggregation,
+        "blended",
+        "merged - own",
+        "merged",
+        aggregations.test_learned_weights_are_their_formula,
+    ),
+    (
+        "S2.10",
+        task_gate.InformationGate,
+        "forward",
+        "(self.task(embeddings).tanh())",
+        "(self.task(embeddings))",
+        interactions.test_the_gate_is_its_formula,
+    ),
+    (
+        "S2.10",
+        task_gate.InformationGate,
+        "forward",
+        ".sigmoid()",
+        ".tanh()",
+        interactions.test_the_gate_is_its_formula,
+    ),
+    ("S2.10", task_gate.InformationGate, "forward", ").tanh())", "))", interactions.test_the_gate_is_its_formula),
+    (
+        "S2.11",
+        module.MultiTaskModule,
+        "forward",
+        "own + gates * (mixed - own)",
+        "mixed + gates * (own - mixed)",
+        interactions.test_a_gate_lets_everything_or_nothing_pass,
+    ),
+    ("S2.12", systems, "SYSTEMS", "task_queries", "mean", interactions.test_systems_of_the_sources_are_their_parts),
+    (
+        "S2.13",
+        ATTENTION,
+        "forward",
+        "picked(states, asked) + self.output(",
+        "picked(states, asked) + 0.1 * merge_heads(mixed) + self.output(",
+        *HARD_SHARING,
+    ),
+    ("S3.1", scorers.DotProductScorer, "forward", " * queries.shape[-1] ** -0.5", "", SCORERS, "dot_product"),
+    ("S3.2", scorers.GeneralScorer, "forward", "self.key.weight *", "self.key.weight.T *", SCORERS, "general"),
+    (
+        "S3.2",
+        scorers.GeneralScorer,
+        "forward",
+        "queries.shape[-1] ** -0.5",
+        "1.0",
+        interactions.test_a_scorer_that_is_the_identity_is_the_dot_product,
+    ),
+    ("S3.3", scorers.AdditiveScorer, "forward", "+ self.key", "- self.key", SCORERS, "additive"),
+    ("S3.4", scorers.MultiHeadScorer, "forward", " * queries.shape[-1] ** -0.5", "", SCORERS, "multi_head"),
+    (
+        "S3.4",
+        relations.TaskTask,
+        "forward",
+        "merge_heads(weights @",
+        "merge_heads(weights.flip(-3) @",
+        interactions.test_mran_mixes_tasks,
+        "multi_head",
+    ),
+    (
+        "S3.6",
+        relations.TaskTask,
+        "weights",
+        "attention_weights(self.scores(states, embeddings, reads))",
+        "self.scores(states, embeddings, reads).softmax(dim=-2)",
+        interactions.test_mran_mixes_tasks,
+        "general",
+    ),
+    (
+        "S3.7",
+        relations.TaskTask,
+        "forward",
+        "self.after(states + ",
+        "self.after(",
+        interactions.test_mran_mixes_tasks,
+        "general",
+    ),
+    (
+        "S3.8",
+        relations.FeatureFeature,
+        "forward",
+        "attention_weights(self.scorer(features, features))",
+        "self.scorer(features, features).softmax(dim=-2)",
+        interactions.test_mran_weighs_features,
+    ),
+    (
+        "S3.9",
+        relations.TaskFeature,
+        "forward",
+        "self.groups * weights",
+        "weights",
+        interactions.test_mran_weighs_features,
+    ),
+    ("S3.9", relations.TaskFeature, "forward", "features + ", "", interactions.test_mran_weighs_features),
+    (
+        "S3.11",
+        base,
+        "relation_penalty",
+        ".square()",
+        ".abs()",
+        penalties.test_attention_scores_are_penalised_by_their_squares,
+    ),
+    (
+        "S3.11",
+        ATTENTION,
+        "penalties",
+        "return self.penalty *",
+        "return -self.penalty *",
+        penalties.test_a_heavy_penalty_on_scores_makes_attention_even,
+    ),
+    (
+        "S3.13",
+        base.TaskSoftmax,
+        "bias",
+        "bias + self.affinities",
+        "bias - self.affinities",
+        battery.test_cross_stitch_is_attention_whose_logits_are_log_alpha,
+    ),
+    (
+        "S3.14",
+        experts.ExpertInteraction,
+        "_through",
+        ".mean(dim=1)",
+        ".sum(dim=1)",
+        battery.test_the_gate_of_mmoe_is_attention_with_parameters_as_keys,
+    ),
+    (
+        "S3.15",
+        base.TaskSigns,
+        "forward",
+        ".tanh()",
+        ".sigmoid()",
+        interactions.test_signed_weights_oppose_tasks_that_point_apart,
+    ),
+    (
+        "S3.15",
+        base.TaskSigns,
+        "forward",
+        "signs.abs().sum",
+        "signs.sum",
+        interactions.test_signed_weights_oppose_tasks_that_point_apart,
+    ),
+    (
+        "S3.16",
+        relations.MultipleRelations,
+        "__init__",
+        'if "feature_feature" in chosen',
+        "if chosen",
+        interactions.test_mran_mixes_tasks,
+        "general",
+    ),
+    (
+        "S4.1",
+        task_encoder.TaskEncoder,
+        "forward",
+        ".stacked()",
+        ".stacked().roll(1, 0)",
+        conditionings.test_tasks_of_one_embedding_and_one_head_are_one,
+        "modulation",
+    ),
+    (
+        "S4.1",
+        conditioning.InputAddition,
+        "forward",
+        "self.output(embeddings)",
+        "self.output(embeddings.tanh())",
+        conditionings.test_task_embeddings_are_a_dense_layer_of_a_one_hot_task,
+    ),
+    (
+        "S4.2",
+        conditioning.InputAddition,
+        "forward",
+        "[tasks]",
+        "[tasks * 0]",
+        conditionings.test_what_is_added_is_a_projection_of_the_tasks_embedding,
+        "bert",
+    ),
+    (
+        "S4.2",
+        reader.EncoderReader,
+        "_add",
+        "output + added",
+        "output - added",
+        conditionings.test_what_is_added_is_a_projection_of_the_tasks_embedding,
+        "albert",
+    ),
+    (
+        "S4.2",
+        reader.EncoderReader,
+        "_modulate",
+        "(1 + scales",
+        "(scales",
+        conditionings.test_the_start_is_hard_sharing,
+        "modulation",
+        "bert",
+    ),
+    (
+        "S4.2",
+        reader.EncoderReader,
+        "_modulate",
+        "+ shifts",
+        "- shifts",
+        conditionings.test_modulation_scales_and_shifts_norms,
+        "roberta",
+    ),
+    (
+        "S4.2",
+        conditioning.Modulation,
+        "forward",
+        "layers in (self.scales, self.shifts)",
+        "layers in (self.scales, self.scales)",
+        conditionings.test_modulation_scales_and_shifts_norms,
+        "t5",
+    ),
+    (
+        "S4.2",
+        reader.EncoderReader,
+        "_positions",
+        "torch.arange(mask.shape[1], device=mask.device)",
+        "(torch.arange(mask.shape[1], device=mask.device) + 1)",
+        conditionings.test_text_reads_no_task_token,
+        "bert",
+    ),
+    (
+        "S4.2",
+        conditioning.TaskTokens,
+        "read_out",
+        "states + self",
+        "2 * states + self",
+        conditionings.test_the_start_is_hard_sharing,
+        "task_tokens",
+        "bert",
+    ),
+    (
+        "S4.2",
+        reader.EncoderReader,
+        "_with_tokens",
+        "front[:count] = conditions.reads",
+        "front[:count] = True",
+        conditionings.test_a_task_reads_only_what_it_may,
+        "task_tokens",
+    ),
+    ("S4.3", base, "attention_weights", "dim=-1", "dim=-2", *MULTIHEAD),
+    (
+        "S4.3",
+        base.TaskSoftmax,
+        "bias",
+        'bias.masked_fill(~reads, float("-inf"))',
+        "bias",
+        interactions.test_tasks_that_read_no_other_send_no_gradient,
+    ),
+    (
+        "S4.3",
+        ATTENTION,
+        "forward",
+        "self.scorer(picked(readable, asked), readable)",
+        "self.scorer(picked(readable, asked), readable).transpose(-1, -2)",
+        *MULTIHEAD,
+    ),
+    (
+        "S4.6",
+        scorers,
+        "split_heads",
+        "(num_heads, -1)).transpose(-2, -3)",
+        "(-1, num_heads)).movedim(-1, -3)",
+        SCORERS,
+        "multi_head",
+    ),
+    ("S4.6", ATTENTION, "forward", "picked(states, asked) +", "2 * picked(states, asked) +", *MULTIHEAD),
+    ("S4.6", interaction.ReadableStates, "forward", " + embeddings", "", *MULTIHEAD),
+    ("S4.6", interaction.ReadableStates, "forward", "self.norm(states)", "states", *MULTIHEAD),
+]
+
+
+def mutated(holder, name, old, new):
+    """The function of a class or module with some of its text replaced."""
+    function = inspect.getattr_static(holder, name)
+    plain = getattr(function, "__func__", function)
+    plain = inspect.unwrap(plain)
+    source = textwrap.dedent(inspect.getsource(plain))
+    assert old in source, f"{holder.__name__}.{name} has no {old!r}"
+    # Inside a function whose argument is the class, `super()` finds it.
+    lines = ["def make(__class__):", textwrap.indent(source.replace(old, new), "    "), f"    return {name}"]
+    made = {}
+    exec("\n".join(lines), plain.__globals__, made)
+    return made["make"](holder)
+
+
+def mutate(patch, holder, name, old, new):
+    if not callable(inspect.getattr_static(holder, name)) and isinstance(getattr(holder, name), dict):
+        table = getattr(holder, name)
+        for key, system in table.items():
+            changed = {setting: new if value == old else value for setting, value in system.settings.items()}
+            patch.setitem(table, key, systems.System(changed, system.source, system.differs))
+        return
+    changed = mutated(holder, name, old, new)
+    if inspect.ismodule(holder):
+        plain = getattr(holder, name)
+        # Wherever it was imported by its name.
+        for other in (base, branches, experts, interaction, relations, scorers, task_attention):
+            if getattr(other, name, None) is plain:
+                patch.setattr(other, name, changed)
+    else:
+        patch.setattr(holder, name, changed)
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda row: f"{row[0]}-{row[2]}-{row[3][:24]}")
+def test_a_wrong_formula_is_found(mutation, monkeypatch):
+    """Each row's proof holds of the code, and not of the code with the mistake."""
+    _, holder, name, old, new, test, *arguments = mutation
+    test = inspect.unwrap(test)
+    test(*arguments)
+    mutate(monkeypatch, holder, name, old, new)
+    # A model that looks at its encoder may refuse what a mistake does to it.
+    with pytest.raises((AssertionError, InputError)):
+        test(*arguments)
+
+
+def test_every_proof_names_its_row():
+    """The row's number stands in the docstring of a test that a mutation of it fails."""
+    for row, own in itertools.groupby(sorted(MUTATIONS, key=lambda own: own[0]), key=lambda own: own[0]):
+        said = " ".join(inspect.unwrap(mutation[5]).__doc__ or "" for mutation in own)
+        assert re.search(rf"\b{re.escape(row)}\b(?!\.?\d)", said), row
