@@ -16,9 +16,10 @@ from hf_mtl import InputError, MultiTaskAttentionModel, systems
 from hf_mtl.modeling import attention_scorers as scorers
 from hf_mtl.modeling import domain_adversary as adversary
 from hf_mtl.modeling import encoder_reader as reader
-from hf_mtl.modeling import head_reading, task_attention, task_encoder, task_gate
+from hf_mtl.modeling import head_reading, task_attention, task_encoder, task_gate, task_heads
 from hf_mtl.modeling import interaction_base as base
 from hf_mtl.modeling import multitask_module as module
+from hf_mtl.modeling import step_loss as step_losses
 from hf_mtl.modeling import task_aggregation as aggregation
 from hf_mtl.modeling import task_branches as branches
 from hf_mtl.modeling import task_conditioning as conditioning
@@ -28,11 +29,13 @@ from hf_mtl.modeling import task_relations as relations
 from tests.modeling import test_aggregation as aggregations
 from tests.modeling import test_conditioning as conditionings
 from tests.modeling import test_equivalence as equivalence
+from tests.modeling import test_head_losses as head_losses
 from tests.modeling import test_head_reading as readings
 from tests.modeling import test_interactions as interactions
 from tests.modeling import test_limit_battery as battery
 from tests.modeling import test_penalties as penalties
 from tests.modeling import test_pooling as poolings
+from tests.training import test_training_order as orders
 
 pytestmark = pytest.mark.slow
 
@@ -42,6 +45,7 @@ HARD_SHARING = (battery.test_the_start_is_hard_sharing_bit_for_bit, "cross_task_
 SCORERS = interactions.test_scorers_are_their_formulas
 CALLED_ONCE = (conditionings.test_the_encoder_is_called_once_whatever_the_tasks, "none", 2)
 SEPARATE_RUNS = (conditionings.test_separate_encoders_train_as_separate_runs, torch.optim.SGD, False)
+OBJECTIVE = (head_losses.test_the_objective_is_the_weighted_sum_of_the_tasks_losses, "rows")
 PLE = (interactions.test_ple_is_its_equations,)
 MULTIHEAD = (equivalence.test_interaction_equals_multihead_attention,)
 
@@ -770,6 +774,57 @@ MUTATIONS = [
     ("S4.6", ATTENTION, "forward", "picked(states, asked) +", "2 * picked(states, asked) +", *MULTIHEAD),
     ("S4.6", interaction.ReadableStates, "forward", " + embeddings", "", *MULTIHEAD),
     ("S4.6", interaction.ReadableStates, "forward", "self.norm(states)", "states", *MULTIHEAD),
+    (
+        "S0.4",
+        MultiTaskAttentionModel,
+        "_add_losses",
+        " / output.task_label_counts.clamp(min=1)",
+        "",
+        head_losses.test_a_tasks_loss_is_the_mean_over_its_labels,
+    ),
+    ("S4.4", step_losses, "step_loss", "shares * weights", "shares", *OBJECTIVE),
+    ("S4.4", step_losses, "step_loss", "row_counts /", "label_counts /", *OBJECTIVE),
+    (
+        "S3.12",
+        task_heads.RegressionHead,
+        "loss_sums",
+        ".square()",
+        ".abs()",
+        head_losses.test_regression_is_the_squared_error_of_standardised_labels,
+    ),
+    (
+        "S0.9",
+        base.TaskInteraction,
+        "apart",
+        "picked(states,",
+        "picked(states + states.mean(dim=1, keepdim=True),",
+        orders.test_tasks_are_apart_and_then_only_their_mixture_trains,
+        "cross_task_attention",
+    ),
+    (
+        "S0.9",
+        branches.AttentionOverHeads,
+        "mixing_parameters",
+        "[*self.scorer",
+        "[*self.branches.parameters(), *self.scorer",
+        orders.test_tasks_apart_train_their_branches,
+    ),
+    (
+        "S2.4",
+        experts.ExpertLayer,
+        "weights",
+        "self.gates.stacked()",
+        "self.gates.stacked().flip(1)",
+        PLE[0],
+    ),
+    (
+        "S3.11",
+        base,
+        "relation_penalty",
+        ".square()",
+        ".abs()",
+        penalties.test_relations_of_mran_are_penalised_alike,
+    ),
 ]
 
 
@@ -798,7 +853,7 @@ def mutate(patch, holder, name, old, new):
     if inspect.ismodule(holder):
         plain = getattr(holder, name)
         # Wherever it was imported by its name.
-        for other in (base, branches, experts, interaction, relations, scorers, task_attention):
+        for other in (base, branches, experts, interaction, relations, scorers, task_attention, head_losses):
             if getattr(other, name, None) is plain:
                 patch.setattr(other, name, changed)
     else:

@@ -81,6 +81,16 @@ def test_tasks_apart_read_their_own_branch_alone():
         torch.testing.assert_close(logits, apart[name], atol=1e-5, rtol=1e-5)
 
 
+def test_tasks_apart_train_their_branches():
+    """S0.9: branches first; what says how they are mixed has no part in them."""
+    model = randomise(build_model(task_interaction="attention_over_heads"))
+    with tasks_apart(model):
+        model(**random_batch()).loss.backward()
+    own = model.mtl.interaction
+    assert all(tensor.grad is not None for tensor in own.branches.parameters())
+    assert all(tensor.grad is None for part in (own.scorer, own.task_weights) for tensor in part.parameters())
+
+
 def test_what_mixes_nothing_cannot_be_staged():
     with pytest.raises(InputError, match="task_interaction=none nothing does"):
         mixing_parameters(build_model(task_interaction="none"))
