@@ -97,16 +97,13 @@ class MultiTaskAttentionModel(PreTrainedModel):
         check_config(config)
         pooling = TASK_POOLINGS[config.pooling]
         first = encoder or build_encoder(cast(PreTrainedConfig, config.encoder_config), pooling.reads_pooler)
+        self.encoder: nn.Module = first
         self.mtl = MultiTaskModule(config, first)
-        self.encoder: nn.Module
         if self.mtl.conditioning.separate_encoders:
-            names = config.task_names
-            self.encoder = SeparateEncoders(
-                {name: first if name == names[0] else copy.deepcopy(first) for name in names}
-            )
+            others = {name: copy.deepcopy(first) for name in config.task_names[1:]}
+            self.encoder = SeparateEncoders({config.task_names[0]: first, **others})
             self.read_encoder: nn.Module = SeparateReader(self.encoder, pooling.reads_layers)
         else:
-            self.encoder = first
             self.read_encoder = EncoderReader(first, pooling.reads_layers, self.mtl.conditioning.reads_embeddings)
         self.post_init()
         if self.device.type != "meta":

@@ -107,7 +107,9 @@ class InterruptAt(TrainerCallback):
 
 
 @pytest.mark.parametrize("strategy", [{"eval_strategy": "epoch"}, {"eval_strategy": "steps", "eval_steps": 3}])
-@pytest.mark.parametrize("step", [3, 8, 10])
+@pytest.mark.parametrize(
+    "step", [pytest.param(3, marks=pytest.mark.slow), 8, pytest.param(10, marks=pytest.mark.slow)]
+)
 def test_an_interrupt_changes_nothing_of_the_run(strategy, step, tmp_path, tokenizer):
     """The same evaluations at the same steps, and the same weights."""
 

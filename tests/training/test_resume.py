@@ -117,7 +117,13 @@ def digest(own, folder) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+# Of cases that differ in one number, one a kind runs by default.
+ALIKE = ("temperature", "uniform", "power", "capped", "explicit", "annealed", "third_pass", "as_drawn", "famo")
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=case.id, marks=[pytest.mark.slow] * (case.id in ALIKE)) for case in CASES]
+)
 def test_a_stopped_run_ends_like_one_that_was_not(case, tmp_path, tokenizer):
     check(case, tmp_path, tokenizer)
 

@@ -62,7 +62,9 @@ def test_without_length_grouping_every_epoch_has_its_order_too(tmp_path, tokeniz
     assert seen[:ROWS] != seen[ROWS:]
 
 
-@pytest.mark.parametrize("stop", [5, 10, 14])
+@pytest.mark.parametrize(
+    "stop", [pytest.param(5, marks=pytest.mark.slow), 10, pytest.param(14, marks=pytest.mark.slow)]
+)
 def test_a_resumed_run_ends_bit_equal(tmp_path, tokenizer, stop):
     """A run of 2 epochs of 10 steps, resumed inside the first, between the two and inside the second."""
     arguments = {
