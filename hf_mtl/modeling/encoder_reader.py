@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -103,10 +104,18 @@ class EncoderReader(nn.Module):
         self.first_position = first_position(encoder)
         self.conditions = Conditions()
         self.told = told
+        self.hook: RemovableHandle | None = None
         if told:
-            encoder.get_input_embeddings().register_forward_hook(self._add)
+            self.listen_to(encoder.get_input_embeddings())
             for index, norm in enumerate(norms_of(encoder)):
                 norm.register_forward_hook(partial(self._modulate, index))
+
+    def listen_to(self, embeddings: nn.Module) -> None:
+        """Add to what these word embeddings return, and to no others any more."""
+        if self.told:
+            if self.hook is not None:
+                self.hook.remove()
+            self.hook = embeddings.register_forward_hook(self._add)
 
     def forward(self, encoder: Any, inputs: EncoderInputs, conditions: Conditions) -> EncodedTokens:
         """Return what the encoder says of the inputs."""
@@ -187,8 +196,11 @@ class EncoderReader(nn.Module):
 
         def remembering(checkpoint: Callable[..., Any], function: Callable[..., Any], *given: Any) -> Any:
             def told(*inner: Any) -> Any:
-                self.conditions = conditions
-                return function(*inner)
+                before, self.conditions = self.conditions, conditions
+                try:
+                    return function(*inner)
+                finally:
+                    self.conditions = before
 
             return checkpoint(told, *given)
 

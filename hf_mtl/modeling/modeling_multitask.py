@@ -81,6 +81,10 @@ class MultiTaskAttentionModel(PreTrainedModel):
         InputError: No tasks, a name given twice, or an unknown part.
     """
 
+    # Where a wrapped encoder came from; its tokenizer lies there until the model is saved. Not `name_or_path`, where
+    # others look for a checkpoint of this class.
+    encoder_source: str = ""
+
     config: MultiTaskAttentionConfig
     config_class = MultiTaskAttentionConfig
     base_model_prefix = "hf_mtl"
@@ -140,7 +144,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         config = MultiTaskAttentionConfig(encoder_config=encoder.config, tasks=config.tasks, **settings)
         model = cls(config, encoder=encoder)
         model.mtl.to(encoder.dtype)
-        model.name_or_path = find_encoder(name)
+        model.encoder_source = find_encoder(name)
         return model
 
     @classmethod
@@ -190,6 +194,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Replace the encoder's token embeddings."""
         cast(Any, self.encoder).set_input_embeddings(value)
+        cast(EncoderReader, self.read_encoder).listen_to(value)
 
     def forward(
         self,
@@ -229,7 +234,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
             routing = self._every_row_and_task(attention_mask)
         elif routing is None:
             routing = self._one_task_a_row(attention_mask, task_ids, labels)
-        if asked is None or self.mtl.reads_all(asked) is None:
+        placed = all("slots" in entries for entries in routing.values())
+        if asked is None or not placed or self.mtl.reads_all(asked) is None:
             asked, routing = None, {name: {**own, "slots": own["tasks"]} for name, own in routing.items()}
 
         inputs = EncoderInputs(input_ids, attention_mask, token_type_ids, inputs_embeds)
@@ -368,12 +374,11 @@ class MultiTaskAttentionModel(PreTrainedModel):
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the tokenizer saved beside the checkpoint, or the encoder's own before there is one."""
         # With the encoder's configuration at hand, the checkpoint's own, which names custom code, is not asked for.
-        tokenizer = AutoTokenizer.from_pretrained(self.name_or_path, config=self.config.encoder_config)
+        source = self.encoder_source or self.name_or_path
+        tokenizer = AutoTokenizer.from_pretrained(source, config=self.config.encoder_config)
         # Where the files are missing, Transformers makes a tokenizer that knows no word.
         if len(tokenizer) <= len(tokenizer.all_special_tokens):
-            raise InputError(
-                f"{self.name_or_path!r} holds no tokenizer (tokenizer.json); save it there beside the weights."
-            )
+            raise InputError(f"{source!r} holds no tokenizer (tokenizer.json); save it there beside the weights.")
         return tokenizer
 
     def predict(

@@ -4,7 +4,7 @@ from .attention_scorers import ATTENTION_SCORERS
 from .configuration_multitask import MultiTaskAttentionConfig, check_choice, check_tasks
 from .errors import InputError
 from .head_reading import HEAD_READINGS
-from .task_aggregation import TASK_AGGREGATIONS
+from .task_aggregation import MERGED, TASK_AGGREGATIONS
 from .task_attention import TASK_POOLINGS
 from .task_conditioning import TASK_CONDITIONINGS
 from .task_gate import TASK_GATES
@@ -30,6 +30,7 @@ def check_config(config: MultiTaskAttentionConfig) -> None:
     check_tasks(config.task_configs)
     check_choice("task_conditioning", config.task_conditioning, TASK_CONDITIONINGS)
     check_choice("aggregation", config.aggregation, TASK_AGGREGATIONS)
+    check_choice("aggregation_of", config.aggregation_of, MERGED)
     check_choice("pooling", config.pooling, TASK_POOLINGS)
     check_choice("task_interaction", config.task_interaction, TASK_INTERACTIONS)
     check_choice("gate", config.gate, TASK_GATES)

@@ -88,7 +88,6 @@ class MeanAggregation(TaskAggregation):
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        check_choice("aggregation_of", config.aggregation_of, MERGED)
         partners = partners_of(config)
         if max(map(len, partners)) < 2:
             raise InputError(
@@ -105,7 +104,7 @@ class MeanAggregation(TaskAggregation):
         given: Mapping[str, float] = config.aggregation_weights or {}
         for name, weight in given.items():
             check_choice("task in aggregation_weights", name, config.task_names)
-            if not weight >= 0:
+            if not isinstance(weight, (int, float)) or not 0 <= weight < float("inf"):
                 raise InputError(f"aggregation_weights of {name!r} is {weight!r}; expected a number >= 0.")
         self.given = fixed([float(given.get(name, 1.0)) for name in config.task_names])
         if bool((self.known * self.given[self.partners]).sum(dim=1).eq(0).any()):

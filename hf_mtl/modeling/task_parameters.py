@@ -174,12 +174,13 @@ def own_of(values: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
 
 
 def owner_of(name: str, task_names: Iterable[str]) -> str | None:
-    """Return the task to which the parameter of this name belongs, or None where tasks share it."""
-    known = set(task_names)
-    for part in name.split("."):
-        if part.startswith(PREFIX) and part.removeprefix(PREFIX) in known:
-            return part.removeprefix(PREFIX)
-    return None
+    """Return the task to which the parameter of this name belongs, or None where tasks share it: its name ends in the
+    task's, or it lies in the task's own encoder.
+    """
+    *folders, last = name.split(".")
+    found = folders[folders.index("encoders") + 1] if "encoders" in folders[:-1] else last
+    own = found.removeprefix(PREFIX)
+    return own if found.startswith(PREFIX) and own in set(task_names) else None
 
 
 def at_least_float32(values: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,9 @@ def shared_parameters(model: MultiTaskAttentionModel, which: str = "all") -> lis
                 f"choose another: {WHICH}."
             )
     elif match := re.fullmatch(r"last_([1-9]\d*)_layers", which):
-        found = [own for layer in encoder_layers(model)[-int(match[1]) :] for own in layer.parameters()]
+        shared = {id(own) for name, own in model.named_parameters() if owner_of(name, model.config.task_names) is None}
+        layers = encoder_layers(model)[-int(match[1]) :]
+        found = [own for layer in layers for own in layer.parameters() if id(own) in shared]
     else:
         raise InputError(f"balanced_parameters={which!r}; expected {WHICH}.")
     found = [own for own in found if own.requires_grad]
@@ -46,6 +48,8 @@ def encoder_layers(model: MultiTaskAttentionModel) -> list[nn.Module]:
     Raises:
         InputError: The encoder has no list of as many layers as its configuration says.
     """
+    if model.mtl.conditioning.separate_encoders:
+        raise InputError("Separate encoders share no layer; gradients of theirs cannot be balanced or compared.")
     depth = model.config.num_hidden_layers
     for module in model.encoder.modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
@@ -58,6 +62,10 @@ def encoder_layers(model: MultiTaskAttentionModel) -> list[nn.Module]:
 
 def last_shared_matrix(model: MultiTaskAttentionModel) -> nn.Parameter:
     """Return the last trainable matrix of the encoder's last layer, or of the encoder."""
+    if model.mtl.conditioning.separate_encoders:
+        raise InputError(
+            "loss_weighting='gradnorm' compares gradients of a layer that tasks share; separate encoders none."
+        )
     try:
         layer: nn.Module = encoder_layers(model)[-1]
     except InputError:

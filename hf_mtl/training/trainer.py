@@ -163,7 +163,9 @@ class MultiTaskTrainer(EvaluatingTrainer):
         """Return a trainer that goes on from this one's model with some of its tasks: transfer from intermediate tasks
         (Phang et al. 2018), or one task after training them all (Liu et al. 2019, section 3).
 
-        Its model has copies of everything that a model of these tasks has; optimizer and schedule begin anew.
+        Its model has copies of everything that a model of these tasks has (one task alone has no interaction and is
+        told nothing); optimizer and schedule begin anew. Callbacks, a function as `mixing` and a weighting given as
+        `gradient_balancing` are this trainer's own.
 
         Args:
             tasks: A task's name, or several.
@@ -178,7 +180,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
             check_choice("argument", key, MultiTaskTrainingArguments.__dataclass_fields__)
         return MultiTaskTrainer(
             model_of(self.accelerator.unwrap_model(self.model), names),
-            arguments_of(self.given_arguments, names, output_dir, **changes),
+            arguments_of(self.given_arguments, names, list(self.specs), output_dir, **changes),
             mixture_of(self.mixture, names),
             processing_class=self.processing_class,
         )

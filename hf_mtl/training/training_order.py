@@ -13,7 +13,9 @@ from torch import nn
 from ..data.mixture import Mixture
 from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
 from ..modeling.configuration_multitask import check_choice
-from ..modeling.task_parameters import PREFIX
+from ..modeling.interaction_base import reads_lists
+from ..modeling.task_aggregation import partners_of
+from ..modeling.task_parameters import PREFIX, owner_of
 from .arguments import MultiTaskTrainingArguments
 
 NOTHING_MIXES = (
@@ -36,12 +38,21 @@ def tasks_apart(model: MultiTaskAttentionModel) -> Iterator[None]:
     def alone(module: nn.Module, given: tuple[Any, ...], mixed: torch.Tensor) -> torch.Tensor:
         return interaction.apart(*given)
 
+    def unpunished(states: torch.Tensor, embeddings: torch.Tensor) -> None:
+        """An adversary or penalty of what is not there says nothing."""
+
+    if model.mtl.aggregation.reads_tasks or model.config.task_conditioning == "task_tokens":
+        raise InputError(
+            "training_order=staged keeps tasks apart at first; aggregation and task_tokens do not. Leave them out."
+        )
     hook = interaction.register_forward_hook(alone)
+    interaction.penalties = unpunished  # type: ignore[method-assign]
     try:
         with frozen(mixing_parameters(model)):
             yield
     finally:
         hook.remove()
+        del interaction.penalties
 
 
 @contextmanager
@@ -79,7 +90,8 @@ def mixing_parameters(model: MultiTaskAttentionModel) -> list[nn.Parameter]:
     found = list(parts.interaction.mixing_parameters())
     if not parts.interaction.has_branches:
         found += parts.gate.parameters()
-    if not parts.conditioning.reads_embeddings:
+    read_by_others = parts.conditioning.reads_embeddings or parts.aggregation.reads_embeddings
+    if not read_by_others and not (parts.interaction.has_branches and parts.gate.reads_embeddings):
         found += parts.task_encoder.parameters()
     return found
 
@@ -106,6 +118,8 @@ def joint(names: Sequence[str], first: Sequence[str]) -> list[Stage]:
 
 def staged(names: Sequence[str], first: Sequence[str]) -> list[Stage]:
     """Every task for itself, then only what mixes them (the two stages of Pfeiffer et al. 2021, AdapterFusion)."""
+    if len(names) < 2:
+        raise InputError("training_order=staged needs several tasks.")
     return [Stage("apart", trained=tasks_apart), Stage(trained=mixing_alone)]
 
 
@@ -118,6 +132,7 @@ def intermediate_transfer(names: Sequence[str], first: Sequence[str]) -> list[St
         )
     for name in first:
         check_choice("task in intermediate_tasks", name, names)
+    check_folder("intermediate", names)
     return [Stage("intermediate", tuple(first)), *(Stage(name, (name,)) for name in names if name not in first)]
 
 
@@ -125,7 +140,16 @@ def multitask_then_finetune(names: Sequence[str], first: Sequence[str]) -> list[
     """All tasks together, then each alone from there (Liu et al. 2019, MT-DNN, section 3)."""
     if len(names) < 2:
         raise InputError("training_order=multitask_then_finetune needs several tasks.")
+    check_folder("multitask", names)
     return [Stage("multitask"), *(Stage(name, (name,)) for name in names)]
+
+
+def check_folder(name: str, tasks: Sequence[str]) -> None:
+    """Raise `InputError` if a task has the name of the first stage's folder."""
+    if name in tasks:
+        raise InputError(
+            f"With this training_order the folder {name!r} is the first stage's; rename the task {name!r}."
+        )
 
 
 def model_of(
@@ -143,22 +167,80 @@ def model_of(
     """
     for name in tasks:
         check_choice("task", name, model.config.task_names)
-    settings = model.config.to_dict()
-    settings["tasks"] = [_kept_task(task, tasks) for task in model.config.task_configs if task.name in tasks]
-    config = MultiTaskAttentionConfig.from_dict(settings)
-    config._attn_implementation = model.config._attn_implementation
+    config = config_of(model.config, tasks)
     with torch.random.fork_rng():
         found = MultiTaskAttentionModel(config)
     found.to(model.device, model.dtype)  # type: ignore[arg-type]
-    tensors = named_tensors(model)
-    tensors.update(named_tensors(trained) if trained is not None else {})
-    own = named_tensors(found)
+    sources = [own for own in (trained, model) if own is not None]
+    tensors = [named_tensors(own) for own in sources]
+    trains = {name: own.requires_grad for name, own in model.named_parameters()}
     with torch.no_grad():
-        for name, tensor in own.items():
-            if name in tensors:
-                tensor.copy_(tensors[name])
-    found.name_or_path = model.name_or_path
+        for name, tensor in named_tensors(found).items():
+            values = (
+                fitting(name, known[name], tensor, own.config, config)
+                for own, known in zip(sources, tensors)
+                if name in known
+            )
+            value = next((value for value in values if value is not None), None)
+            if value is None:
+                raise InputError(
+                    f"The model has no tensor {name!r}, which a model of {', '.join(tasks)} needs; merge adapters "
+                    "into it first (merge_and_unload)."
+                )
+            tensor.copy_(value)
+    for name, parameter in found.named_parameters():
+        parameter.requires_grad_(trains.get(name, True))
+    found.encoder_source, found.name_or_path = model.encoder_source, model.name_or_path
     return found.train(model.training)
+
+
+def config_of(config: MultiTaskAttentionConfig, tasks: Sequence[str]) -> MultiTaskAttentionConfig:
+    """Return the configuration of a model of some of the tasks; what names others is left out."""
+    settings = config.to_dict()
+    settings["tasks"] = [_kept_task(task, tasks) for task in config.task_configs if task.name in tasks]
+    for key in ("task_layers", "aggregation_weights"):
+        if settings.get(key):
+            settings[key] = {name: value for name, value in settings[key].items() if name in tasks}
+    found = MultiTaskAttentionConfig.from_dict(settings)
+    if max(map(len, partners_of(found))) < 2:
+        found.aggregation = "none"
+    found._attn_implementation = config._attn_implementation
+    return found
+
+
+def fitting(
+    name: str,
+    value: torch.Tensor,
+    like: torch.Tensor,
+    config: MultiTaskAttentionConfig,
+    wanted: MultiTaskAttentionConfig,
+) -> torch.Tensor | None:
+    """Return a tensor in the shape of another: of numbers for pairs of tasks those of the tasks that are wanted.
+
+    Args:
+        name: Its name.
+        value: The tensor.
+        like: What has the shape.
+        config: The configuration that it belongs to.
+        wanted: The configuration of some of its tasks.
+    """
+    if value.shape == like.shape:
+        return value
+    owner = owner_of(name, wanted.task_names)
+    if owner is None or owner not in config.task_names:
+        return None
+    known, asked = ([own.task_names[place] for place in reads_lists(own)[owner]] for own in (config, wanted))
+    return value[[known.index(other) for other in asked]] if set(asked) <= set(known) else None
+
+
+def left_out(model: MultiTaskAttentionModel, tasks: Sequence[str]) -> list[str]:
+    """Return the parts of a model that a model of these tasks has not, since a lone task has nobody to read."""
+    if len(tasks) > 1:
+        return []
+    config = model.config
+    names = ["task_interaction", "aggregation"]
+    names += ["task_conditioning"] * (config.task_conditioning != "separate_encoders")
+    return [f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != "none"]
 
 
 def _kept_task(task: TaskConfig, kept: Sequence[str]) -> dict[str, Any]:
@@ -199,15 +281,21 @@ def mixture_of(mixture: Mixture, tasks: Sequence[str]) -> Mixture:
 
 
 def arguments_of(
-    args: MultiTaskTrainingArguments, tasks: Sequence[str], output_dir: str | Path, **changes: Any
+    args: MultiTaskTrainingArguments,
+    tasks: Sequence[str],
+    every_task: Sequence[str],
+    output_dir: str | Path,
+    **changes: Any,
 ) -> MultiTaskTrainingArguments:
     """Return arguments for training some of the tasks in a folder of their own.
 
-    What speaks of other tasks is left out: their scores, and a metric of theirs to choose the best model by.
+    What speaks of other tasks is left out: their scores, and a metric of theirs to choose the best model by. What
+    follows from arguments that change follows anew.
 
     Args:
         args: The arguments of all tasks.
         tasks: The tasks.
+        every_task: All tasks.
         output_dir: The folder.
         **changes: Other arguments.
     """
@@ -215,10 +303,14 @@ def arguments_of(
     def kept(scores: Any) -> dict[str, Any] | None:
         return {name: score for name, score in scores.items() if name in tasks} if scores else None
 
-    known = [f"{name}_" for name in tasks] + ["mtl_"]
-    metric = str(args.metric_for_best_model)
-    if not metric.removeprefix("eval_").startswith(tuple(known)):
-        changes = {"metric_for_best_model": "mtl_average", "greater_is_better": True, **changes}
+    metric = str(args.metric_for_best_model).removeprefix("eval_")
+    owners = sorted((name for name in every_task if metric.startswith(f"{name}_")), key=len)
+    if owners and owners[-1] not in tasks:
+        changes = {"metric_for_best_model": "mtl_average", **changes}
+    if "metric_for_best_model" in changes:
+        changes = {"greater_is_better": None, **changes}
+    if "learning_rate" in changes and args.parts_learning_rate == 10 * args.learning_rate:
+        changes = {"parts_learning_rate": None, **changes}
     scores = {name: kept(getattr(args, name)) for name in ("target_scores", "single_task_scores")}
     return dataclasses.replace(args, **{**scores, "output_dir": str(output_dir), **changes})
 

@@ -8,6 +8,7 @@ from datasets import Dataset
 from hf_mtl import InputError, TaskSpec, load_mixture
 from hf_mtl.data.canonical import canonical_splits
 from hf_mtl.data.loading import load_splits
+from hf_mtl.data.mixture import mixture_from_datasets
 
 COLUMNS = {
     "text": ["plain", 'with "quotes", commas', "trailing blank ", "ümlaut – dash", "two\nlines", "tab\there"],
@@ -184,3 +185,9 @@ def test_a_split_that_is_missing_is_named_with_the_way_out(tmp_path):
     for share in (0, 1, -0.1, 2):
         with pytest.raises(InputError, match="expected a number between 0 and 1"):
             spec_of(validation_share=share)
+
+
+def test_rows_are_held_out_of_data_sets_in_memory_too():
+    spec = spec_of(validation_share=0.2, labels=["no", "yes"])
+    mixture = mixture_from_datasets({"task": Dataset.from_list(many_rows())}, None, [spec])
+    assert len(mixture.train["task"]) + len(mixture.validation["task"]) == 400 and len(mixture.validation["task"]) > 20

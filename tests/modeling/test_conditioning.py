@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
-from hf_mtl.modeling.encoder_reader import norms_of
+from hf_mtl.modeling.encoder_reader import SeparateEncoders, norms_of
 from hf_mtl.modeling.task_conditioning import TASK_CONDITIONINGS
 from hf_mtl.training.shared_parameters import shared_parameters
 from tests.conftest import (
@@ -632,3 +632,10 @@ def test_a_larger_vocabulary_is_told_of_the_task_too(told):
     model.resize_token_embeddings(70)
     for task, logits in model(**inputs).logits.items():
         close(logits, expected[task], msg=task)
+    if not isinstance(model.encoder, SeparateEncoders):
+        own = model.get_input_embeddings()
+        model.set_input_embeddings(
+            torch.nn.Embedding.from_pretrained(own.weight.detach(), padding_idx=own.padding_idx)
+        )
+        for task, logits in model(**inputs).logits.items():
+            close(logits, expected[task], msg=task)

@@ -13,6 +13,7 @@ from hf_mtl.training.part_report import shuffled_tasks
 from hf_mtl.training.training_order import (
     TRAINING_ORDERS,
     arguments_of,
+    left_out,
     mixing_alone,
     mixing_parameters,
     model_of,
@@ -166,9 +167,75 @@ def test_arguments_of_other_tasks_are_left_out(tmp_path):
         metric_for_best_model="a_accuracy",
         single_task_scores={"a": 1.0, "b": 2.0},
     )
-    found = arguments_of(args, ["b"], tmp_path / "b")
+    found = arguments_of(args, ["b"], ["a", "b"], tmp_path / "b")
     assert (found.metric_for_best_model, found.single_task_scores) == ("mtl_average", {"b": 2.0})
-    assert arguments_of(args, ["a"], tmp_path / "a").metric_for_best_model == "a_accuracy"
+    assert arguments_of(args, ["a"], ["a", "b"], tmp_path / "a").metric_for_best_model == "a_accuracy"
+
+
+def test_a_metric_belongs_to_the_task_with_the_longest_name(tmp_path):
+    args = MultiTaskTrainingArguments(
+        output_dir=str(tmp_path), metric_for_best_model="mood_en_rmse", learning_rate=1e-4
+    )
+    names = ["mood", "mood_en"]
+    alone = arguments_of(args, ["mood"], names, tmp_path / "a")
+    assert alone.metric_for_best_model == "mtl_average" and alone.greater_is_better is not False
+    other = arguments_of(args, ["mood_en"], names, tmp_path / "b", learning_rate=2e-5)
+    assert (other.metric_for_best_model, other.greater_is_better) == ("mood_en_rmse", False)
+    assert other.parts_learning_rate == pytest.approx(2e-4)
+    given = arguments_of(args, ["mood"], names, tmp_path / "c", learning_rate=2e-5, parts_learning_rate=1e-3)
+    assert given.parts_learning_rate == 1e-3
+
+
+@pytest.mark.parametrize("settings", [{"task_interaction": "cross_stitch"}, {"task_affinities": True}])
+def test_numbers_of_pairs_are_those_of_the_tasks_that_stay(settings):
+    model = randomise(build_model(**settings))
+    few = model_of(model, ["stars", "intent", "names"])
+    part, own = model.mtl.interaction, few.mtl.interaction
+    whole, kept = (
+        (part.alphas.matrix(), own.alphas.matrix())
+        if "task_interaction" in settings
+        else (part.task_weights.affinities.matrix(), own.task_weights.affinities.matrix())
+    )
+    places = [NAMES.index(name) for name in few.config.task_names]
+    assert torch.equal(kept, whole[places][:, places])
+
+
+def test_settings_that_name_tasks_keep_those_that_stay():
+    settings = {"pooling": "task_layer", "task_layers": {"intent": 1, "stars": 2}}
+    assert model_of(build_model(**settings), ["stars"]).config.task_layers == {"stars": 2}
+    same = [TASKS[0], {**TASKS[0], "name": "other"}, TASKS[3]]
+    merging = build_model(same, aggregation="mean", aggregation_weights={"intent": 2.0, "other": 1.0})
+    assert model_of(merging, ["intent", "stars"]).config.aggregation == "none"
+    assert model_of(merging, ["intent", "other"]).config.aggregation_weights == {"intent": 2.0, "other": 1.0}
+    assert left_out(build_model(), ["stars"]) == ["task_interaction=cross_task_attention"]
+    assert not left_out(build_model(), ["stars", "mood"])
+
+
+def test_what_is_frozen_stays_so_and_adapters_are_refused():
+    model = build_model()
+    model.encoder.requires_grad_(False)
+    few = model_of(model, ["stars"])
+    assert not any(own.requires_grad for own in few.encoder.parameters())
+    assert all(own.requires_grad for own in few.mtl.parameters())
+    peft = pytest.importorskip("peft")
+    adapter = peft.LoraConfig(target_modules=["query", "value"], modules_to_save=["mtl"])
+    adapted = peft.get_peft_model(build_model(), adapter)
+    with pytest.raises(InputError, match="merge adapters into"):
+        model_of(adapted.base_model.model, ["stars"])
+
+
+def test_apart_nothing_of_the_mixture_is_punished():
+    model, batch = randomise(build_model(task_interaction="shared_private", adversarial_weight=1.0)), random_batch()
+    with tasks_apart(model):
+        assert model(**batch).task_penalty_sums is None
+    assert model(**batch).task_penalty_sums.any()
+    for settings in ({"task_conditioning": "task_tokens"}, {"aggregation": "mean"}):
+        tasks = [TASKS[0], {**TASKS[0], "name": "other"}]
+        with (
+            pytest.raises(InputError, match="keeps tasks apart at first"),
+            tasks_apart(build_model(tasks, **settings)),
+        ):
+            pass
 
 
 def test_orders_of_stages():
@@ -187,8 +254,12 @@ def test_orders_of_stages():
             TRAINING_ORDERS["intermediate_transfer"](names, given)
     with pytest.raises(InputError, match="Unknown task in intermediate_tasks 'd'"):
         TRAINING_ORDERS["intermediate_transfer"](names, ["d"])
-    with pytest.raises(InputError, match="needs several tasks"):
-        TRAINING_ORDERS["multitask_then_finetune"](["a"], [])
+    for order in ("staged", "multitask_then_finetune"):
+        with pytest.raises(InputError, match="needs several tasks"):
+            TRAINING_ORDERS[order](["a"], [])
+    for order, folder in (("multitask_then_finetune", "multitask"), ("intermediate_transfer", "intermediate")):
+        with pytest.raises(InputError, match=f"rename the task '{folder}'"):
+            TRAINING_ORDERS[order](["a", folder], ["a"])
 
 
 @NEEDS_ENCODER
