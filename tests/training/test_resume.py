@@ -118,7 +118,10 @@ def digest(own, folder) -> dict[str, str]:
 
 
 # Of cases that differ in one number, one a kind runs by default.
-ALIKE = ("temperature", "uniform", "power", "capped", "explicit", "annealed", "third_pass", "as_drawn", "famo")
+ALIKE = (
+    *("temperature", "uniform", "power", "capped", "explicit", "annealed", "dev_gap", "round_robin"),
+    *("third_pass", "as_drawn", "k_tasks", "famo"),
+)
 
 
 @pytest.mark.parametrize(
