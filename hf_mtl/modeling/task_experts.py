@@ -35,7 +35,7 @@ def read_by_all(config: MultiTaskAttentionConfig) -> torch.Tensor:
 
 
 class TaskExperts(nn.Module):
-    """Experts of each task's own: f(x) = W_2 gelu(W_1 x).
+    """Experts of each task's own: f(x) = W_2 gelu(W_1 x + b_1) + b_2.
 
     Args:
         task_names: The tasks in order.
@@ -50,21 +50,25 @@ class TaskExperts(nn.Module):
         self.count = count
         rows = dict.fromkeys(task_names, count * size)
         self.inner = TaskTensors(rows, width=hidden_size, std=hidden_size**-0.5)
+        self.inner_bias = TaskTensors(rows, width=None, std=0.0)
         self.outer = TaskTensors(rows, width=hidden_size, std=0.0 if closed else size**-0.5)
+        self.outer_bias = TaskTensors(dict.fromkeys(task_names, count), width=hidden_size, std=0.0)
 
     def forward(self, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
         """Return (batch, tasks, experts, hidden) of states (batch, tasks, hidden), or of those of the tasks `asked`
         (batch, asked) of each row.
         """
         row = "" if asked is None else "b"
-        inner = F.gelu(torch.einsum(f"btd,{row}thd->bth", states, own_of(self.inner.stacked(), asked)))
+        weights, biases = own_of(self.inner.stacked(), asked), own_of(self.inner_bias.stacked(), asked)
+        inner = F.gelu(torch.einsum(f"btd,{row}thd->bth", states, weights) + biases)
         # ([batch,] tasks, experts, size, hidden)
         outer = own_of(self.outer.stacked().unflatten(1, (self.count, -1)), asked)
-        return torch.einsum(f"bteh,{row}tehd->bted", inner.unflatten(-1, (self.count, -1)), outer)
+        found = torch.einsum(f"bteh,{row}tehd->bted", inner.unflatten(-1, (self.count, -1)), outer)
+        return found + own_of(self.outer_bias.stacked(), asked)
 
 
 class SharedExperts(nn.Module):
-    """Experts that all tasks share: f(x) = W_2 gelu(W_1 x).
+    """Experts that all tasks share: f(x) = W_2 gelu(W_1 x + b_1) + b_2.
 
     Args:
         hidden_size: Width of what they read and give.
@@ -74,8 +78,8 @@ class SharedExperts(nn.Module):
 
     def __init__(self, hidden_size: int, size: int, count: int) -> None:
         super().__init__()
-        self.inner = nn.ModuleList(UnitScaleLinear(hidden_size, size, bias=False) for _ in range(count))
-        self.outer = nn.ModuleList(UnitScaleLinear(size, hidden_size, bias=False) for _ in range(count))
+        self.inner = nn.ModuleList(UnitScaleLinear(hidden_size, size) for _ in range(count))
+        self.outer = nn.ModuleList(UnitScaleLinear(size, hidden_size) for _ in range(count))
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Return (batch, experts, hidden) of states (batch, hidden)."""

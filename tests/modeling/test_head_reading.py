@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from hf_mtl.modeling.encoder_reader import EncodedTokens
 from hf_mtl.modeling.head_reading import HEAD_READINGS
-from tests.conftest import build_model, encoder_inputs, randomise, unmoved_after, with_weights_of
+from tests.conftest import build_model, encoder_inputs, own_experts, randomise, unmoved_after, with_weights_of
 from tests.modeling.test_pooling import HIDDEN, T, close, encoded
 
 every_reading = pytest.mark.parametrize("head", HEAD_READINGS)
@@ -43,13 +43,12 @@ def test_padding_and_its_side_change_nothing(head):
 
 
 def test_a_layer_is_the_tasks_own():
-    """S0.7: H + W_2 gelu(W_1 H)."""
+    """S0.7: H + W_2 gelu(W_1 H + b_1) + b_2."""
     part, tokens = randomise(build_model(head="mlp")).mtl.head_reading, encoded()
     states = torch.randn(len(tokens.mask), T, HIDDEN)
     found = part(tokens, states)
     for task, key in enumerate(part.layer.inner.keys):
-        inner, outer = part.layer.inner.get_parameter(key), part.layer.outer.get_parameter(key)
-        close(found[:, task], states[:, task] + F.gelu(states[:, task] @ inner.T) @ outer)
+        close(found[:, task], states[:, task] + own_experts(part.layer, key, states[:, task])[0])
 
 
 def test_convolutions_are_read_at_their_greatest():

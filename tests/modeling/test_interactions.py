@@ -11,7 +11,15 @@ from torch.nn import functional as F
 from hf_mtl import InputError
 from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
 from hf_mtl.systems import SYSTEMS
-from tests.conftest import TASKS, build_model, encoder_inputs, random_batch, randomise, with_weights_of
+from tests.conftest import (
+    TASKS,
+    build_model,
+    encoder_inputs,
+    own_experts,
+    random_batch,
+    randomise,
+    with_weights_of,
+)
 from tests.modeling.test_limit_battery import HIDDEN, T, build, states_and_embeddings, without_preferences
 
 
@@ -251,8 +259,7 @@ def test_attention_over_heads_is_the_weighted_sum_of_branches(name):
     states, embeddings = states_and_embeddings()
     branches = part._branches(states)
     for task, key in enumerate(part.branches.inner.keys):
-        inner, outer = part.branches.inner.get_parameter(key), part.branches.outer.get_parameter(key)
-        close(branches[:, task], F.gelu(part.norm(states[:, task]) @ inner.T) @ outer)
+        close(branches[:, task], own_experts(part.branches, key, part.norm(states[:, task]))[0])
     close(part.mix(states, embeddings), part.weights(states, embeddings)[:, 0] @ branches)
     if name != "dot_product":
         equal = without_preferences(part)
@@ -311,8 +318,8 @@ def test_one_expert_needs_no_gate():
     """S2.4: E = 1 is hard sharing behind one more layer."""
     part, (states, _) = build("mmoe", {"shared_experts": 1}).mtl.interaction, states_and_embeddings()
     layer = part.layers[0].shared
-    shared = part.norm(states).mean(dim=1)
-    expected = F.gelu(shared @ layer.inner[0].weight.T) @ layer.outer[0].weight.T
+    inner = part.norm(states).mean(dim=1) @ layer.inner[0].weight.T + layer.inner[0].bias
+    expected = F.gelu(inner) @ layer.outer[0].weight.T + layer.outer[0].bias
     close(part.mix(states, None), expected.unsqueeze(1).expand(-1, T, -1))
 
 
@@ -331,11 +338,7 @@ def test_ple_is_its_equations():
     tasks = list(part.norm(states)[0])
     shared = torch.stack(tasks).mean(dim=0)
     for layer in part.layers:
-        own = []
-        for task, key in enumerate(layer.own.inner.keys):
-            inner, outer = layer.own.inner.get_parameter(key), layer.own.outer.get_parameter(key)
-            hidden = F.gelu(inner @ tasks[task])
-            own.append([hidden[at : at + 8] @ outer[at : at + 8] for at in (0, 8)])
+        own = [own_experts(layer.own, key, state) for key, state in zip(layer.own.inner.keys, tasks)]
         of_shared = [two(F.gelu(one(shared))) for one, two in zip(layer.shared.inner, layer.shared.outer)]
         gates = [layer.gates.get_parameter(key) for key in layer.gates.keys]
         outputs = [

@@ -349,6 +349,8 @@ MUTATIONS = [
         "torch.cat([of_own.softmax(1), self.shared_gate(shared).softmax(1)], dim=1)",
         *PLE,
     ),
+    ("S2.4", experts.TaskExperts, "forward", " + biases)", ")", *PLE),
+    ("S2.4", experts.TaskExperts, "forward", "return found + ", "return found; ", *PLE),
     ("S2.4", experts.ExpertLayer, "forward", "self.shared(shared)  #", "self.shared(tasks[:, 0])  #", *PLE),
     (
         "S2.4",
