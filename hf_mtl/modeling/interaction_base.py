@@ -36,8 +36,7 @@ class TaskInteraction(nn.Module, ABC):
     def forward(
         self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return R of the tasks asked of each row, (batch, asked, hidden); one that need not compute the others' may
-        override this.
+        """Return R of the tasks asked of each row, (batch, asked, hidden).
 
         Args:
             states: S (batch, tasks, hidden).
@@ -63,6 +62,19 @@ class TaskInteraction(nn.Module, ABC):
     def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
         """Return what the part adds to the loss of each row for each task, (batch, tasks), or None."""
         return None
+
+
+class AskedInteraction(TaskInteraction):
+    """An interaction that computes R of the tasks asked alone: a subclass writes `forward`."""
+
+    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        return self(states, embeddings)
+
+    @abstractmethod
+    def forward(
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return R of the tasks asked of each row, (batch, asked, hidden); see `TaskInteraction.forward`."""
 
 
 class ScaledInteraction(TaskInteraction):

@@ -3,7 +3,6 @@
 To add a way, write its class and its line in `TASK_AGGREGATIONS`.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -12,15 +11,16 @@ from torch import nn
 from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice
 from .errors import InputError
 from .interaction_base import reads_table
+from .task_gate import AdditiveScore
 from .task_heads import Entries, TaskHead
-from .task_parameters import TaskTensors, UnitScaleLinear, fixed
+from .task_parameters import TaskTensors, fixed
 
 MERGED = ("logits", "probabilities")
 MERGEABLE = ("single_label_classification", "multi_label_classification", "regression")
 
 
-class TaskAggregation(nn.Module, ABC):
-    """Calls heads, and may merge what several of them say of one row.
+class TaskAggregation(nn.Module):
+    """Each task answers alone. What merges the answers of several tasks to one row is a subclass.
 
     Args:
         config: The tasks.
@@ -28,12 +28,11 @@ class TaskAggregation(nn.Module, ABC):
 
     reads_embeddings = False
     # Whether a task's answer depends on other tasks' states.
-    reads_tasks = True
+    reads_tasks = False
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__()
 
-    @abstractmethod
     def forward(
         self,
         head: TaskHead,
@@ -53,22 +52,6 @@ class TaskAggregation(nn.Module, ABC):
             embeddings: (tasks, hidden) task embeddings.
             rows_by_task: Whether rows are those of one text for each task, one after the other.
         """
-
-
-class NoAggregation(TaskAggregation):
-    """Each task answers alone."""
-
-    reads_tasks = False
-
-    def forward(
-        self,
-        head: TaskHead,
-        token_states: torch.Tensor,
-        task_states: torch.Tensor,
-        entries: Entries,
-        embeddings: torch.Tensor,
-        rows_by_task: bool = False,
-    ) -> torch.Tensor:
         return head(token_states, task_states, entries)
 
 
@@ -85,6 +68,8 @@ class MeanAggregation(TaskAggregation):
         InputError: No two tasks share a label space, a weight is negative or of an unknown task, or all weights of a
             label space are 0.
     """
+
+    reads_tasks = True
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
@@ -176,12 +161,7 @@ class LearnedAggregation(MeanAggregation):
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        hidden, size = config.hidden_size, config.gate_size
-        self.norm = nn.LayerNorm(hidden)
-        self.state = UnitScaleLinear(hidden, size, bias=False)
-        self.task = UnitScaleLinear(hidden, hidden, bias=False)
-        self.task_to_weight = UnitScaleLinear(hidden, size, bias=False)
-        self.output = UnitScaleLinear(size, 1)
+        self.score = AdditiveScore(config, outputs=1)
         alone = [len(own) < 2 for own in partners_of(config)]
         merged = [name for name, single in zip(config.task_names, alone) if not single]
         self.scale = TaskTensors(dict.fromkeys(merged, 1), width=None, std=0.0)
@@ -191,8 +171,7 @@ class LearnedAggregation(MeanAggregation):
     def weights(
         self, task_states: torch.Tensor, embeddings: torch.Tensor, rows: torch.Tensor, partners: torch.Tensor
     ) -> torch.Tensor:
-        task = self.task_to_weight(self.task(embeddings).tanh())  # (tasks, size)
-        scores = self.output((self.state(self.norm(task_states)) + task).tanh()).squeeze(-1)  # (batch, tasks)
+        scores = self.score(task_states, embeddings).squeeze(-1)  # (batch, tasks)
         return self.given.to(scores)[partners] * scores.sigmoid()[rows, partners]
 
     def blended(self, own: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
@@ -203,12 +182,12 @@ class LearnedAggregation(MeanAggregation):
 
 def partners_of(config: MultiTaskAttentionConfig) -> list[list[int]]:
     """Return for each task the tasks of its label space that it reads, itself included."""
-    tasks, reads = config.task_configs, reads_table(config)
+    tasks, reads = config.task_configs, reads_table(config).tolist()
     spaces: dict[object, list[int]] = {}
     for index, task in enumerate(tasks):
         spaces.setdefault(label_space(index, task), []).append(index)
     return [
-        [other for other in spaces[label_space(index, task)] if bool(reads[index, other])]
+        [other for other in spaces[label_space(index, task)] if reads[index][other]]
         for index, task in enumerate(tasks)
     ]
 
@@ -223,7 +202,7 @@ def label_space(index: int, task: TaskConfig) -> object:
 
 
 TASK_AGGREGATIONS: dict[str, type[TaskAggregation]] = {
-    "none": NoAggregation,
+    "none": TaskAggregation,
     "mean": MeanAggregation,
     "learned": LearnedAggregation,
 }

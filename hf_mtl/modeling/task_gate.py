@@ -36,11 +36,36 @@ class OpenGate(TaskGate):
         return states.new_ones(())
 
 
+class AdditiveScore(nn.Module):
+    """Scores of a task's state and embedding, v^T tanh(U LN(S) + V tanh(W E)) + c.
+
+    v does not start at zero, since what the scores multiply does: the product of two zeros would never learn.
+
+    Args:
+        config: Gives `gate_size`, the width of U and V.
+        outputs: How many scores a state has.
+        bias_start: c at the start.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig, outputs: int, bias_start: float = 0.0) -> None:
+        super().__init__()
+        hidden, size = config.hidden_size, config.gate_size
+        self.norm = nn.LayerNorm(hidden)
+        self.state = UnitScaleLinear(hidden, size, bias=False)
+        self.task = UnitScaleLinear(hidden, hidden, bias=False)
+        self.task_to_score = UnitScaleLinear(hidden, size, bias=False)
+        self.output = UnitScaleLinear(size, outputs, bias_start=bias_start)
+
+    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        """Return (batch, tasks, outputs) of states (batch, tasks, hidden) and embeddings (tasks, hidden)."""
+        task = self.task_to_score(self.task(embeddings).tanh())  # (tasks, size)
+        return self.output((self.state(self.norm(states)) + task).tanh())
+
+
 class InformationGate(TaskGate):
     """Additive gate of a task's state and embedding, G = sigmoid(v^T tanh(U LN(S) + V tanh(W E)) + c) in (0, 1).
 
-    c starts at `gate_bias`, nearly closed; v does not start at zero, since the interaction's output does: the product
-    of two zeros would never learn.
+    c starts at `gate_bias`, nearly closed.
 
     Args:
         config: Gives `gate_size` and `gate_bias`.
@@ -48,16 +73,10 @@ class InformationGate(TaskGate):
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        hidden, size = config.hidden_size, config.gate_size
-        self.norm = nn.LayerNorm(hidden)
-        self.state = UnitScaleLinear(hidden, size, bias=False)
-        self.task = UnitScaleLinear(hidden, hidden, bias=False)
-        self.task_to_gate = UnitScaleLinear(hidden, size, bias=False)
-        self.output = UnitScaleLinear(size, hidden, bias_start=config.gate_bias)
+        self.score = AdditiveScore(config, config.hidden_size, config.gate_bias)
 
     def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        task = self.task_to_gate(self.task(embeddings).tanh())  # (tasks, gate)
-        return self.output((self.state(self.norm(states)) + task).tanh()).sigmoid()
+        return self.score(states, embeddings).sigmoid()
 
 
 TASK_GATES: dict[str, type[TaskGate]] = {

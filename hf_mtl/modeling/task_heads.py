@@ -48,6 +48,7 @@ class TaskHead(nn.Module, ABC):
         widest = max(task.num_outputs for task in tasks.values())
         rows = [list(task.class_weights or [1.0] * task.num_outputs) for task in tasks.values()]
         self.class_weights = fixed([row + [1.0] * (widest - len(row)) for row in rows])
+        self.is_weighted = bool((self.class_weights != 1).any())
 
     @abstractmethod
     def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
@@ -93,10 +94,6 @@ class TaskHead(nn.Module, ABC):
         """Each entry's class weights (N, outputs)."""
         return self.class_weights.to(tasks.device)[self._local(tasks)]
 
-    @property
-    def _is_weighted(self) -> bool:
-        return bool((self.class_weights != 1).any())
-
 
 class SentenceHead(TaskHead):
     """What the heads that read one task state an entry share: logits = W_t H_t + b_t."""
@@ -115,7 +112,7 @@ class SingleLabelHead(SentenceHead):
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
         labels = entries["labels"]
         losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL)
-        if self._is_weighted:
+        if self.is_weighted:
             weights = self._label_weights(entries["tasks"])
             losses = losses * weights.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
         return losses
@@ -139,7 +136,7 @@ class MultiLabelHead(SentenceHead):
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
         labels = entries["labels"]
         present = self.is_label(labels)
-        positive_weight = self._label_weights(entries["tasks"]) if self._is_weighted else None
+        positive_weight = self._label_weights(entries["tasks"]) if self.is_weighted else None
         losses = F.binary_cross_entropy_with_logits(
             logits.masked_fill(~present, 0.0),
             labels.masked_fill(~present, 0.0),
@@ -216,7 +213,7 @@ class TokenClassificationHead(TokenLevelHead):
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
         labels = entries["labels"]  # (N, length)
         losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED_LABEL)
-        if self._is_weighted:
+        if self.is_weighted:
             weights = self._label_weights(entries["tasks"])
             losses = losses * weights.gather(1, labels.clamp(min=0))
         return losses.sum(dim=1)

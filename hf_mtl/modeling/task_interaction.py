@@ -12,6 +12,7 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .domain_adversary import SharedPrivate
 from .errors import InputError
 from .interaction_base import (
+    AskedInteraction,
     TaskInteraction,
     TaskSigns,
     TaskSoftmax,
@@ -31,14 +32,11 @@ from .task_parameters import SharedVectors, UnitScaleLinear, ZeroStartLinear, pi
 from .task_relations import MultipleRelations
 
 
-class NoInteraction(TaskInteraction):
+class NoInteraction(AskedInteraction):
     """Tasks do not read each other: R = S."""
 
     reads_embeddings = False
     reads_tasks = False
-
-    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return states
 
     def forward(
         self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
@@ -69,7 +67,7 @@ class ReadableStates(nn.Module):
         return self.projection(self.norm(states) + embeddings)
 
 
-class CrossTaskAttention(TaskInteraction):
+class CrossTaskAttention(AskedInteraction):
     """Attention over the task axis, R = S + W_O concat_j softmax(scores_j + B) V_j.
 
     Queries, keys and values read LN(S) + E, so that tasks with equal states still differ. W_O starts at zero: R = S.
@@ -97,9 +95,6 @@ class CrossTaskAttention(TaskInteraction):
         self.task_weights: TaskWeights = TaskSigns(config) if config.signed_attention else TaskSoftmax(config)
         self.output = ZeroStartLinear(size, config.hidden_size)
 
-    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self(states, embeddings)
-
     def forward(
         self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -122,7 +117,7 @@ class CrossTaskAttention(TaskInteraction):
         return self.penalty * relation_penalty(scores.masked_fill(hidden, float("-inf")))
 
 
-class InducedAttention(TaskInteraction):
+class InducedAttention(AskedInteraction):
     """Cross-task attention through a few inducing points (Lee et al. 2019, equation 9): I' = MHA(I, S, S), and
     R = S + W_O MHA(S, I', I'). Time and memory grow with the number of tasks, not with its square.
 
@@ -147,9 +142,6 @@ class InducedAttention(TaskInteraction):
         self.point_value, self.value = UnitScaleLinear(size, size), UnitScaleLinear(size, size)
         self.output = ZeroStartLinear(size, config.hidden_size)
 
-    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self(states, embeddings)
-
     def forward(
         self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -173,7 +165,7 @@ class InducedAttention(TaskInteraction):
         return merge_heads(self._point_weights(readable) @ values)
 
 
-class InteractionStack(TaskInteraction):
+class InteractionStack(AskedInteraction):
     """Interactions of one kind, one after the other; each starts as R = S, so the stack does.
 
     Args:
@@ -184,9 +176,6 @@ class InteractionStack(TaskInteraction):
         super().__init__(config)
         self.layers = nn.ModuleList(layers)
         self.reads_embeddings, self.has_branches = layers[0].reads_embeddings, layers[0].has_branches
-
-    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self(states, embeddings)
 
     def forward(
         self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None

@@ -168,13 +168,13 @@ def test_dropped_attention_leaves_a_task_its_state():
 def test_the_gate_is_its_formula():
     """S2.10: G = sigmoid(v tanh(U LN(S) + V tanh(W E)) + c), by loops; U = V = 0 and c = 0 give a half."""
     part, (states, embeddings) = build("mmoe", gate="information_gate").mtl.gate, states_and_embeddings()
-    found = part(states, embeddings)
+    found, score = part(states, embeddings), part.score
     for row, task in itertools.product(range(len(states)), range(T)):
-        known = part.task_to_gate.weight @ (part.task.weight @ embeddings[task]).tanh()
-        inner = (part.state.weight @ part.norm(states[row, task]) + known).tanh()
-        close(found[row, task], (part.output.weight @ inner + part.output.bias).sigmoid())
+        known = score.task_to_score.weight @ (score.task.weight @ embeddings[task]).tanh()
+        inner = (score.state.weight @ score.norm(states[row, task]) + known).tanh()
+        close(found[row, task], (score.output.weight @ inner + score.output.bias).sigmoid())
     with torch.no_grad():
-        for tensor in (part.state.weight, part.task_to_gate.weight, part.output.bias):
+        for tensor in (score.state.weight, score.task_to_score.weight, score.output.bias):
             tensor.zero_()
     close(part(states, embeddings), torch.full_like(states, 0.5))
 
@@ -189,16 +189,16 @@ def test_a_gate_lets_everything_or_nothing_pass():
     close(between.task_states, own + between.gates * (other - own), 1e-4)
     for bias, expected in ((-200.0, own), (200.0, other)):
         with torch.no_grad():
-            model.mtl.gate.output.bias.fill_(bias)
+            model.mtl.gate.score.output.bias.fill_(bias)
         close(model(**encoder_inputs()).task_states, expected, 1e-4)
 
 
 def test_a_gates_slope_is_bounded():
     """S2.10: |dw/dh| is at most a quarter of |v| |U|, here of what the norm before U returns."""
     part, (states, embeddings) = build("mmoe", gate="information_gate").mtl.gate, states_and_embeddings()
-    part.norm = nn.Identity()
+    part.score.norm = nn.Identity()
     jacobian = torch.autograd.functional.jacobian(lambda own: part(own[None], embeddings)[0, 0, 0], states[0])[0]
-    bound = part.output.weight[0].norm() * torch.linalg.matrix_norm(part.state.weight, 2) / 4
+    bound = part.score.output.weight[0].norm() * torch.linalg.matrix_norm(part.score.state.weight, 2) / 4
     assert 0 < jacobian.norm() <= bound
 
 

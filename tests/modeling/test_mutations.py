@@ -511,7 +511,7 @@ MUTATIONS = [
     ),
     (
         "S2.10",
-        task_gate.InformationGate,
+        task_gate.AdditiveScore,
         "forward",
         "(self.task(embeddings).tanh())",
         "(self.task(embeddings))",
@@ -525,7 +525,7 @@ MUTATIONS = [
         ".tanh()",
         interactions.test_the_gate_is_its_formula,
     ),
-    ("S2.10", task_gate.InformationGate, "forward", ").tanh())", "))", interactions.test_the_gate_is_its_formula),
+    ("S2.10", task_gate.AdditiveScore, "forward", ").tanh())", "))", interactions.test_the_gate_is_its_formula),
     (
         "S2.11",
         module.MultiTaskModule,
