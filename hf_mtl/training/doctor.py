@@ -18,6 +18,7 @@ from ..report import table
 from ..tasks import LABEL_FIELD, TaskSpec
 from .gradient_reach import gradient_reach
 from .step_timing import step_seconds, typical_batches
+from .unread_settings import unread_settings
 
 if TYPE_CHECKING:
     from .trainer import MultiTaskTrainer
@@ -255,6 +256,16 @@ def outside_optimizer(trainer: "MultiTaskTrainer") -> list[Finding]:
     return found
 
 
+def settings(trainer: "MultiTaskTrainer") -> list[Finding]:
+    """Settings of the model that change nothing."""
+    config = trainer.model.config
+    if len(config.task_names) < 2:
+        return []
+    unread = ", ".join(f"{name}={value}" for name, value in unread_settings(config).items())
+    advice = "Leave it out, or choose the part that it belongs to."
+    return [Finding("settings", unread, "no part of this model reads it", advice)] if unread else []
+
+
 def gradients(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Parts and heads that no loss reaches, and losses that are not finite."""
     model = trainer.model
@@ -317,6 +328,7 @@ CHECKS: tuple[Callable[["MultiTaskTrainer"], list[Finding]], ...] = (
     metric_fits,
     truncated,
     outside_optimizer,
+    settings,
 )
 
 

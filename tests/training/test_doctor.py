@@ -10,7 +10,9 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
 from hf_mtl.data.mixture import Mixture, mixture_from_datasets
+from hf_mtl.systems import SYSTEMS
 from hf_mtl.training.doctor import CHECKS, Diagnosis, Finding, duration, modules_of
+from hf_mtl.training.unread_settings import unread_settings
 from tests.conftest import build_model
 from tests.data.test_streams import streams
 from tests.training.test_step_loss import datasets, specs, trainer
@@ -40,7 +42,9 @@ def run_of(tmp_path, tokenizer, rows, validation=None, tasks=None, **arguments) 
     return MultiTaskTrainer(model, args, mixture, processing_class=tokenizer)
 
 
-@pytest.mark.parametrize("settings", [{}, {"pooling": "mean", "task_interaction": "none"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"pooling": "mean", "task_interaction": "none"}, {"gate": "none", "task_interaction": "none"}]
+)
 def test_a_sound_run_has_no_finding(tmp_path, tokenizer, settings):
     """Though paths that start closed give most new parts no gradient in the first step."""
     mixture = mixture_from_datasets(datasets(), None, specs())
@@ -284,6 +288,27 @@ def test_streams_are_looked_over_and_begin_where_they_would(tmp_path, tokenizer)
         own.train()
         weights.append((own.model.state_dict(), own.run_state()))
     assert_same(*weights)
+
+
+def test_settings_that_nothing_reads(tmp_path, tokenizer):
+    mixture = mixture_from_datasets(datasets(), None, specs())
+    tasks = [spec.to_config().to_dict() for spec in mixture.specs]
+    unread = {"pooling": "mean", "lexical_rank": 3, "shared_experts": 8}
+    model = build_model(tasks, vocab_size=tokenizer.vocab_size, **unread)
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, max_steps=3)
+    own = MultiTaskTrainer(model, args, mixture, processing_class=tokenizer)
+    (finding,) = found(own)["settings"]
+    assert finding.subject == "lexical_rank=3, shared_experts=8"
+    model.config.task_interaction, model.config.pooling = "mmoe", "task_queries"
+    assert "settings" not in found(own)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_setting_of_a_system_is_read(system):
+    """Also of one that was written to a file and read again, where tuples are lists."""
+    config = build_model(**SYSTEMS[system].settings).config
+    assert unread_settings(config) == {}
+    assert unread_settings(type(config).from_dict(config.to_dict())) == {}
 
 
 def test_what_it_prints():

@@ -1,0 +1,52 @@
+"""Which settings of a model change nothing, since no part of it reads them."""
+
+import dataclasses
+from typing import Any, cast
+
+import torch
+from transformers import PreTrainedConfig
+
+from ..modeling import MultiTaskAttentionConfig
+from ..modeling.encoders import build_encoder
+from ..modeling.multitask_module import MultiTaskModule
+from ..modeling.task_attention import TASK_POOLINGS
+
+
+class _Listened:
+    """Stands in for a configuration, and remembers what was asked of it."""
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        self._config = config
+        self.read: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        self.read.add(name)
+        return getattr(self._config, name)
+
+
+def unread_settings(config: MultiTaskAttentionConfig) -> dict[str, Any]:
+    """Return the settings that are not their defaults and that no part reads, by name.
+
+    The parts are built once more, without memory, and asked what they read. A choice of "none" needs no reader.
+
+    Args:
+        config: Of a model of several tasks; a single task's has no interaction to read the settings of one.
+    """
+    listened = _Listened(config)
+    reads_pooler = TASK_POOLINGS[config.pooling].reads_pooler
+    with torch.device("meta"):
+        encoder = build_encoder(cast(PreTrainedConfig, config.encoder_config), reads_pooler)
+        MultiTaskModule(cast(MultiTaskAttentionConfig, listened), encoder)
+    inherited = {item.name for item in dataclasses.fields(PreTrainedConfig)}
+    not_parts = inherited | {"encoder_config", "tasks"}
+    found = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.name not in not_parts | listened.read and _plain(value) not in (_plain(item.default), "none"):
+            found[item.name] = value
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A tuple as the list that a file makes of it."""
+    return list(value) if isinstance(value, tuple) else value
