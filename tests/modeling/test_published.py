@@ -48,11 +48,12 @@ def test_models_trained_at_once_are_those_trained_alone(arm):
     torch.testing.assert_close(found[0], torch.cat(found[1:]), atol=1e-3, rtol=1e-3)
 
 
-def test_experts_learn_faster_than_a_shared_bottom():
-    """After few epochs; after many the shared bottom catches up, as docs/published.md says."""
-    errors = experts(range(2), epochs=4)
+def test_experts_beat_a_shared_bottom():
+    """Ma et al. 2018, at every correlation; that a gate a task beats one gate does not reproduce."""
+    errors = experts(range(3), epochs=8)
     for arm in (OMOE, MMOE):
-        assert (errors[arm] < errors[SHARED_BOTTOM]).sum() >= 5  # of 2 seeds times 3 correlations
+        assert (errors[arm] < errors[SHARED_BOTTOM]).sum() >= 8  # of 3 seeds times 3 correlations
+        assert (errors[arm].mean(axis=1) < 0.8 * errors[SHARED_BOTTOM].mean(axis=1)).all()
     assert errors[published.CROSS_TASK].mean() <= errors[SHARED_BOTTOM].mean()
 
 
