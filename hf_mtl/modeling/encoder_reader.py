@@ -193,6 +193,13 @@ class EncoderReader(nn.Module):
             for layer in (encoder.modules() if again else ())
             if isinstance(layer, GradientCheckpointingLayer) and layer.gradient_checkpointing
         }
+        reentrant = (getattr(checkpoint, "keywords", {}).get("use_reentrant") for checkpoint in layers.values())
+        if conditions.scales is not None and any(reentrant):
+            # Such checkpoints see tensors that are arguments alone, and every layer reads the same scales.
+            raise InputError(
+                "task_conditioning=modulation does not go with activation checkpointing that is re-entrant; set "
+                '{"use_reentrant": false} in its keyword arguments.'
+            )
 
         def remembering(checkpoint: Callable[..., Any], function: Callable[..., Any], *given: Any) -> Any:
             def told(*inner: Any) -> Any:

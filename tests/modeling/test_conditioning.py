@@ -409,6 +409,19 @@ def test_layers_that_are_run_again_give_the_same_gradients(told):
     assert torch.equal(model(**encoder_inputs()).logits["mood"], own)
 
 
+@pytest.mark.parametrize("told", TASK_CONDITIONINGS)
+def test_reentrant_checkpoints_give_the_same_gradients_or_are_refused(told):
+    model, batch = shaken(build(told)).train(), asked_batch(random_batch())
+    expected = gradients(model, batch)
+    model.activation_checkpointing_enable({"use_reentrant": True})
+    if told == "modulation":
+        with pytest.raises(InputError, match="use_reentrant"):
+            model(**batch)
+        return
+    for name, gradient in gradients(model, batch).items():
+        close(gradient, expected[name], msg=name)
+
+
 @pytest.mark.parametrize("told", BY_TASK)
 def test_two_forward_passes_before_one_backward_are_told_apart(told):
     """Layers that are run again are told what their own forward pass was told, not what the last one was."""
