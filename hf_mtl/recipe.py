@@ -154,6 +154,11 @@ class DataArguments:
 
 
 ARGUMENTS = (ModelArguments, DataArguments, MultiTaskTrainingArguments)
+# What a stage of a run has not, and what it has of its own.
+ORDER_KEYS = ("training_order", "intermediate_tasks")
+STAGE_KEYS = ("output_dir", "metric_for_best_model")
+# Keys of a recipe that give something by a task's name.
+BY_TASK = ("task_layers", "aggregation_weights", "target_scores", "single_task_scores")
 
 
 @dataclass
@@ -189,6 +194,19 @@ class Recipe:
         names = [spec.name for spec in self.tasks]
         return TRAINING_ORDERS[self.data.training_order](names, self.data.intermediate_tasks or [])
 
+    def of_stage(self, tasks: Sequence[str], training: MultiTaskTrainingArguments) -> "Recipe":
+        """Return the recipe of one stage, which speaks of its tasks alone: by it the stage's model can be evaluated.
+
+        Args:
+            tasks: The stage's tasks.
+            training: The stage's arguments.
+        """
+        values = {key: value for key, value in self.values.items() if key not in ORDER_KEYS}
+        values.update({key: getattr(training, key) for key in STAGE_KEYS if key in values})
+        rows = [row for row in self.rows if _row_name(row) in tasks]
+        rows, values = _without_others(rows, values, [_row_name(row) for row in self.rows], tasks)
+        return dataclasses.replace(self, training=training, values=values, rows=rows)
+
     def save(self, folder: Path) -> None:
         """Write the recipe, command line included, into an output folder."""
         plain = {key: value for key, value in self.values.items() if not key.startswith("tasks.")}
@@ -221,7 +239,9 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     rows = given.pop("tasks", None)
     if not isinstance(rows, list):
         raise InputError(f"{path}: expected a list of task rows under `tasks:`; found {rows!r}.")
+    every_task = [_row_name(row) for row in rows]
     rows, rest = _override_tasks([dict(row) if isinstance(row, Mapping) else row for row in rows], list(arguments))
+    rows, given = _without_others(rows, given, every_task, [_row_name(row) for row in rows])
     tasks = specs_from_rows(rows)
     model, data, training, overrides = _parse(_with_system(given, rest), rest, known)
     if not model.encoder:
@@ -301,6 +321,26 @@ def _override_tasks(rows: list[Any], arguments: list[str]) -> tuple[list[Any], l
 
 def _split_equals(argument: str) -> list[str]:
     return argument.split("=", 1) if argument.startswith("--") and "=" in argument else [argument]
+
+
+def _without_others(
+    rows: Sequence[dict[str, Any]], values: Mapping[str, Any], every_task: Sequence[str], tasks: Sequence[str]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Task rows and keys without what they say of tasks that were left out; unknown names stay, to be found later."""
+    others = set(every_task) - set(tasks)
+    kept_rows = [
+        {**row, "reads": [name for name in row["reads"] if name not in others]}
+        if isinstance(row.get("reads"), list)
+        else row
+        for row in rows
+    ]
+    kept = {
+        key: {name: item for name, item in value.items() if name not in others}
+        if key in BY_TASK and isinstance(value, Mapping)
+        else value
+        for key, value in values.items()
+    }
+    return kept_rows, kept
 
 
 def _row_name(row: Any) -> str:

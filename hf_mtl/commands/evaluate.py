@@ -1,16 +1,21 @@
 """`hf-mtl evaluate CHECKPOINT --recipe RECIPE`: the table of scores again."""
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
-from ..modeling import InputError
+from ..modeling import InputError, MultiTaskAttentionModel, TaskConfig
 from ..modeling.configuration_multitask import check_choice
-from ..recipe import RECIPE_FILE, read_recipe
+from ..recipe import RECIPE_FILE, Recipe, read_recipe
 from ..report import baseline_scores, score_table
 from ..training.trainer import MultiTaskTrainer
 from .checkpoints import load_checkpoint
 from .train import quiet_libraries, read_mixture
+
+# What a task is read and answered with, which training did not fix.
+ANSWERING = ("max_length", "stride", "threshold", "max_answer_length", "num_best", "null_answer")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,10 +39,33 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     for spec in recipe.tasks:
         check_choice("task of the recipe (the checkpoint has others):", spec.name, model.config.task_names)
     if [spec.name for spec in recipe.tasks] != model.config.task_names:
-        raise InputError(f"The checkpoint has the tasks {', '.join(model.config.task_names)}; the recipe lacks some.")
+        raise InputError(
+            f"The checkpoint has the tasks {', '.join(model.config.task_names)}, the recipe "
+            f"{', '.join(spec.name for spec in recipe.tasks)}; expected the same in the same order."
+        )
+    override_tasks(model, recipe, overrides)
     mixture = read_mixture(recipe)
     trainer = MultiTaskTrainer(model, recipe.training, mixture, processing_class=tokenizer)
     scores = trainer.task_scores(trainer.evaluate())
     baselines = baseline_scores(mixture) if recipe.data.baselines else {}
     print("\n".join(["", *score_table(scores, baselines)]))
     return 0
+
+
+def override_tasks(model: MultiTaskAttentionModel, recipe: Recipe, overrides: Sequence[str]) -> None:
+    """Give a model what a command line says of how its tasks read and answer.
+
+    Raises:
+        InputError: It says something else that the model holds: that was trained.
+    """
+    trained = {item.name for item in dataclasses.fields(TaskConfig)} - set(ANSWERING)
+    for spec, row in zip(recipe.tasks, cast(list[dict], model.config.tasks)):
+        for argument in overrides:
+            key = argument.partition("=")[0].removeprefix(f"--tasks.{spec.name}.")
+            if key in trained and getattr(spec, key) != row.get(key):
+                raise InputError(
+                    f"{argument}: the checkpoint was trained with {key}={row.get(key)!r}. What a model holds of its "
+                    f"tasks stays but for {', '.join(ANSWERING)}."
+                )
+            if key in ANSWERING:
+                row[key] = getattr(spec, key)

@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import shlex
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from ..training.evaluation import AVERAGE, mtl_average
 from ..training.part_report import PartReport, initial_parts
 from ..training.processes import leave_together
 from ..training.trainer import MultiTaskTrainer
-from ..training.training_order import Stage, arguments_of, left_out, mixture_of, model_of
+from ..training.training_order import Stage, arguments_of, left_out, mixture_of, model_of, tasks_apart
 
 RESULTS_FILE = "results.json"
 TEST_RESULTS_FILE = "test_results.json"
@@ -134,6 +135,8 @@ def run_stage(
         if is_main_process():
             folder.mkdir(parents=True, exist_ok=True)
             recipe.save(recipe.folder)
+            if stage.name:
+                recipe.of_stage(names, args).save(folder)
         start = initial_parts(model)
         checkpoint, broken = last_whole_checkpoint(folder)
         say(*broken)
@@ -145,7 +148,9 @@ def run_stage(
         if interrupt.interrupted:
             say(f"Interrupted; a usable checkpoint lies in {last_whole_checkpoint(folder)[0]}.", stream=sys.stderr)
             return None, {}
-        return model, finish(trainer, recipe, folder, PartReport(start))
+        # Apart, no task reads another: there is nothing to report of what mixes them.
+        report = PartReport(start) if recipe.data.report_parts and stage.trained is not tasks_apart else None
+        return model, finish(trainer, recipe, folder, report)
 
 
 def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
@@ -190,7 +195,7 @@ def read_mixture(recipe: Recipe) -> Mixture:
     return mixture
 
 
-def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: PartReport) -> Scores:
+def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: PartReport | None) -> Scores:
     """Save the chosen model, score it, print what a user wants to know, and return the scores."""
     if is_main_process():
         trainer.model.save_pretrained(folder)
@@ -205,7 +210,7 @@ def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: Part
         say("", "Test split (never used to choose):", *score_table(tested, {}))
         if is_main_process():
             _write_scores(folder / TEST_RESULTS_FILE, tested)
-    if recipe.data.report_parts and trainer.model.num_tasks > 1:
+    if report is not None and trainer.model.num_tasks > 1:
         say("", *report.lines(trainer, mtl_average(scores)))
     if is_main_process():
         write_model_card(folder, trainer, scores, recipe.encoder)
@@ -232,8 +237,8 @@ def next_command(trainer: MultiTaskTrainer, folder: Path) -> str:
     row = trainer.mixture.validation[spec.name][0]
     if "text" in row and len(spec.input_fields) == 1:
         text = textwrap.shorten(row["text"], EXAMPLE_LENGTH, placeholder=" …")
-        return f"hf-mtl predict {folder} --text {json.dumps(text, ensure_ascii=False)}"
-    return f"hf-mtl predict {folder} {' '.join(EXAMPLES[name] for name in spec.input_fields)}"
+        return f"hf-mtl predict {shlex.quote(str(folder))} --text {shlex.quote(text)}"
+    return f"hf-mtl predict {shlex.quote(str(folder))} {' '.join(EXAMPLES[name] for name in spec.input_fields)}"
 
 
 def read_scores(path: Path) -> Scores:

@@ -86,7 +86,10 @@ class MultiHeadScorer(AttentionScorer):
     def __init__(self, hidden_size: int, num_heads: int) -> None:
         super().__init__(hidden_size, num_heads)
         if hidden_size % num_heads:
-            raise InputError(f"interaction_heads={num_heads} does not divide the encoder's hidden size {hidden_size}.")
+            raise InputError(
+                f"interaction_heads={num_heads} does not divide {hidden_size}, the width of what is scored (the "
+                "encoder's hidden size, or interaction_size)."
+            )
         self.num_heads = num_heads
         self.query = UnitScaleLinear(hidden_size, hidden_size)
         self.key = UnitScaleLinear(hidden_size, hidden_size)

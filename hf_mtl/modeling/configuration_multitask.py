@@ -2,10 +2,13 @@
 
 import dataclasses
 import difflib
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -27,6 +30,9 @@ INPUT_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "multiple_choice": (("text", "choices"), ()),
 }
 
+# What settings of a task that are sizes must be at least.
+LEAST_OF_TASK = {"max_length": 1, "stride": 0, "max_answer_length": 1, "num_best": 1}
+
 LABELLED_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "token_classification")
 
 
@@ -41,6 +47,56 @@ def check_choice(what: str, name: object, known: Iterable[str]) -> None:
     known = list(known)
     if name not in known:
         raise InputError(f"Unknown {what} {name!r}; expected one of {', '.join(known)}.{nearest(str(name), known)}")
+
+
+TYPE_NAMES = {
+    str: "a text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    NoneType: "null",
+    list: "a list",
+    tuple: "a list",
+    dict: "a mapping",
+    Any: "anything",
+}
+
+
+def check_types(of: str, values: Any, names: Iterable[str]) -> None:
+    """Raise `InputError` unless fields of a dataclass hold what they are annotated with, numbers being finite.
+
+    Args:
+        of: What the error says after a field's name, such as `` of task 'rte'``.
+        values: The dataclass's instance.
+        names: The fields.
+    """
+    types = {item.name: item.type for item in dataclasses.fields(values)}
+    for name in names:
+        value = getattr(values, name)
+        if not _fits(value, types[name]):
+            raise InputError(f"{name}={value!r}{of}; expected {_type_name(types[name])}.")
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    origin, inside = get_origin(expected), get_args(expected)
+    if origin is UnionType:
+        return any(_fits(value, option) for option in inside)
+    if origin in (list, tuple):
+        return isinstance(value, origin) and all(_fits(item, inside[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, Mapping) and all(_fits(item, inside[1]) for item in value.values())
+    if expected in (int, float):
+        kind = Integral if expected is int else Real
+        return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
+    return expected is Any or isinstance(value, expected)
+
+
+def _type_name(expected: Any) -> str:
+    origin, inside = get_origin(expected), get_args(expected)
+    if origin is UnionType:
+        return " or ".join(dict.fromkeys(map(_type_name, inside)))
+    of = f" of which each is {_type_name(inside[1 if origin is dict else 0])}" if inside else ""
+    return TYPE_NAMES[origin or expected] + of
 
 
 @dataclass(kw_only=True)
@@ -117,7 +173,7 @@ class TaskConfig:
         return 2 if self.problem_type == "question_answering" else 1
 
     def check_name_and_type(self) -> None:
-        """Raise `InputError` for an invalid name, problem type or field."""
+        """Raise `InputError` for an invalid name, problem type, field, or value of the wrong type."""
         if not isinstance(self.name, str) or not TASK_NAME.match(self.name):
             raise InputError(
                 f"Invalid task name {self.name!r}; expected lower-case letters, digits and '_', "
@@ -126,6 +182,12 @@ class TaskConfig:
         if self.name in RESERVED_TASK_NAMES:
             raise InputError(f"The task name {self.name!r} is reserved; choose another one.")
         check_choice(f"problem type of task {self.name!r}:", self.problem_type, INPUT_FIELDS)
+        check_types(f" of task {self.name!r}", self, [item.name for item in dataclasses.fields(self)])
+        for name, least in LEAST_OF_TASK.items():
+            if getattr(self, name) < least:
+                raise InputError(
+                    f"{name}={getattr(self, name)!r} of task {self.name!r}; expected a whole number >= {least}."
+                )
         needed, optional = INPUT_FIELDS[self.problem_type]
         for field in self.fields or ():
             check_choice(f"input field of task {self.name!r}:", field, needed + optional)

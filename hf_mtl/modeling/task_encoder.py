@@ -32,10 +32,13 @@ class UnreadTaskEncoder(nn.Module):
         num_tasks: How many tasks there are.
     """
 
+    embeddings: torch.Tensor
+
     def __init__(self, num_tasks: int) -> None:
         super().__init__()
-        self.num_tasks = num_tasks
+        # It goes where the model goes: the embeddings of the tasks asked are picked on the device.
+        self.register_buffer("embeddings", torch.empty(num_tasks, 0), persistent=False)
 
     def forward(self) -> torch.Tensor:
         """Return (tasks, 0)."""
-        return torch.empty(self.num_tasks, 0)
+        return self.embeddings

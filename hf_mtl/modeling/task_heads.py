@@ -134,7 +134,7 @@ class MultiLabelHead(SentenceHead):
     problem_type = "multi_label_classification"
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
-        labels = entries["labels"]
+        labels = entries["labels"].to(logits.dtype)
         present = self.is_label(labels)
         positive_weight = self._label_weights(entries["tasks"]) if self.is_weighted else None
         losses = F.binary_cross_entropy_with_logits(

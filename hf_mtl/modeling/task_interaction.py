@@ -211,8 +211,9 @@ class InteractionStack(AskedInteraction):
 
 
 def build_interaction(name: str, config: MultiTaskAttentionConfig) -> TaskInteraction:
-    """Return `interaction_layers` interactions of one kind."""
-    layers = [TASK_INTERACTIONS[name](config) for _ in range(config.interaction_layers)]
+    """Return `interaction_layers` interactions of one kind; of one that reads nothing, a single one."""
+    part = TASK_INTERACTIONS[name]
+    layers = [part(config) for _ in range(config.interaction_layers if part.reads_tasks else 1)]
     return layers[0] if len(layers) == 1 else InteractionStack(config, layers)
 
 

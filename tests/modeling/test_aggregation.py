@@ -264,7 +264,10 @@ def test_checkpoints_answer_alike(name, tmp_path):
     [
         ({"aggregation_weights": {"fist": 1.0}}, "task in aggregation_weights.*Did you mean 'first'"),
         ({"aggregation_weights": {"first": -1.0}}, "aggregation_weights of 'first' is -1.0"),
-        ({"aggregation_weights": {"first": float("nan")}}, "aggregation_weights of 'first' is nan"),
+        (
+            {"aggregation_weights": {"first": float("nan")}},
+            "aggregation_weights={'first': nan}; expected a mapping",
+        ),
         ({"aggregation_weights": dict.fromkeys(SPACES[0], 0.0)}, "are 0 for every task of a label space"),
         ({"aggregation_of": "odds"}, "aggregation_of"),
         ({"tasks": TASKS}, "no two tasks here have them"),

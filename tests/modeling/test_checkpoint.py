@@ -7,10 +7,12 @@ import sys
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
+from transformers import BertModel
 
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
-from tests.conftest import TASKS, build_model, random_batch, randomise
+from tests.conftest import TASKS, build_model, encoder_config, random_batch, randomise
 
 ROWS = ["Bob Smith came late", {"text": "pick one", "choices": ["this", "that"]}]
 
@@ -116,3 +118,30 @@ def test_a_truncated_file_is_refused(folder):
     weights.write_bytes(weights.read_bytes()[:5000])
     with pytest.raises(InputError, match="cannot be read"):
         MultiTaskAttentionModel.from_pretrained(folder)
+
+
+def test_what_was_done_to_a_loaded_encoder_stays():
+    """Adapters and layers that are added to an encoder before it is wrapped are not drawn anew."""
+    encoder = BertModel(encoder_config(), add_pooling_layer=False)
+    encoder.embeddings.position_embeddings = torch.nn.Embedding(64, 32)
+    encoder.add_adapter(LoraConfig(target_modules=["query", "value"], r=4))
+    with torch.no_grad():
+        for tensor in encoder.parameters():
+            tensor.normal_(std=0.5)
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    config = MultiTaskAttentionConfig(encoder_config=encoder.config, tasks=TASKS)
+    after = MultiTaskAttentionModel(config, encoder=encoder).encoder.state_dict()
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        assert torch.equal(tensor, after[name]), name
+
+
+@pytest.mark.parametrize("part", [{"head": "recurrent"}, {"head": "convolution"}, {"task_interaction": "mmoe"}])
+def test_parts_that_a_checkpoint_has_not_are_drawn(part, tmp_path):
+    build_model(task_interaction="none").save_pretrained(tmp_path)
+    config = MultiTaskAttentionConfig.from_pretrained(tmp_path)
+    for name, value in part.items():
+        setattr(config, name, value)
+    model = MultiTaskAttentionModel.from_pretrained(tmp_path, config=config, ignore_mismatched_sizes=True)
+    for name, tensor in model.state_dict().items():
+        assert tensor.isfinite().all() and tensor.abs().max() < 10, name

@@ -6,9 +6,10 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, BertModel
 
 from hf_mtl import InputError, MultiTaskAttentionModel
+from hf_mtl.modeling import encoders
 from tests.conftest import TASKS, build_model, encoder_config, encoder_inputs, randomise
 
 
@@ -115,3 +116,15 @@ def test_loading_reports_on_request(folder):
     model, report = MultiTaskAttentionModel.from_pretrained(folder, output_loading_info=True)
     assert isinstance(model, MultiTaskAttentionModel)
     assert not report["missing_keys"]
+
+
+def test_an_encoder_with_code_of_its_own_is_trusted_as_a_whole(tmp_path, monkeypatch):
+    """What says which files are read is said of the encoder's configuration too."""
+    BertModel(encoder_config()).save_pretrained(tmp_path)
+    given, load = [], AutoConfig.from_pretrained
+    monkeypatch.setattr(
+        encoders.AutoConfig, "from_pretrained", lambda name, **options: given.append(options) or load(name, **options)
+    )
+    options = {"trust_remote_code": True, "revision": "main", "dtype": torch.float32}
+    MultiTaskAttentionModel.from_encoder(str(tmp_path), tasks=TASKS, encoder_kwargs=options)
+    assert {"trust_remote_code": True, "revision": "main"} in given

@@ -124,6 +124,20 @@ def test_a_task_that_prefers_itself_reads_itself_alone(name):
         torch.testing.assert_close(part.mix(states, embeddings), part._branches(states))
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("name", TASK_INTERACTIONS)
+def test_answers_to_some_tasks_are_those_to_all(name, layers):
+    """LB-11: whatever the interaction, stacked or not, rows are computed for the tasks asked alone."""
+    model = build(name, {"interaction_layers": layers}, TASKS[:2])
+    head, inputs, rows = model.mtl.heads["single_label_classification"], encoder_inputs(), torch.arange(8)
+    expected = model(**inputs).logits
+    for task, key in enumerate(expected):
+        asked = torch.full((8, 1), task)
+        entries = {"rows": rows, "tasks": asked[:, 0], "slots": torch.zeros_like(rows)}
+        found = model(**inputs, routing={head.problem_type: entries}, asked=asked).entry_logits[head.problem_type]
+        torch.testing.assert_close(found[:, : expected[key].shape[1]], expected[key], atol=1e-5, rtol=1e-5)
+
+
 @every_case
 def test_one_task_is_the_single_task_model(name, settings):
     """LB-4."""

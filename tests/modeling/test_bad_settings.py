@@ -1,0 +1,83 @@
+"""What a model is built from and asked is checked at the door: types, ranges, rows."""
+
+import math
+
+import pytest
+
+from hf_mtl import InputError, MultiTaskAttentionConfig, TaskConfig
+from hf_mtl.modeling.part_checks import check_config
+from tests.conftest import TASKS, build_model, encoder_config
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"gate_size": None}, "gate_size=None; expected a whole number"),
+        ({"gate_size": 12.5}, "gate_size=12.5; expected a whole number"),
+        ({"gate_size": True}, "gate_size=True; expected a whole number"),
+        ({"pooling_floor": "0.1"}, "pooling_floor='0.1'; expected a number"),
+        ({"gate_bias": math.nan}, "gate_bias=nan; expected a number"),
+        ({"gate": None}, "gate=None; expected a text"),
+        ({"signed_attention": "yes"}, "signed_attention='yes'; expected true or false"),
+        ({"interaction_size": "8"}, "interaction_size='8'; expected a whole number or null"),
+        ({"mran_relations": "task_task"}, "expected a list of which each is a text"),
+        ({"task_layers": [1, 2]}, "expected a mapping of which each is a whole number or null"),
+        ({"aggregation_weights": [1, 2]}, "expected a mapping of which each is a number or null"),
+        ({"relation_penalty": -1.0}, "relation_penalty=-1.0; expected a number >= 0"),
+        ({"adversarial_weight": -0.1}, "adversarial_weight=-0.1; expected a number >= 0"),
+        ({"tasks": "abc"}, "tasks='abc'; expected a list of which each is a mapping"),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_named(settings, said):
+    config = MultiTaskAttentionConfig(**{"encoder_config": encoder_config(), "tasks": TASKS, **settings})
+    with pytest.raises(InputError) as error:
+        check_config(config)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"labels": "ab"}, "labels='ab' of task 'rte'; expected a list of which each is a text or null"),
+        ({"labels": True}, "labels=True"),
+        ({"labels": [False, True]}, "labels=[False, True]"),
+        ({"labels": ["a", "b"], "class_weights": 3}, "class_weights=3"),
+        ({"labels": ["a", "b"], "class_weights": [1.0, math.nan]}, "class_weights=[1.0, nan]"),
+        ({"labels": ["a", "b"], "reads": 3}, "reads=3 of task 'rte'"),
+        ({"labels": ["a", "b"], "max_length": 0}, "max_length=0 of task 'rte'; expected a whole number >= 1"),
+        ({"labels": ["a", "b"], "max_length": None}, "max_length=None"),
+        ({"labels": ["a", "b"], "stride": -1}, "stride=-1 of task 'rte'; expected a whole number >= 0"),
+    ],
+)
+def test_values_of_a_task_of_the_wrong_kind_are_named(row, said):
+    with pytest.raises(InputError) as error:
+        TaskConfig(name="rte", problem_type="single_label_classification", **row).check()
+    assert said in str(error.value)
+
+
+@pytest.fixture
+def answers(tokenizer):
+    model = build_model(vocab_size=tokenizer.vocab_size).eval()
+    return lambda rows, **options: model.predict(rows, tokenizer=tokenizer, **options)
+
+
+@pytest.mark.parametrize("row", ["three of four words", {"question": "which words", "context": "three of four words"}])
+def test_a_single_row_is_one_row(answers, row):
+    assert answers(row) == answers([row])
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        (["words"], {"batch_size": 0}, "batch_size=0; expected a whole number >= 1"),
+        (["words"], {"batch_size": -1}, "batch_size=-1"),
+        ([{"text": "words", "choices": [1, 2]}], {}, "choices=[1, 2]; expected a list of texts"),
+        ([{"tokens": [1, 2]}], {}, "tokens=[1, 2]; expected a list of texts"),
+        ([{"tokens": "three words"}], {}, "tokens='three words'; expected a list of texts"),
+        ([{"text": ["words"]}], {}, "text=['words']; expected a text"),
+    ],
+)
+def test_rows_that_cannot_be_answered_are_named(answers, rows, options, said):
+    with pytest.raises(InputError) as error:
+        answers(rows, **options)
+    assert said in str(error.value)
