@@ -1,5 +1,5 @@
-"""All that a step computes with lies on one device, shown on "meta": to it tensors of the processor are as foreign as to
-a GPU.
+"""All that a step computes with lies on one device, shown on "meta": to it the processor's tensors are as foreign as
+to a GPU.
 """
 
 import pytest
