@@ -110,8 +110,12 @@ tasks, tokens), `interaction_weights` (rows, heads, tasks, tasks; of experts (ro
 tasks, hidden). Such weights say what is read, not how tasks are related, and the sign of a signed one does not say
 whether tasks agree ([measured](published.md)).
 
-A new part is one class and one line in its table; the tests of limits (equal weights at equal scores, hard sharing at
-the start, order of tasks, padding, rows apart, gradients, ...) read those tables and test it too.
+A new part is one class and one line in its table. An interaction, say, is a subclass of `ScaledInteraction`
+(`hf_mtl/modeling/interaction_base.py`) whose `mix(states, embeddings)` takes states (rows, tasks, hidden) and task
+embeddings (tasks, hidden) and returns what the tasks become, in the shape of the states; its line stands in
+`TASK_INTERACTIONS` (`hf_mtl/modeling/task_interaction.py`), and `task_interaction: NAME` chooses it. The tests of
+limits (equal weights at equal scores, hard sharing at the start, order of tasks, padding, rows apart, gradients, ...)
+read those tables and test it too.
 
 ## The sources, row by row
 

@@ -153,6 +153,17 @@ def join_sources(specs: Iterable[TaskSpec]) -> None:
             spec.source = spec.name
 
 
+def as_spec(task: TaskConfig | Mapping[str, Any]) -> TaskSpec:
+    """Return a task as a `TaskSpec`, made of its values where it is none.
+
+    Raises:
+        InputError: An unknown key or value.
+    """
+    if isinstance(task, TaskSpec):
+        return task
+    return cast(TaskSpec, TaskSpec.from_dict(task.to_dict() if isinstance(task, TaskConfig) else task))
+
+
 def specs_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSpec]:
     """Build the tasks of a recipe; a row may begin with ``preset: glue/rte`` and override what differs.
 

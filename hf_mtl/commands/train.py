@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -29,6 +30,7 @@ from ..training.processes import leave_together
 from ..training.trainer import MultiTaskTrainer
 from ..training.training_order import Stage, arguments_of, left_out, mixture_of, model_of, tasks_apart
 
+PROGRAM = "hf-mtl"
 RESULTS_FILE = "results.json"
 TEST_RESULTS_FILE = "test_results.json"
 EXAMPLE_LENGTH = 100
@@ -93,7 +95,7 @@ def train(recipe: Recipe) -> int:
         first = first or trained
     if stages[-1].name:
         alone = {name: own for stage in stages[1:] for name, own in scores[stage.name].items()}
-        say("", "Before and after each task trained alone:", *change_table(scores[stages[0].name], alone))
+        say("", "Before and after each task trained on alone:", *change_table(scores[stages[0].name], alone))
         if is_main_process():
             _write_scores(folder / RESULTS_FILE, alone)
     return 0
@@ -237,8 +239,14 @@ def next_command(trainer: MultiTaskTrainer, folder: Path) -> str:
     row = trainer.mixture.validation[spec.name][0]
     if "text" in row and len(spec.input_fields) == 1:
         text = textwrap.shorten(row["text"], EXAMPLE_LENGTH, placeholder=" …")
-        return f"hf-mtl predict {shlex.quote(str(folder))} --text {shlex.quote(text)}"
-    return f"hf-mtl predict {shlex.quote(str(folder))} {' '.join(EXAMPLES[name] for name in spec.input_fields)}"
+        return f"{program()} predict {shlex.quote(str(folder))} --text {shlex.quote(text)}"
+    return f"{program()} predict {shlex.quote(str(folder))} {' '.join(EXAMPLES[name] for name in spec.input_fields)}"
+
+
+def program() -> str:
+    """Return what to type for this program: its name where the shell finds it, else as it was typed."""
+    typed = Path(sys.argv[0])
+    return PROGRAM if shutil.which(PROGRAM) or typed.name != PROGRAM else shlex.quote(str(typed))
 
 
 def read_scores(path: Path) -> Scores:

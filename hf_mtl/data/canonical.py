@@ -26,7 +26,7 @@ def canonical_splits(spec: TaskSpec, splits: Mapping[str, Dataset], local: bool)
     Raises:
         InputError: A missing column, or a field or label that is empty, NaN, out of range or of the wrong type.
     """
-    spec.labels = spec.labels or _label_names(spec, splits["train"], local)
+    spec.labels = spec.labels or _label_names(spec, splits.get("train") or next(iter(splits.values())), local)
     spec.check_metric_labels()
     convert = LABEL_CONVERSIONS[spec.problem_type]
     found = {}

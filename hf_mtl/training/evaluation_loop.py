@@ -10,9 +10,11 @@ from torch import nn
 from torch.utils.data import DataLoader
 from transformers.trainer_utils import EvalLoopOutput
 
+from ..data.canonical import canonical_splits
 from ..data.collator import MultiTaskCollator
 from ..data.features import FeatureDataset
 from ..modeling import InputError, MultiTaskAttentionModel
+from ..modeling.configuration_multitask import check_choice
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..tasks import TaskSpec
 from .arguments import MultiTaskTrainingArguments
@@ -80,9 +82,13 @@ class EvaluatingTrainer(CheckpointingTrainer):
         logits = MultiTaskAttentionModel.ordered_logits(outputs.entry_logits, batch["routing"])
         return logits, torch.stack([outputs.task_loss_sums, outputs.task_label_counts]).cpu()
 
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Score every task on the validation rows, or on data sets by task name, which are scored together."""
+        return super().evaluate(self._features(eval_dataset), *args, **kwargs)
+
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Return this process's part of the rows of all tasks, longest last, entries' features beside each batch."""
-        data = eval_dataset if eval_dataset is not None else self.eval_dataset
+        data = self._features(eval_dataset) if eval_dataset is not None else self.eval_dataset
         if data is None:
             raise InputError("There are no validation rows; give eval_dataset={task: Dataset}.")
         return evaluation_loader(data, self.data_collator, self.args)
@@ -90,6 +96,20 @@ class EvaluatingTrainer(CheckpointingTrainer):
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         """Return the rows of all tasks of a test split."""
         return self.get_eval_dataloader(test_dataset)
+
+    def _features(self, given: Any) -> Any:
+        """Data sets by task name or source as features; anything else as it is."""
+        if not isinstance(given, Mapping):
+            return given
+        known = dict.fromkeys(name for spec in self.specs.values() for name in (spec.name, spec.source_name))
+        for name in given:
+            check_choice("task of the data sets", name, known)
+        rows = {}
+        for spec in self.specs.values():
+            own = next((given[name] for name in (spec.name, spec.source_name) if name in given), None)
+            if own is not None:
+                rows[spec.name] = canonical_splits(spec, {"validation": own}, local=False)["validation"]
+        return self.features_of(rows)
 
     def features_of(self, rows: Mapping[str, Dataset]) -> FeatureDataset:
         """Return canonical rows by task as a data set that `evaluate` and `predict` take."""

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+from transformers import ProgressCallback
 
 from ..modeling import MultiTaskAttentionModel
+from ..modeling.task_gate import OpenGate
 from ..modeling.task_interaction import NoInteraction
 from .evaluation import AVERAGE
 
@@ -45,7 +47,7 @@ class PartReport:
         gate, gates = mean_gate(model)
         with gate:
             shuffled = score_without(trainer, shuffled_tasks(model))
-        if gates:
+        if not isinstance(model.mtl.gate, OpenGate):
             found.append(f"  mean gate: {sum(gates) / len(gates):.3f}")
         if not isinstance(model.mtl.interaction, NoInteraction):
             bypassed = score_without(trainer, bypassed_interaction(model))
@@ -80,6 +82,10 @@ def score_without(trainer: "MultiTaskTrainer", change: Any) -> float:
     """Return the mean over tasks of the validation scores while `change` holds."""
     with change:
         output = trainer.evaluation_loop(trainer.get_eval_dataloader(), description="Parts")
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, ProgressCallback):
+            # It would go on with the bar of this evaluation in the next one.
+            callback.on_predict(trainer.args, trainer.state, trainer.control)
     return (output.metrics or {})[f"eval_{AVERAGE}"]
 
 

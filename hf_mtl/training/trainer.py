@@ -20,12 +20,12 @@ from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShar
 from ..data.mixture import Mixture, mixture_from_datasets
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import STREAM_STATE, StreamedMixture, mixture_from_streams
-from ..modeling import MultiTaskAttentionModel, MultiTaskOutput
+from ..modeling import MultiTaskAttentionModel, MultiTaskOutput, TaskConfig
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.modeling_multitask import count_labels
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..modeling.step_loss import step_loss
-from ..tasks import TaskSpec, tasks_by_source
+from ..tasks import as_spec, tasks_by_source
 from .argument_checks import check_arguments
 from .arguments import MultiTaskTrainingArguments
 from .doctor import Diagnosis, diagnose
@@ -52,7 +52,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
         train_dataset: A `Mixture`, or data sets by task name (their tasks are read off their features, or given as
             `tasks`); tasks with the same `source` share the data set of that name.
         eval_dataset: Data sets by task name or source; with a `Mixture`, its validation rows are used.
-        tasks: Task rows for data sets whose features do not say enough.
+        tasks: Tasks (`TaskSpec`, or its values as a mapping) for data sets whose features do not say enough.
         processing_class: The encoder's tokenizer; by default the one beside the model.
         model_settings: Settings of `MultiTaskAttentionConfig` for an encoder given by name.
         mixing: A `MixingStrategy`, or a function of the tasks' sizes (tasks,) and the progress of the run in [0, 1]
@@ -77,7 +77,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
         args: MultiTaskTrainingArguments,
         train_dataset: Mixture | Mapping[str, Dataset],
         eval_dataset: Mapping[str, Dataset] | None = None,
-        tasks: Sequence[TaskSpec] | None = None,
+        tasks: Sequence[TaskConfig | Mapping[str, Any]] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_settings: Mapping[str, Any] | None = None,
         mixing: MixingStrategy | SharesFunction | None = None,
@@ -86,9 +86,10 @@ class MultiTaskTrainer(EvaluatingTrainer):
     ) -> None:
         mixture = train_dataset
         if not isinstance(mixture, Mixture):
+            specs = None if tasks is None else [as_spec(task) for task in tasks]
             streamed = any(isinstance(rows, IterableDataset) for rows in mixture.values())
             build = mixture_from_streams if streamed else mixture_from_datasets
-            mixture = build(mixture, eval_dataset, tasks)
+            mixture = build(mixture, eval_dataset, specs)
         if isinstance(model, str):
             rows = [spec.to_config() for spec in mixture.specs]
             model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **(model_settings or {}))

@@ -6,13 +6,15 @@ import signal
 
 import pytest
 import torch
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
 
+from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments, TaskConfig
 from hf_mtl.metrics import task_score
 from hf_mtl.modeling import InputError
 from hf_mtl.training.callbacks import InterruptCallback
 from hf_mtl.training.evaluation import relative_improvement
-from hf_mtl.training.part_report import _verdict
+from hf_mtl.training.part_report import PartReport, _verdict, initial_parts
+from tests.conftest import build_model
 from tests.training.test_step_loss import datasets, trainer
 
 
@@ -42,6 +44,42 @@ def test_evaluation_scores_every_task_and_changes_nothing(tmp_path, tokenizer):
     assert metrics["eval_mtl_average"] == pytest.approx(mean)
     assert {"eval_mood_loss", "eval_stars_pearson", "eval_tags_span_f1"} <= metrics.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in own.model.state_dict().items())
+
+
+def test_data_sets_by_name_are_scored_together(tmp_path, tokenizer):
+    own = evaluated(tmp_path, tokenizer, max_steps=1)
+    expected = own.evaluate()
+    validation = {name: rows.select(range(8)) for name, rows in datasets().items()}
+    found = own.evaluate(validation)
+    same = [key for key in expected if "runtime" not in key and "per_second" not in key]
+    assert {key: found[key] for key in same} == pytest.approx({key: expected[key] for key in same}, nan_ok=True)
+    answers = own.predict({"stars": validation["stars"]})
+    assert answers.metrics["test_stars_pearson"] == pytest.approx(expected["eval_stars_pearson"], nan_ok=True)
+    assert "test_mood_accuracy" not in answers.metrics
+    with pytest.raises(InputError, match="Did you mean 'stars'"):
+        own.predict({"star": validation["stars"]})
+
+
+def test_tasks_may_be_given_as_values(tmp_path, tokenizer):
+    rows = {"mood": datasets()["mood"]}
+    task = {"name": "mood", "problem_type": "single_label_classification", "weight": 2.0}
+    config = TaskConfig(name="mood", problem_type="single_label_classification")
+    model = build_model([{**config.to_dict(), "labels": ["no", "yes"]}], vocab_size=tokenizer.vocab_size)
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    for given in (task, config):
+        own = MultiTaskTrainer(model, args, rows, tasks=[given], processing_class=tokenizer)
+        assert own.specs["mood"].weight == (2.0 if given is task else 1.0)
+    with pytest.raises(InputError, match="Did you mean 'weight'"):
+        MultiTaskTrainer(model, args, rows, tasks=[{**task, "weigt": 1}], processing_class=tokenizer)
+
+
+def test_the_report_leaves_no_bar_behind(tmp_path, tokenizer):
+    """A bar that went on from one evaluation into the next ran past its end."""
+    own = evaluated(tmp_path, tokenizer, max_steps=1)
+    bar = ProgressCallback()
+    own.add_callback(bar)
+    PartReport(initial_parts(own.model)).lines(own, 50.0)
+    assert bar.prediction_bar is None
 
 
 def test_the_best_checkpoint_is_chosen_by_the_mean(tmp_path, tokenizer):
