@@ -258,10 +258,9 @@ def outside_optimizer(trainer: "MultiTaskTrainer") -> list[Finding]:
 
 def settings(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Settings of the model that change nothing."""
-    config = trainer.model.config
-    if len(config.task_names) < 2:
+    if trainer.model.num_tasks < 2:
         return []
-    unread = ", ".join(f"{name}={value}" for name, value in unread_settings(config).items())
+    unread = ", ".join(f"{name}={value}" for name, value in unread_settings(trainer.model).items())
     advice = "Leave it out, or choose the part that it belongs to."
     return [Finding("settings", unread, "no part of this model reads it", advice)] if unread else []
 

@@ -4,12 +4,11 @@ import dataclasses
 from typing import Any, cast
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from ..modeling import MultiTaskAttentionConfig
-from ..modeling.encoders import build_encoder
+from ..modeling import MultiTaskAttentionConfig, MultiTaskAttentionModel
+from ..modeling.encoder_reader import SeparateEncoders
 from ..modeling.multitask_module import MultiTaskModule
-from ..modeling.task_attention import TASK_POOLINGS
 
 
 class _Listened:
@@ -24,19 +23,19 @@ class _Listened:
         return getattr(self._config, name)
 
 
-def unread_settings(config: MultiTaskAttentionConfig) -> dict[str, Any]:
+def unread_settings(model: MultiTaskAttentionModel) -> dict[str, Any]:
     """Return the settings that are not their defaults and that no part reads, by name.
 
     The parts are built once more, without memory, and asked what they read. A choice of "none" needs no reader.
 
     Args:
-        config: Of a model of several tasks; a single task's has no interaction to read the settings of one.
+        model: Of several tasks; a single task's has no interaction to read the settings of one.
     """
+    config, encoder = model.config, model.encoder
     listened = _Listened(config)
-    reads_pooler = TASK_POOLINGS[config.pooling].reads_pooler
+    first = next(iter(encoder)) if isinstance(encoder, SeparateEncoders) else encoder
     with torch.device("meta"):
-        encoder = build_encoder(cast(PreTrainedConfig, config.encoder_config), reads_pooler)
-        MultiTaskModule(cast(MultiTaskAttentionConfig, listened), encoder)
+        MultiTaskModule(cast(MultiTaskAttentionConfig, listened), cast(PreTrainedModel, first))
     inherited = {item.name for item in dataclasses.fields(PreTrainedConfig)}
     not_parts = inherited | {"encoder_config", "tasks"}
     found = {}

@@ -7,13 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
+from transformers import BertConfig, BertModel
 
-from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
+from hf_mtl import (
+    MultiTaskAttentionConfig,
+    MultiTaskAttentionModel,
+    MultiTaskTrainer,
+    MultiTaskTrainingArguments,
+    TaskSpec,
+)
 from hf_mtl.data.mixture import Mixture, mixture_from_datasets
 from hf_mtl.systems import SYSTEMS
 from hf_mtl.training.doctor import CHECKS, Diagnosis, Finding, duration, modules_of
 from hf_mtl.training.unread_settings import unread_settings
-from tests.conftest import build_model
+from tests.conftest import TASKS, build_model, encoder_config
 from tests.data.test_streams import streams
 from tests.training.test_step_loss import datasets, specs, trainer
 
@@ -304,11 +311,28 @@ def test_settings_that_nothing_reads(tmp_path, tokenizer):
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
-def test_every_setting_of_a_system_is_read(system):
-    """Also of one that was written to a file and read again, where tuples are lists."""
-    config = build_model(**SYSTEMS[system].settings).config
-    assert unread_settings(config) == {}
-    assert unread_settings(type(config).from_dict(config.to_dict())) == {}
+def test_every_setting_of_a_system_is_read(system, tmp_path):
+    """Also of one that was written to a file and read again, where tuples are lists; the model stays as it is."""
+    model = build_model(**SYSTEMS[system].settings)
+    before, drawn = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    assert unread_settings(model) == {}
+    assert torch.equal(torch.get_rng_state(), drawn)
+    assert before.keys() == model.state_dict().keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    model.save_pretrained(tmp_path)
+    assert unread_settings(MultiTaskAttentionModel.from_pretrained(tmp_path)) == {}
+
+
+def test_an_encoder_of_a_class_of_its_own_is_looked_over():
+    """Its parts are asked beside the encoder at hand; from the configuration alone it could not be built."""
+
+    class OwnConfig(BertConfig):
+        model_type = "nobody_knows_it"
+
+    encoder = BertModel(OwnConfig(**encoder_config().to_dict()), add_pooling_layer=False)
+    config = MultiTaskAttentionConfig(encoder_config=encoder.config, tasks=TASKS, shared_experts=8)
+    model = MultiTaskAttentionModel(config, encoder=encoder)
+    assert unread_settings(model) == {"shared_experts": 8}
 
 
 def test_what_it_prints():
