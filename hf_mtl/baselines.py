@@ -34,8 +34,8 @@ class BaselineTask:
         name: The task's name.
         problem_type: Says what a row holds: ``text`` and perhaps ``text_pair`` with an int ``label`` (single label),
             a float ``label`` (regression) or ``labels``, the ids that hold (multi label); ``tokens`` with ``tags``,
-            their ids; ``question``, ``context`` and ``answers`` with their ``text``; ``text``, ``choices`` and
-            ``label``, the id of the right choice.
+            their ids, below 0 for a word without one; ``question``, ``context`` and ``answers`` with their ``text``;
+            ``text``, ``choices`` and ``label``, the id of the right choice.
         labels: Names of the classes, in the order of their ids; needed for multi label and tags.
         metrics: Names in `METRICS`.
         train: What the predictors learn from.
@@ -92,7 +92,7 @@ def _references(task: BaselineTask) -> Rows:
         return _indicators(task, task.validation)
     if task.problem_type == "token_classification":
         names = _label_names(task)
-        return [[names[tag] for tag in row["tags"]] for row in task.validation]
+        return [[names[tag] for tag in _tags(row)] for row in task.validation]
     return [row["label"] for row in task.validation]
 
 
@@ -130,8 +130,13 @@ def _majority_label_set(task: BaselineTask) -> Rows:
 
 
 def _majority_tag(task: BaselineTask) -> Rows:
-    tag = _label_names(task)[_most_frequent(itertools.chain.from_iterable(row["tags"] for row in task.train))]
-    return [[tag] * len(row["tags"]) for row in task.validation]
+    tag = _label_names(task)[_most_frequent(itertools.chain.from_iterable(map(_tags, task.train)))]
+    return [[tag] * len(_tags(row)) for row in task.validation]
+
+
+def _tags(row: Mapping[str, Any]) -> list[int]:
+    """Return the tags of the words that have one."""
+    return [tag for tag in row["tags"] if tag >= 0]
 
 
 def _majority_answer(task: BaselineTask) -> Rows:
@@ -208,12 +213,16 @@ def _linear_tags(task: BaselineTask) -> Rows:
     words = np.cumsum([len(row["tokens"]) for row in task.train])
     rows = task.train[: max(int(np.searchsorted(words, MAX_TRAIN_WORDS, side="right")), 1)]
     tags = np.array([tag for row in rows for tag in row["tags"]])
-    if len(np.unique(tags)) == 1:
+    if len(np.unique(tags[tags >= 0])) == 1:
         return _majority_tag(replace(task, train=rows))
-    train, validation = _word_features(rows), _word_features(task.validation)
+    train, validation = _word_features(rows)[tags >= 0], _word_features(task.validation)
     model = SGDClassifier(loss="log_loss", alpha=1e-5, max_iter=5, tol=None, random_state=0, average=True)
-    predicted = iter(model.fit(train, tags).predict(validation))
-    return [[names[next(predicted)] for _ in row["tokens"]] for row in task.validation]
+    predicted = iter(model.fit(train, tags[tags >= 0]).predict(validation))
+    answers = [[names[next(predicted)] for _ in row["tokens"]] for row in task.validation]
+    return [
+        [name for name, tag in zip(names_of_row, row["tags"]) if tag >= 0]
+        for names_of_row, row in zip(answers, task.validation)
+    ]
 
 
 LINEAR_PREDICTORS: dict[str, Callable[[BaselineTask], Rows]] = {

@@ -11,6 +11,9 @@ from .modeling.configuration_multitask import INPUT_FIELDS, check_choice
 
 SPLITS = ("train", "validation", "test")
 
+# How rows of several labels say which hold: their ids or names, or a 0 or 1 per label.
+LABEL_FORMS = ("ids", "flags")
+
 # What a label column holds, by problem type, in the words of `columns`.
 LABEL_FIELD = "label"
 
@@ -30,6 +33,8 @@ class TaskSpec(TaskConfig):
         data_files: Files of the user's own by split (csv, json, jsonl, parquet), instead of `dataset`.
         columns: The data set's column for each input field and for ``label``; a dot reads inside a column
             ("choices.text"), and `choices` may be a list of columns. A field left out has the column of its own name.
+        label_form: Of multi-label rows, where both could be meant: "ids" (they list the labels that hold) or "flags"
+            (a 0 or 1 per label).
         local_columns: The same where ``--data_dir`` replaces the Hub and its files name columns otherwise.
         local_folder: The task's folder in ``--data_dir``; by default its name.
         splits: The data set's split for each of train, validation and test.
@@ -52,6 +57,7 @@ class TaskSpec(TaskConfig):
     subset: str | None = None
     data_files: dict[str, str] | None = None
     columns: dict[str, Any] = field(default_factory=dict)
+    label_form: str | None = None
     local_columns: dict[str, Any] | None = None
     local_folder: str | None = None
     splits: dict[str, str] = field(default_factory=dict)
@@ -76,6 +82,8 @@ class TaskSpec(TaskConfig):
             check_choice(f"field in `columns` of task {self.name!r}:", name, [*self.fields, LABEL_FIELD])
         for split in {**self.splits, **(self.data_files or {})}:
             check_choice(f"split of task {self.name!r}:", split, SPLITS)
+        if self.label_form is not None:
+            check_choice(f"label_form of task {self.name!r}:", self.label_form, LABEL_FORMS)
         try:
             check_metrics(self.name, self.problem_type, self.metric_names)
         except InputError:

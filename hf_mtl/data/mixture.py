@@ -11,8 +11,9 @@ from datasets import Dataset, IterableDataset
 from ..modeling import InputError
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES, check_choice
 from ..tasks import LABEL_FIELD, TaskSpec, join_sources
-from .canonical import canonical_splits, infer_spec
+from .canonical import canonical_splits
 from .holdout import with_validation
+from .inference import infer_spec
 from .loading import load_splits
 from .overlap import drop_overlap
 
@@ -175,6 +176,7 @@ def measure_labels(spec: TaskSpec, rows: Dataset) -> None:
 def _rarity(spec: TaskSpec, labels: Sequence[int | Sequence[int]]) -> list[float]:
     """Weights under which every label carries the same loss; for flags, negatives / positives."""
     flat = np.concatenate([np.atleast_1d(label) for label in labels]).astype(int)
+    flat = flat[flat >= 0]
     counts = np.maximum(np.bincount(flat, minlength=spec.num_outputs), 1)
     if spec.problem_type == "multi_label_classification":
         return ((len(labels) - counts).clip(min=1) / counts).tolist()

@@ -118,7 +118,7 @@ class TaskConfig:
         label_scale: See `label_mean`.
         max_answer_length: Longest answer in word pieces (question answering).
         num_best: How many answers `predict` lists (question answering).
-        null_answer: Whether "no answer" is an answer (question answering).
+        null_answer: Whether "no answer" is an answer (question answering); None for whether training rows have none.
     """
 
     name: str
@@ -134,7 +134,7 @@ class TaskConfig:
     label_scale: float = 1.0
     max_answer_length: int = 30
     num_best: int = 3
-    null_answer: bool = False
+    null_answer: bool | None = None
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "TaskConfig":

@@ -54,12 +54,21 @@ def score_answers(
     return {
         name: compute(
             specs[name].metric_names,
-            [prediction(specs[name], answer) for answer in found],
+            _where_tagged(specs[name], [prediction(specs[name], answer) for answer in found], rows[name]),
             references(specs[name], rows[name][LABEL_FIELD][:]),
             label_scores(specs[name], found),
         )
         for name, found in answers.items()
     }
+
+
+def _where_tagged(spec: TaskSpec, predictions: list[Any], rows: Dataset) -> list[Any]:
+    """Predictions without the tags of words that have no true one."""
+    if spec.problem_type != "token_classification":
+        return predictions
+    return [
+        [tag for tag, true in zip(tags, label) if true >= 0] for tags, label in zip(predictions, rows[LABEL_FIELD])
+    ]
 
 
 def flat_scores(
@@ -156,7 +165,8 @@ def references(spec: TaskSpec, labels: Sequence[Any]) -> list[Any]:
     if spec.problem_type == "multi_label_classification":
         return [[int(index in label) for index in range(spec.num_outputs)] for label in labels]
     if spec.problem_type == "token_classification":
-        return [[spec.label_names[tag] for tag in label] for label in labels]
+        # A word without a tag is not scored.
+        return [[spec.label_names[tag] for tag in label if tag >= 0] for label in labels]
     if spec.problem_type == "question_answering":
         return [label["text"] for label in labels]
     return list(labels)

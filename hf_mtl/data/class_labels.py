@@ -1,0 +1,308 @@
+"""Classes, tags and sets of labels become ids of the task's names, whatever the data set calls them.
+
+An id means nothing but by the names it belongs to: a ClassLabel column's ids go through that column's names to the
+task's, so that splits whose vocabularies have another order meet in the right class.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..modeling import InputError
+from ..tasks import LABEL_FORMS, TaskSpec
+from .label_columns import LabelColumn, is_missing, listed, whole_number
+
+# Class names of a column of booleans.
+BOOLEAN_NAMES = ["False", "True"]
+OUTSIDE = "O"
+# Of a number; longer ones are texts.
+MOST_DIGITS = 19
+
+
+def vocabulary(spec: TaskSpec, column: LabelColumn) -> list[str]:
+    """Return a task's label names in id order, from its training rows: those of a ClassLabel column, of its columns of
+    flags, else the names or ids that occur.
+
+    Raises:
+        InputError: Values that are no labels.
+    """
+    if column.names is not None:
+        return list(column.names)
+    if column.columns is not None:
+        return [name.rpartition(".")[2] for name in column.columns]
+    values: list[Any] = list(column.values)
+    if spec.problem_type == "multi_label_classification" and label_form(spec, column, None) == "flags":
+        return _ids(max(map(len, values)))
+    if spec.problem_type != "single_label_classification":
+        values = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
+    if spec.problem_type == "token_classification":
+        values = [value for value in values if not is_missing(value, named=True)]
+    return _names_of(spec, [whole_number(value) for value in values if value is not None])
+
+
+def _names_of(spec: TaskSpec, values: Sequence[Any]) -> list[str]:
+    if values and all(isinstance(value, bool) for value in values):
+        return list(BOOLEAN_NAMES)
+    if values and all(isinstance(value, str) and value for value in values):
+        names = set(values)
+        if all(map(_is_number, names)):
+            return sorted(names, key=int)
+        # "O" first, so that an untrained or cut-off word is outside every span.
+        return sorted(names, key=lambda name: (name != OUTSIDE, name))
+    if values and all(_is_id(value) for value in values):
+        return [str(value) for value in sorted(set(values))]
+    odd = [value for value in values if not _is_id(value)]
+    kinds = {str if isinstance(value, str) else type(value) for value in values}
+    mixed = "; texts and numbers stand in one column" if str in kinds and len(kinds) > 1 else ""
+    raise InputError(
+        f"Task {spec.name!r} ({spec.problem_type}) has the label {[*odd, *values, None][0]!r}{mixed}; expected class "
+        "names or whole numbers >= 0."
+    )
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_number(text: str) -> bool:
+    """Whether a text is a whole number as it is usually written: "7" and "-3", not "07"."""
+    digits = text.removeprefix("-")
+    return digits.isdecimal() and digits.isascii() and len(digits) < MOST_DIGITS and str(int(text)) == text
+
+
+def _ids(count: int) -> list[str]:
+    return [str(index) for index in range(count)]
+
+
+class ClassReader:
+    """Reads the classes of one column as ids of the task's names.
+
+    Args:
+        spec: The task, its labels known.
+        column: The column; of lists, with their items as values.
+        sorted_names: Whether the names were put in order here, from texts: ids of other columns mean nothing then.
+
+    Raises:
+        InputError: A class of the column that the task lacks, or numbers that could be ids and names.
+    """
+
+    def __init__(self, spec: TaskSpec, column: LabelColumn, sorted_names: bool = False) -> None:
+        self.spec, self.split = spec, column.places.split
+        self.names = list(spec.labels or ())
+        self.ids = {name: index for index, name in enumerate(self.names)}
+        self.column_names = None if self._are_numbers_only(column.names) else column.names
+        if self.column_names is not None:
+            self._check_names(column.values)
+        values = {type(value).__name__ + repr(value): value for value in map(whole_number, column.values)}
+        texts = [value for value in values.values() if isinstance(value, str)]
+        numbers = [value for value in values.values() if isinstance(value, int) and not isinstance(value, bool)]
+        # Names that are numbers of another kind than ids: product codes, years, stars.
+        self.numbered = all(map(_is_number, self.names)) and self.names != _ids(len(self.names))
+        # A number that is a class's name is that class; else it is an id.
+        self.numbers_are_names = self.numbered or (bool(numbers) and all(str(value) in self.ids for value in numbers))
+        texts_could_be_ids = not sorted_names and not self.numbered and bool(texts)
+        self.texts_are_ids = texts_could_be_ids and all(map(self._is_id_text, texts))
+        if sorted_names and numbers and self.column_names is None and not self.numbers_are_names:
+            self._refuse_ids(numbers)
+
+    def _are_numbers_only(self, column_names: Sequence[str] | None) -> bool:
+        """Whether a ClassLabel's names are "0", "1", ..., which say no more than the ids do."""
+        if column_names is None or len(column_names) > len(self.names):
+            return False
+        numbered = _ids(len(column_names))
+        return list(column_names) == numbered and not any(name in self.ids for name in numbered)
+
+    def _check_names(self, values: Sequence[Any]) -> None:
+        assert self.column_names is not None
+        used = sorted({value for value in values if _is_id(value) and value < len(self.column_names)})
+        if lacking := [self.column_names[value] for value in used if self.column_names[value] not in self.ids]:
+            raise InputError(
+                f"Task {self.spec.name!r}: the {self.split} split has the classes {listed(self.column_names)}; the "
+                f"task has {listed(self.names)}. {lacking[0]!r} is none of these. Write the same names under "
+                "`labels:` (their order is free), or rename the column's: rows.cast_column(column, ClassLabel(...))."
+            )
+
+    def _refuse_ids(self, numbers: Sequence[int]) -> None:
+        if all(0 <= value < len(self.names) for value in numbers):
+            raise InputError(
+                f"Task {self.spec.name!r}: the {self.split} split has ids such as {numbers[0]}, the training rows the "
+                f"names {listed(self.names)}, whose order nobody has said. Write it: `labels: [...]`."
+            )
+
+    def _is_id_text(self, text: str) -> bool:
+        return _is_number(text) and text not in self.ids and 0 <= int(text) < len(self.names)
+
+    def __call__(self, label: Any) -> int:
+        """Return the id of a label.
+
+        Raises:
+            ValueError: It is none of the task's labels.
+        """
+        label = whole_number(label)
+        if isinstance(label, bool):
+            return self._boolean(label)
+        if isinstance(label, str):
+            return self._text(label)
+        if not isinstance(label, int):
+            raise ValueError(self._expected())
+        if self.column_names is not None:
+            if not 0 <= label < len(self.column_names):
+                raise ValueError(f"expected a whole number from 0 to {len(self.column_names) - 1}")
+            return self.ids[self.column_names[label]]
+        if self.numbers_are_names and str(label) in self.ids:
+            return self.ids[str(label)]
+        if self.numbers_are_names or not 0 <= label < len(self.names):
+            raise ValueError(self._expected())
+        return label
+
+    def _boolean(self, label: bool) -> int:
+        by_name = {name.casefold(): index for name, index in self.ids.items()}
+        if set(by_name) == {"false", "true"}:
+            return by_name[str(label).casefold()]
+        if self.names == ["0", "1"]:
+            return int(label)
+        raise ValueError(f"expected one of {listed(self.names)}, as text; true and false are none of these names")
+
+    def _text(self, label: str) -> int:
+        if label in self.ids:
+            return self.ids[label]
+        if self.texts_are_ids:
+            return int(label)
+        if {name.casefold() for name in self.names} == {"false", "true"} and label.casefold() in ("false", "true"):
+            return self._boolean(label.casefold() == "true")
+        raise ValueError(f"expected one of {listed(self.names)}")
+
+    def _expected(self) -> str:
+        if self.numbered:
+            return f"expected one of {listed(self.names)}"
+        return f"expected a whole number from 0 to {len(self.names) - 1} or a label's name"
+
+
+def label_form(spec: TaskSpec, column: LabelColumn, count: int | None) -> str:
+    """Return whether a column's rows list the labels that hold ("ids": ids or names) or say 0 or 1 of each ("flags").
+
+    Args:
+        spec: The task; its `label_form` decides where both could be meant.
+        column: Lists of labels.
+        count: How many labels the task has, None where they are not known yet.
+
+    Raises:
+        InputError: Both could be meant, or neither.
+    """
+    if column.columns is not None:
+        return "flags"
+    for index, value in enumerate(column.values):
+        if not isinstance(value, (list, tuple)):
+            raise InputError(
+                f"Task {spec.name!r}, {column.places.name(index)}: the label is {value!r}; expected a list of labels, "
+                "or a column of 0s and 1s per label: `columns: {label: [first, second]}`."
+            )
+    rows = column.values
+    items = [item for row in rows for item in row]
+    if spec.label_form is not None:
+        return spec.label_form
+    if column.names is not None or any(isinstance(item, str) for item in items):
+        return "ids"
+    if any(isinstance(item, (bool, float)) for item in items):
+        return "flags"
+    lengths = {len(row) for row in rows}
+    even = len(lengths) == 1 and lengths == {count} if count is not None else len(lengths) == 1 and max(lengths) > 1
+    as_flags = even and all(item in (0, 1) for item in items)
+    twice = next((index for index, row in enumerate(column.values) if _stands_twice(row)), None)
+    as_ids = twice is None and (count is None or all(item in range(count) for item in items))
+    if as_flags and as_ids:
+        raise InputError(
+            f"Task {spec.name!r}: the labels of the {column.places.split} rows, such as {list(rows[0])}, could be ids "
+            f"of classes or a 0 or 1 per class. Say which: `label_form: {LABEL_FORMS[1]}` (0 or 1 per class) or "
+            f"`label_form: {LABEL_FORMS[0]}` in the task's row."
+        )
+    if as_flags:
+        return "flags"
+    if twice is not None:
+        raise InputError(
+            f"Task {spec.name!r}, {column.places.name(twice)}: a label stands twice in {list(column.values[twice])}; "
+            "expected ids or names of the labels that hold, each once, or lists of equal length with a 0 or 1 per "
+            f"label{'' if count is None else f' ({count} of them)'}."
+        )
+    return "ids"
+
+
+def _stands_twice(row: Sequence[Any]) -> bool:
+    return len({repr(whole_number(item)) for item in row}) < len(row)
+
+
+def label_set_reader(spec: TaskSpec, column: LabelColumn, sorted_names: bool = False) -> Callable[[Any], list[int]]:
+    """Return what reads a row's labels as ids: lists of ids or names, or flags.
+
+    Raises:
+        InputError: As `label_form` and `ClassReader`.
+    """
+    names = list(spec.labels or ())
+    if label_form(spec, column, len(names)) == "flags":
+        return _flag_reader(spec, column)
+    items = [item for row in column.values for item in row]
+    one = ClassReader(spec, LabelColumn(items, column.names, column.places), sorted_names)
+
+    def read(labels: Sequence[Any]) -> list[int]:
+        ids = [one(label) for label in labels]
+        if len(set(ids)) < len(ids):
+            raise ValueError("a label stands twice in it; expected each once")
+        return ids
+
+    return read
+
+
+def _flag_reader(spec: TaskSpec, column: LabelColumn) -> Callable[[Any], list[int]]:
+    names = list(spec.labels or ())
+    order = range(len(names))
+    if column.columns is not None:
+        titles = [name.rpartition(".")[2] for name in column.columns]
+        if set(titles) == set(names):
+            order = [names.index(title) for title in titles]  # type: ignore[assignment]
+        elif set(titles) & set(names) or len(titles) != len(names):
+            raise InputError(
+                f"Task {spec.name!r}: the labels stand in the columns {listed(titles)}; the task has the labels "
+                f"{listed(names)}. Write the same names in both."
+            )
+
+    def read(flags: Sequence[Any]) -> list[int]:
+        if len(flags) != len(names):
+            raise ValueError(f"expected a 0 or 1 for each of {len(names)} labels: {listed(names)}")
+        return sorted(place for place, flag in zip(order, flags) if _flag(flag))
+
+    return read
+
+
+FLAGS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
+
+
+def _flag(value: Any) -> bool:
+    # Files of texts hold flags as texts.
+    flag = FLAGS.get(str(value).lower()) if isinstance(value, (bool, int, float, str)) else None
+    if flag is None:
+        raise ValueError(f"found {value!r}; expected a 0 or 1 (or false or true) for each label")
+    return flag
+
+
+def tag_reader(
+    spec: TaskSpec, column: LabelColumn, hole: int, sorted_names: bool = False
+) -> Callable[[Any], list[int]]:
+    """Return what reads a row's tags as ids, a word without one as `hole`.
+
+    Raises:
+        InputError: As `ClassReader`.
+    """
+    items = [
+        item
+        for row in column.values
+        if isinstance(row, (list, tuple))
+        for item in row
+        if not is_missing(item, named=True)
+    ]
+    one = ClassReader(spec, LabelColumn(items, column.names, column.places), sorted_names)
+
+    def read(tags: Any) -> list[int]:
+        if not isinstance(tags, (list, tuple)):
+            raise ValueError("expected a list of tags, one per word")
+        return [hole if is_missing(tag, named=True) else one(tag) for tag in tags]
+
+    return read

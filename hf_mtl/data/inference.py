@@ -1,0 +1,141 @@
+"""What a task is, read off the features of its data set where they say it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import ClassLabel, Dataset, LargeList, List, Value
+
+from ..modeling import InputError
+from ..tasks import TaskSpec
+from .label_columns import names_of_feature
+
+TEXTS = ("string", "large_string", "string_view")
+# Columns of texts that number the rows.
+ROW_NAMES = ("id", "idx")
+LABELS = ("label", "labels", "tags", "ner_tags", "answerKey")
+PAIRS = (
+    ("text", "text_pair"),
+    ("text1", "text2"),
+    ("text_a", "text_b"),
+    ("sentence1", "sentence2"),
+    ("sentence_a", "sentence_b"),
+    ("sent1", "sent2"),
+    ("s1", "s2"),
+    ("premise", "hypothesis"),
+    ("question", "sentence"),
+    ("question", "passage"),
+    ("question1", "question2"),
+    ("query", "passage"),
+    ("query", "document"),
+)
+# Of a column of texts, the share of its rows that differ from each other, above which they are no classes.
+MOST_NAMES = 0.5
+SINGLE, MULTI, NUMBER = "single_label_classification", "multi_label_classification", "regression"
+TAGS, ANSWER, CHOICE = "token_classification", "question_answering", "multiple_choice"
+
+
+def infer_spec(name: str, rows: Dataset) -> TaskSpec:
+    """Read a task off a data set's features, and print what was read.
+
+    ClassLabel and columns of few texts are classes, lists of them sets of labels (or tags beside ``tokens``), floats
+    numbers, ``answers`` answers, ``choices`` choices. Two columns of texts are a pair only by names that are one
+    (`PAIRS`).
+
+    Raises:
+        InputError: The features do not say what the task is; the message shows the row to write.
+    """
+    features = rows.features
+    if features is None:
+        raise InputError(
+            f"The stream {name!r} does not say its features (after `map`, give `features=`); say the task: "
+            f"TaskSpec(name={name!r}, problem_type='single_label_classification', labels=[...], columns={{...}})."
+        )
+    spec = _spec(name, rows, features)
+    if os.environ.get("RANK", "0") == "0":
+        columns = ", ".join(f"{field} = {column}" for field, column in spec.columns.items())
+        print(f"Task {name}: {spec.problem_type}, {columns} (read off the data set; say otherwise with tasks=).")
+    return spec
+
+
+def _spec(name: str, rows: Dataset, features: Mapping[str, Any]) -> TaskSpec:
+    if {"question", "context", "answers"} <= features.keys():
+        columns = {"question": "question", "context": "context", "label": "answers"}
+        return TaskSpec(name=name, problem_type=ANSWER, columns=columns)
+    label = _label_column(name, features)
+    if "tokens" in features and label is not None and isinstance(features[label], (List, LargeList)):
+        return TaskSpec(name=name, problem_type=TAGS, columns={"tokens": "tokens", "label": label})
+    texts = [column for column in features if _is_text(features[column]) and column not in (*ROW_NAMES, label)]
+    if label is None or not texts:
+        raise _unknown(name, features)
+    if "choices" in features and len(texts) == 1:
+        choices = "choices.text" if isinstance(features["choices"], Mapping) else "choices"
+        return TaskSpec(name=name, problem_type=CHOICE, columns={"text": texts[0], "choices": choices, "label": label})
+    problem_type = _problem_type(rows, features, label)
+    if problem_type is None:
+        raise _unknown(name, features)
+    return TaskSpec(
+        name=name, problem_type=problem_type, columns={**_text_columns(name, texts, label), "label": label}
+    )
+
+
+def _label_column(name: str, features: Mapping[str, Any]) -> str | None:
+    tags = [column for column in features if column in LABELS or _is_tags(column, features)]
+    if len(tags) > 1:
+        raise InputError(
+            f"Data set {name!r} has several columns that could be the label: {', '.join(tags)}. Say which: "
+            f"TaskSpec(name={name!r}, problem_type=..., columns={{'label': {tags[0]!r}}})."
+        )
+    return tags[0] if tags else None
+
+
+def _is_tags(column: str, features: Mapping[str, Any]) -> bool:
+    """Whether a column beside ``tokens`` has a class per word."""
+    lists = isinstance(features[column], (List, LargeList))
+    return "tokens" in features and lists and names_of_feature(features, column) is not None
+
+
+def _problem_type(rows: Dataset, features: Mapping[str, Any], label: str) -> str | None:
+    kind = features[label]
+    inner = kind.feature if isinstance(kind, (List, LargeList)) else None
+    if isinstance(inner, (ClassLabel, Value)):
+        return MULTI
+    if isinstance(kind, ClassLabel) or (isinstance(kind, Value) and kind.dtype == "bool"):
+        return SINGLE
+    if isinstance(kind, Value) and kind.dtype.startswith(("float", "double")):
+        return NUMBER
+    if _is_text(kind) and isinstance(rows, Dataset) and _are_names(rows[label][:]):
+        return SINGLE
+    return None
+
+
+def _are_names(values: Sequence[Any]) -> bool:
+    """Whether a column's texts are names of classes: few, and no numbers with a point."""
+    names = {value for value in values if value is not None}
+    numbers = any("." in name and name.replace(".", "", 1).removeprefix("-").isdecimal() for name in names)
+    return 1 < len(names) <= max(MOST_NAMES * len(values), 2) and not numbers
+
+
+def _is_text(feature: Any) -> bool:
+    return isinstance(feature, Value) and feature.dtype in TEXTS
+
+
+def _text_columns(name: str, texts: Sequence[str], label: str) -> dict[str, str]:
+    if len(texts) == 1:
+        return {"text": texts[0]}
+    for first, second in PAIRS:
+        if sorted(texts) == sorted((first, second)):
+            return {"text": first, "text_pair": second}
+    text = "text" if "text" in texts else texts[0]
+    raise InputError(
+        f"Data set {name!r} has several columns of texts: {', '.join(texts)}. Say which are read: "
+        f"tasks=[TaskSpec(name={name!r}, problem_type=..., columns={{'text': {text!r}, 'label': {label!r}}})], and "
+        "'text_pair' for a second one."
+    )
+
+
+def _unknown(name: str, features: Mapping[str, Any]) -> InputError:
+    return InputError(
+        f"The task of data set {name!r} cannot be read off its features ({', '.join(features)}). Say it: "
+        f"TaskSpec(name={name!r}, problem_type='single_label_classification', columns={{'text': ..., 'label': ...}})."
+    )
