@@ -92,15 +92,13 @@ class ClassReader:
         self.column_names = None if self._are_numbers_only(column.names) else column.names
         if self.column_names is not None:
             self._check_names(column.values)
-        values = {type(value).__name__ + repr(value): value for value in map(whole_number, column.values)}
-        texts = [value for value in values.values() if isinstance(value, str)]
-        numbers = [value for value in values.values() if isinstance(value, int) and not isinstance(value, bool)]
-        # Names that are numbers of another kind than ids: product codes, years, stars.
-        self.numbered = all(map(_is_number, self.names)) and self.names != _ids(len(self.names))
-        # A number that is a class's name is that class; else it is an id.
-        self.numbers_are_names = self.numbered or (bool(numbers) and all(str(value) in self.ids for value in numbers))
-        texts_could_be_ids = not sorted_names and not self.numbered and bool(texts)
-        self.texts_are_ids = texts_could_be_ids and all(map(self._is_id_text, texts))
+        values = list(map(whole_number, column.values))
+        texts = {value for value in values if isinstance(value, str)}
+        numbers = sorted({value for value in values if isinstance(value, int) and not isinstance(value, bool)})
+        numeric = [name for name in self.names if _is_number(name)]
+        # Where the names are numbers (product codes, years, stars), a number is a name; else it is an id.
+        self.numbers_are_names = len(numeric) == len(self.names)
+        self.texts_are_ids = not numeric and not sorted_names and bool(texts) and all(map(self._is_id_text, texts))
         if sorted_names and numbers and self.column_names is None and not self.numbers_are_names:
             self._refuse_ids(numbers)
 
@@ -129,7 +127,7 @@ class ClassReader:
             )
 
     def _is_id_text(self, text: str) -> bool:
-        return _is_number(text) and text not in self.ids and 0 <= int(text) < len(self.names)
+        return _is_number(text) and 0 <= int(text) < len(self.names)
 
     def __call__(self, label: Any) -> int:
         """Return the id of a label.
@@ -154,10 +152,12 @@ class ClassReader:
             raise ValueError(self._expected())
         return label
 
+    def _are_booleans(self) -> bool:
+        return sorted(name.casefold() for name in self.names) == ["false", "true"]
+
     def _boolean(self, label: bool) -> int:
-        by_name = {name.casefold(): index for name, index in self.ids.items()}
-        if set(by_name) == {"false", "true"}:
-            return by_name[str(label).casefold()]
+        if self._are_booleans():
+            return [name.casefold() for name in self.names].index(str(label).casefold())
         if self.names == ["0", "1"]:
             return int(label)
         raise ValueError(f"expected one of {listed(self.names)}, as text; true and false are none of these names")
@@ -167,12 +167,12 @@ class ClassReader:
             return self.ids[label]
         if self.texts_are_ids:
             return int(label)
-        if {name.casefold() for name in self.names} == {"false", "true"} and label.casefold() in ("false", "true"):
+        if self._are_booleans() and label.casefold() in ("false", "true"):
             return self._boolean(label.casefold() == "true")
         raise ValueError(f"expected one of {listed(self.names)}")
 
     def _expected(self) -> str:
-        if self.numbered:
+        if self.numbers_are_names and self.names != _ids(len(self.names)):
             return f"expected one of {listed(self.names)}"
         return f"expected a whole number from 0 to {len(self.names) - 1} or a label's name"
 
@@ -205,7 +205,7 @@ def label_form(spec: TaskSpec, column: LabelColumn, count: int | None) -> str:
     if any(isinstance(item, (bool, float)) for item in items):
         return "flags"
     lengths = {len(row) for row in rows}
-    even = len(lengths) == 1 and lengths == {count} if count is not None else len(lengths) == 1 and max(lengths) > 1
+    even = len(lengths) == 1 and (count is None or lengths == {count}) and max(lengths) > 0
     as_flags = even and all(item in (0, 1) for item in items)
     twice = next((index for index, row in enumerate(column.values) if _stands_twice(row)), None)
     as_ids = twice is None and (count is None or all(item in range(count) for item in items))

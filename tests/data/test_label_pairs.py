@@ -201,10 +201,12 @@ def test_label_form_says_which(form, expected):
 
 
 def test_lists_of_one_label():
-    """One id in every row is no row of flags, unless there is one label only."""
+    """One id in every row is no row of flags where there are more labels; else it could be that of one label."""
     column = LabelColumn([[0], [1]], None, RowPlaces("train"))
     spec = TaskSpec(name="task", problem_type=MULTI)
-    assert label_form(spec, column, None) == label_form(spec, column, 3) == "ids"
+    assert label_form(spec, column, 3) == "ids"
+    with pytest.raises(InputError, match="could be"):
+        label_form(spec, column, None)
 
 
 @pytest.mark.parametrize(
