@@ -5,7 +5,7 @@ task's, so that splits whose vocabularies have another order meet in the right c
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from ..modeling import InputError
 from ..tasks import LABEL_FORMS, TaskSpec
@@ -99,8 +99,9 @@ class ClassReader:
         # Where the names are numbers (product codes, years, stars), a number is a name; else it is an id.
         self.numbers_are_names = len(numeric) == len(self.names)
         self.texts_are_ids = not numeric and not sorted_names and bool(texts) and all(map(self._is_id_text, texts))
-        if sorted_names and numbers and self.column_names is None and not self.numbers_are_names:
-            self._refuse_ids(numbers)
+        in_range = all(0 <= value < len(self.names) for value in numbers)
+        if sorted_names and numbers and self.column_names is None and not self.numbers_are_names and in_range:
+            _refuse_order(spec, self.split, f"ids such as {numbers[0]}")
 
     def _are_numbers_only(self, column_names: Sequence[str] | None) -> bool:
         """Whether a ClassLabel's names are "0", "1", ..., which say no more than the ids do."""
@@ -117,13 +118,6 @@ class ClassReader:
                 f"Task {self.spec.name!r}: the {self.split} split has the classes {listed(self.column_names)}; the "
                 f"task has {listed(self.names)}. {lacking[0]!r} is none of these. Write the same names under "
                 "`labels:` (their order is free), or rename the column's: rows.cast_column(column, ClassLabel(...))."
-            )
-
-    def _refuse_ids(self, numbers: Sequence[int]) -> None:
-        if all(0 <= value < len(self.names) for value in numbers):
-            raise InputError(
-                f"Task {self.spec.name!r}: the {self.split} split has ids such as {numbers[0]}, the training rows the "
-                f"names {listed(self.names)}, whose order nobody has said. Write it: `labels: [...]`."
             )
 
     def _is_id_text(self, text: str) -> bool:
@@ -175,6 +169,13 @@ class ClassReader:
         if self.numbers_are_names and self.names != _ids(len(self.names)):
             return f"expected one of {listed(self.names)}"
         return f"expected a whole number from 0 to {len(self.names) - 1} or a label's name"
+
+
+def _refuse_order(spec: TaskSpec, split: str, what: str) -> NoReturn:
+    raise InputError(
+        f"Task {spec.name!r}: the {split} split has {what}, the training rows the names {listed(spec.labels or ())}, "
+        "whose order nobody has said. Write it: `labels: [...]`."
+    )
 
 
 def label_form(spec: TaskSpec, column: LabelColumn, count: int | None) -> str:
@@ -238,6 +239,8 @@ def label_set_reader(spec: TaskSpec, column: LabelColumn, sorted_names: bool = F
     """
     names = list(spec.labels or ())
     if label_form(spec, column, len(names)) == "flags":
+        if sorted_names and column.columns is None:
+            _refuse_order(spec, column.places.split, f"flags such as {list(column.values[0])}")
         return _flag_reader(spec, column)
     items = [item for row in column.values for item in row]
     one = ClassReader(spec, LabelColumn(items, column.names, column.places), sorted_names)
