@@ -36,6 +36,8 @@ UNREAD_STATE = {
     "_tokenizer",
     "_vocab",
     "_merges",
+    "_should_update_post_processor",
+    "_special_tokens_map",
     "init_inputs",
     "init_kwargs",
     "name_or_path",
@@ -56,7 +58,8 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
     # A call sets truncation and padding of its own.
     backend = {**json.loads(tokenizer.backend_tokenizer.to_str()), "truncation": None, "padding": None}
     state = {name: value for name, value in vars(tokenizer).items() if name not in UNREAD_STATE}
-    return Hasher.hash((type(tokenizer), json.dumps(backend), state))
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    return Hasher.hash((type(tokenizer), json.dumps(backend), special, state))
 
 
 @lru_cache(maxsize=1)

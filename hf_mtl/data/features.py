@@ -80,7 +80,7 @@ class FeatureDataset(data.Dataset):
     def __getitem__(self, index: int) -> Feature:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Feature]:
+    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> list[Feature]:
         """Return several items at once, which takes a fraction of the time."""
         places = np.asarray(indices, dtype=np.int64)
         if len(places) and not 0 <= places.min() <= places.max() < len(self):
