@@ -1,22 +1,25 @@
 """Rows of every task, tokenised once, as one data set that sampler and collator read."""
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
-from datasets.fingerprint import Hasher
+from datasets.utils import tqdm
 from torch.utils import data
 
 from ..modeling import InputError
 from ..modeling.processing_multitask import Feature, MultiTaskProcessor
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec, tasks_by_source
 from .batch_forms import RowCosts
+from .feature_cache import cached_features, features_key, tokenizer_key
+from .feature_rows import FeatureRows, join_tables, table_of
 
-MAP_BATCH = 1000
-# Of features; counts up when they change, so that none are read from a cache that holds others.
-FORM = 1
+ROWS_AT_ONCE = 1000
+# Fewer rows are tokenised about as fast as their file would be read.
+LEAST_CACHED_ROWS = 100
 
 
 class FeatureDataset(data.Dataset):
@@ -25,11 +28,15 @@ class FeatureDataset(data.Dataset):
     An entry holds ``task`` (its index in the model), ``name``, ``labels``, and ``feature`` with what decoding reads.
     Tasks of one source share an item where the encoder reads the same of a row.
 
+    Features stand in the cache of `datasets` under a name made of their rows, task and tokenizer, and are mapped from
+    there. A copy that is pickled, as for a worker of a DataLoader, goes without `rows`.
+
     Args:
         processor: Knows the tokenizer and the tasks' order.
         specs: The tasks by name.
         rows: Canonical rows by task name.
-        progress: Whether to show how far tokenising is.
+        progress: Whether to show how far tokenising is, and to keep features for other runs; no use for rows that are
+            read once.
     """
 
     def __init__(
@@ -42,78 +49,181 @@ class FeatureDataset(data.Dataset):
         self.rows = dict(rows)
         self.specs = {name: specs[name] for name in rows}
         self.task_indices = {name: processor.indices[name] for name in rows}
-        # Of the tokenizer once: `datasets` would hash it anew for each task, which takes longer than its few rows.
-        kind = Hasher.hash((FORM, processor.tokenizer)) if progress else ""
-        self.features = {name: self._tokenised(processor, specs[name], own, kind) for name, own in rows.items()}
-        self.truncated = {name: sum(features["truncated"]) for name, features in self.features.items()}
+        # Of the tokenizer once: hashing it takes longer than tokenising a task's few rows.
+        tokenizer = tokenizer_key(processor.tokenizer) if progress else None
+        self.features = {name: tokenised(processor, specs[name], given, tokenizer) for name, given in rows.items()}
+        self._readers = {name: FeatureRows(features) for name, features in self.features.items()}
+        self.truncated = {name: int(reader.numbers("truncated").sum()) for name, reader in self._readers.items()}
         self.tasks_of = tasks_by_source(self.specs.values())
-        # Task and place of an item's entries, for sources of several tasks; other items are their features.
-        self._members = {
-            source: self._shared_items(names) for source, names in self.tasks_of.items() if len(names) > 1
-        }
-        self.sizes = {
-            source: len(self._members.get(source, self.features[names[0]])) for source, names in self.tasks_of.items()
-        }
-        self._sources = list(self.sizes)
+        self._items = {source: self._items_of(names) for source, names in self.tasks_of.items()}
+        self.sizes = {source: len(items) for source, items in self._items.items()}
         self._starts = np.concatenate([[0], np.cumsum(list(self.sizes.values()))])
-        self.costs = RowCosts(self._column("length"), self._column("pieces"))
+        self.costs = RowCosts(self._numbers("length"), self._numbers("pieces"))
 
-    @staticmethod
-    def _tokenised(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, kind: str) -> Dataset:
-        def tokenise(batch: Mapping[str, Sequence[Any]], indices: Sequence[int]) -> dict[str, list[Any]]:
-            features = processor.features(spec, {**batch, LABEL_FIELD: _trainable_labels(spec, batch[LABEL_FIELD])})
-            for feature in features:
-                feature["source"] = indices[feature["source"]]
-                feature["length"] = max(map(len, feature["sequences"]))
-                feature["pieces"] = len(feature["sequences"])
-            return {key: [feature[key] for feature in features] for key in features[0]}
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "rows": {}}
 
-        if not len(rows):
-            raise InputError(f"Task {spec.name!r} has a data set without rows; leave it out.")
-        if not kind or len(rows) <= MAP_BATCH:
-            return Dataset.from_dict(tokenise(rows[:], range(len(rows))))
-        return rows.map(
-            tokenise,
-            batched=True,
-            with_indices=True,
-            batch_size=MAP_BATCH,
-            remove_columns=rows.column_names,
-            desc=f"Tokenising {spec.name}",
-            new_fingerprint=Hasher.hash((kind, rows._fingerprint, dataclasses.asdict(spec))),
-        )
+    def _items_of(self, names: Sequence[str]) -> "OneTaskItems | SharedItems":
+        if len(names) == 1:
+            return OneTaskItems(names[0], len(self._readers[names[0]]))
+        rows = {name: np.asarray(self.rows[name][ROW_FIELD][:]) for name in names}
+        return SharedItems(rows, {name: self._readers[name] for name in names})
 
-    def _shared_items(self, names: Sequence[str]) -> list[list[tuple[str, int]]]:
-        items: dict[Any, list[tuple[str, int]]] = {}
-        for name in names:
-            places = self.rows[name][ROW_FIELD][:]
-            columns = zip(self.features[name]["source"], self.features[name]["sequences"])
-            for place, (source, sequences) in enumerate(columns):
-                # The same row, and the same input: tags and classes of one text meet, windows stay apart.
-                items.setdefault((places[source], str(sequences)), []).append((name, place))
-        return [items[key] for key in sorted(items, key=lambda key: key[0])]
-
-    def _column(self, name: str) -> np.ndarray:
-        found = []
-        for source, names in self.tasks_of.items():
-            columns = {task: np.asarray(self.features[task][name]) for task in names}
-            firsts = [item[0] for item in self._members.get(source, [])]
-            found.append(np.array([columns[task][place] for task, place in firsts]) if firsts else columns[names[0]])
-        return np.concatenate(found)
+    def _numbers(self, name: str) -> np.ndarray:
+        """A column of all items, which is that of each one's first entry."""
+        numbers = {task: reader.numbers(name) for task, reader in self._readers.items()}
+        return np.concatenate([items.first_numbers(numbers) for items in self._items.values()])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
     def __getitem__(self, index: int) -> Feature:
-        number = int(np.searchsorted(self._starts, index, side="right")) - 1
-        source, place = self._sources[number], int(index - self._starts[number])
-        members = self._members[source][place] if source in self._members else [(self.tasks_of[source][0], place)]
-        entries = []
-        for name, own in members:
-            feature = self.features[name][own]
-            labels = feature.pop("labels")
-            entries.append({"task": self.task_indices[name], "name": name, "labels": labels, "feature": feature})
-        first = entries[0]["feature"]
-        return {"sequences": first["sequences"], "segments": first["segments"], "entries": entries}
+        return self.__getitems__([index])[0]
+
+    def __getitems__(self, indices: Sequence[int] | np.ndarray) -> list[Feature]:
+        """Return several items at once, which takes a fraction of the time."""
+        places = np.asarray(indices, dtype=np.int64)
+        if len(places) and not 0 <= places.min() <= places.max() < len(self):
+            raise IndexError(f"The data set has items 0 to {len(self) - 1}; {list(indices)} were asked for.")
+        numbers = np.searchsorted(self._starts, places, side="right") - 1
+        entries: list[list[dict[str, Any]]] = [[] for _ in places]
+        sources = list(self._items.values())
+        for number in np.unique(numbers).tolist():
+            of_source = np.flatnonzero(numbers == number)
+            for name, slots, rows in sources[number].members(places[of_source] - self._starts[number]):
+                features = self._readers[name].read(rows)
+                for slot, feature in zip(of_source[slots].tolist(), features):
+                    labels = feature.pop("labels", None)
+                    entry = {"task": self.task_indices[name], "name": name, "labels": labels, "feature": feature}
+                    entries[slot].append(entry)
+        return [_item(of_item) for of_item in entries]
+
+
+def _item(entries: list[dict[str, Any]]) -> Feature:
+    first = entries[0]["feature"]
+    return {"sequences": first["sequences"], "segments": first["segments"], "entries": entries}
+
+
+class OneTaskItems:
+    """The items of a source of one task: its features.
+
+    Args:
+        name: The task.
+        size: How many there are.
+    """
+
+    def __init__(self, name: str, size: int) -> None:
+        self.name, self.size = name, size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def members(self, items: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """Return the tasks of items, each with the places in `items` and the features of its entries there."""
+        return [(self.name, np.arange(len(items)), items)]
+
+    def first_numbers(self, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return each item's number, which is its first entry's, of columns by task."""
+        return numbers[self.name]
+
+
+class SharedItems:
+    """The items of a source of several tasks, by row: features of one row whose sequences are equal.
+
+    Args:
+        rows: By task, the place in the source of each of its rows.
+        readers: By task, its features.
+    """
+
+    def __init__(self, rows: Mapping[str, np.ndarray], readers: Mapping[str, FeatureRows]) -> None:
+        self.names = list(readers)
+        # The same row, and the same input: tags and classes of one text meet, windows stay apart.
+        items: dict[Any, int] = {}
+        item_of_member, tasks, places = [], [], []
+        for task, (name, reader) in enumerate(readers.items()):
+            sources = rows[name][reader.numbers("source")].tolist()
+            item_of_member += [items.setdefault(key, len(items)) for key in zip(sources, _inputs(reader))]
+            tasks.append(np.full(len(reader), task))
+            places.append(np.arange(len(reader)))
+        by_row = np.argsort([row for row, _ in items], kind="stable")
+        rank = np.empty(len(items), dtype=np.int64)
+        rank[by_row] = np.arange(len(items))
+        ranks = rank[item_of_member]
+        order = np.argsort(ranks, kind="stable")
+        # The members of item k stand from starts[k] to starts[k + 1].
+        self.starts = np.concatenate([[0], np.cumsum(np.bincount(ranks))])
+        self.tasks, self.places = np.concatenate(tasks)[order], np.concatenate(places)[order]
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def members(self, items: np.ndarray) -> list[tuple[str, np.ndarray, np.ndarray]]:
+        """Return the tasks of items, each with the places in `items` and the features of its entries there."""
+        counts = self.starts[items + 1] - self.starts[items]
+        slots = np.repeat(np.arange(len(items)), counts)
+        members = np.repeat(self.starts[items] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        tasks = self.tasks[members]
+        each = [(task, np.flatnonzero(tasks == task)) for task in np.unique(tasks).tolist()]
+        return [(self.names[task], slots[of_task], self.places[members[of_task]]) for task, of_task in each]
+
+    def first_numbers(self, numbers: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return each item's number, which is its first entry's, of columns by task."""
+        firsts = self.starts[:-1]
+        tasks, places = self.tasks[firsts], self.places[firsts]
+        found = np.empty(len(self), dtype=np.int64)
+        for task, name in enumerate(self.names):
+            of_task = tasks == task
+            found[of_task] = numbers[name][places[of_task]]
+        return found
+
+
+def _inputs(reader: FeatureRows) -> Iterator[tuple[bytes, ...]]:
+    """Each feature's sequences as bytes, which are compared fast."""
+    for start in range(0, len(reader), ROWS_AT_ONCE):
+        places = np.arange(start, min(start + ROWS_AT_ONCE, len(reader)))
+        for feature in reader.read(places, ["sequences"]):
+            yield tuple(array("q", sequence).tobytes() for sequence in feature["sequences"])
+
+
+def tokenised(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, tokenizer: str | None) -> Dataset:
+    """Return the features of a task's rows.
+
+    Args:
+        processor: Makes them.
+        spec: The task.
+        rows: Its canonical rows.
+        tokenizer: The `tokenizer_key` under which features are kept; None keeps none and says nothing.
+
+    Raises:
+        InputError: There are no rows.
+    """
+    if not len(rows):
+        raise InputError(f"Task {spec.name!r} has a data set without rows; leave it out.")
+    starts = range(0, len(rows), ROWS_AT_ONCE)
+    if tokenizer is None or len(rows) < LEAST_CACHED_ROWS:
+        return Dataset(join_tables([_tokenise(processor, spec, rows, start) for start in starts]))
+
+    def make() -> pa.Table:
+        tables = []
+        with tqdm(total=len(rows), desc=f"Tokenising {spec.name}", unit=" rows") as bar:
+            for start in starts:
+                tables.append(_tokenise(processor, spec, rows, start))
+                bar.update(min(ROWS_AT_ONCE, len(rows) - start))
+        return join_tables(tables)
+
+    return cached_features(features_key(spec, rows, tokenizer), make)
+
+
+def _tokenise(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, start: int) -> pa.Table:
+    batch = rows[start : start + ROWS_AT_ONCE]
+    if LABEL_FIELD in batch:
+        batch[LABEL_FIELD] = _trainable_labels(spec, batch[LABEL_FIELD])
+    features = processor.features(spec, batch)
+    for feature in features:
+        feature["source"] += start
+        feature["length"] = max(map(len, feature["sequences"]))
+        feature["pieces"] = len(feature["sequences"])
+    return table_of(features)
 
 
 def _trainable_labels(spec: TaskSpec, labels: Sequence[Any]) -> Sequence[Any]:

@@ -150,7 +150,7 @@ class StreamedMixture(data.IterableDataset):
         rng = np.random.default_rng([self.seed, window])
         steps = self.form.steps(blocks, tasks, self.shape, found.costs if self.grouped else None, rng)
         for step in steps:
-            yield [self.collate([found[int(place)] for place in batch]) for batch in step]
+            yield [self.collate(found.__getitems__(batch)) for batch in step]
 
     def _canonical(self, read: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Dataset]:
         found = {}

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -58,10 +59,11 @@ class MultiTaskProcessor:
         ``asked`` (rows, asked), the tasks each row is answered for.
         """
         sequences = [sequence for feature in features for sequence in feature["sequences"]]
-        length = max(len(sequence) for sequence in sequences)
+        lengths = torch.tensor([len(sequence) for sequence in sequences])
+        length = int(lengths.max())
         batch: dict[str, Any] = {
             "input_ids": self._pad(sequences, length, self.tokenizer.pad_token_id or 0),
-            "attention_mask": self._pad([[1] * len(sequence) for sequence in sequences], length, 0),
+            "attention_mask": (torch.arange(length) < lengths.unsqueeze(1)).long(),
         }
         if features[0].get("segments") is not None:
             segments = [segment for feature in features for segment in feature["segments"]]
@@ -82,7 +84,11 @@ class MultiTaskProcessor:
 
     @staticmethod
     def _pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> torch.Tensor:
-        return torch.tensor([list(row) + [fill] * (length - len(row)) for row in rows])
+        # One row at a time into NumPy: several times faster than torch, which looks at every number of nested lists.
+        padded = np.full((len(rows), length), fill, dtype=np.int64)
+        for place, row in zip(padded, rows):
+            place[: len(row)] = row
+        return torch.from_numpy(padded)
 
     def _routing(self, features: Sequence[Feature], mask: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
         tasks = list(self.tasks.values())
