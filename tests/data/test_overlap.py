@@ -77,7 +77,7 @@ def test_another_tasks_validation_and_test_are_seen():
             "test": rows({"text": SECOND, "label": 0.0}),
         },
     }
-    mixture = build_mixture(specs, splits)
+    mixture = build_mixture(specs, splits, exclude_overlap=True)
     assert mixture.dropped == {"a": 2, "b": 2}
     assert [list(mixture.train[name]["text"]) for name in train] == [[THIRD], [THIRD]]
     with_all = build_mixture(specs, splits, exclude_overlap=False)
