@@ -12,7 +12,7 @@ from ..modeling.configuration_multitask import check_choice
 from ..task_presets import PRESETS
 from .other_keys import advice_for_key, advice_for_row_key
 from .paths import PATH_KEYS
-from .written_values import as_annotated, holds, holds_words, is_boolean, options_of
+from .written_values import as_annotated, check_container, holds, holds_words, is_boolean, options_of
 from .yaml_reading import read_yaml
 
 TASKS = "tasks"
@@ -110,6 +110,7 @@ def change_rows(
             row[key] = _with_inner(option, before, inner, values, fields.row[key])
         else:
             row[key] = typed_value(option, values, fields.row[key])
+            check_container(option, row[key], fields.row[key])
         keys.add(option.removeprefix("--"))
     return [row for row, name in zip(changed, names) if not typed.chosen or name in typed.chosen], keys
 
@@ -143,6 +144,8 @@ def argparse_arguments(
             value = as_annotated(option, values[0], annotation)
             # After `=`, so that no text and no negative number is taken for a key.
             plain.append(f"--{key}={os.path.expanduser(value) if key in PATH_KEYS else value}")
+        elif values and not holds(annotation, list):
+            raise InputError(f"{option}: expected one value, found {len(values)}: {' '.join(values)}.")
         else:
             plain += [f"--{key}", *values]
     return [*plain, *(f"--{key}={json.dumps(value)}" for key, value in mappings.items())], mappings
@@ -169,7 +172,7 @@ def _with_inner(option: str, before: Any, inner: str, values: Sequence[str], ann
     mappings = [item for item in options_of(annotation) if (get_origin(item) or item) is dict]
     outer = option.removesuffix(f".{inner}")
     if not mappings or not isinstance(before, (Mapping, NoneType)):
-        raise InputError(f"{option}: {outer.rpartition('.')[2]!r} is no mapping; expected {outer} <value>.")
+        raise InputError(f"{option}: {outer.removeprefix('--')!r} is no mapping; expected {outer} <value>.")
     value = typed_value(option, values, (*get_args(mappings[0]), Any, Any)[1])
     changed = {**(before or {}), inner: value}
     return {key: item for key, item in changed.items() if key != inner or item is not None}

@@ -121,6 +121,6 @@ def advice_for_row_key(key: str, keys: Iterable[str], row_keys: Iterable[str]) -
         return f" Here it is called `{RENAMED_IN_ROWS[key]}`."
     if key in ELSEWHERE_IN_ROWS:
         return f" Here, {ELSEWHERE_IN_ROWS[key]}."
-    if key in keys:
-        return " It is a key of the whole recipe: write it beside `tasks:`, not in a row."
-    return nearest(key, row_keys)
+    if key in RENAMED or key in keys:
+        return f" Write `{RENAMED.get(key, key)}` beside `tasks:`: it holds for the whole recipe."
+    return f"{nearest(key, row_keys)} A row's keys: {', '.join(row_keys)}."

@@ -10,7 +10,7 @@ from ..modeling.configuration_multitask import INPUT_FIELDS
 from ..modeling.encoders import PACKAGE_PREFIX, find_package_folder
 from .command_line import TASKS, Fields
 from .other_keys import advice_for_key, advice_for_row_key
-from .written_values import as_annotated, holds_words
+from .written_values import as_annotated, check_container, holds_words
 from .yaml_reading import read_yaml
 
 EXAMPLE_ROW = "`- name: rte` and, below it, `problem_type: single_label_classification`"
@@ -63,7 +63,9 @@ def read_recipe_file(path: str | Path, fields: Fields) -> RecipeFile:
         raise InputError(f"{name}: expected `key: value` lines such as `encoder: FOLDER`; found {found}.")
     rows = values.pop(TASKS, None) if isinstance(values, dict) else None
     if not isinstance(rows, list):
-        raise InputError(f"{name}: expected a list of task rows under `tasks:`, {EXAMPLE_ROW}; found {rows!r}.")
+        raise InputError(
+            f"{name}: expected a list of task rows under `tasks:`, such as {EXAMPLE_ROW}; found {rows!r}."
+        )
     return RecipeFile(
         name,
         path.parent,
@@ -75,8 +77,12 @@ def read_recipe_file(path: str | Path, fields: Fields) -> RecipeFile:
 def _row(name: str, row: Any, fields: Fields) -> dict[str, Any]:
     if not isinstance(row, Mapping):
         raise InputError(f"{name}: a row under `tasks:` must be a mapping such as {EXAMPLE_ROW}; found {row!r}.")
-    of = f"of task {name_of_row(row)!r}"
-    return {key: as_annotated(f"{name}: {key} {of}", value, fields.row.get(key, Any)) for key, value in row.items()}
+    values = {}
+    for key, value in row.items():
+        annotation, where = fields.row.get(key, Any), f"{name}: {key} of task {name_of_row(row)!r}"
+        check_container(where, value, annotation)
+        values[key] = as_annotated(where, value, annotation)
+    return values
 
 
 def _is_words(keys: tuple[str, ...], fields: Fields) -> bool:
@@ -95,8 +101,7 @@ def check_keys(file: RecipeFile, fields: Fields) -> None:
         for key in row:
             if key not in fields.row:
                 advice = advice_for_row_key(key, fields.recipe, fields.row)
-                known = f"A row's keys: {', '.join(fields.row)}."
-                raise InputError(f"{file.name}: unknown key {key!r} in task {task!r}.{advice} {known}")
+                raise InputError(f"{file.name}: unknown key {key!r} in task {task!r}.{advice}")
         if row.get("problem_type") is None and row.get("preset") is None:
             raise InputError(
                 f"{file.name}: task {task!r} needs 'problem_type', which a recipe does not read off the data; write "

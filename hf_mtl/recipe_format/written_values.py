@@ -1,5 +1,6 @@
 """Values as people write them become what a field is annotated with: ``off`` a boolean, ``1e5`` a whole number."""
 
+from collections.abc import Mapping
 from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
@@ -37,6 +38,16 @@ def holds(annotation: Any, container: type) -> bool:
 def is_boolean(annotation: Any) -> bool:
     """Whether an annotation is a boolean."""
     return options_of(annotation) == (bool,)
+
+
+def check_container(where: str, value: Any, annotation: Any) -> None:
+    """Raise `InputError` for a single value where a list is meant, and for anything but a mapping where one is."""
+    if value is None or holds(annotation, str):
+        return
+    if holds(annotation, list) and isinstance(value, (str, int, float)):
+        raise InputError(f"{where} is {value!r}; expected a list such as [{value}].")
+    if holds(annotation, dict) and not isinstance(value, Mapping):
+        raise InputError(f"{where} is {value!r}; expected a mapping such as {{train: VALUE}}.")
 
 
 def as_annotated(where: str, value: Any, annotation: Any) -> Any:

@@ -39,6 +39,14 @@ class _Dumper(yaml.SafeDumper):
     """Quotes every text that `_RULES`, or other readers of YAML, would take for something else."""
 
 
+def _quoted_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Elsewhere than between double quotes, line breaks of every kind are folded.
+    return dumper.represent_scalar(
+        _TEXT, text, style='"' if len(text.splitlines()) > 1 or text.strip() != text else None
+    )
+
+
+_Dumper.add_representer(str, _quoted_text)
 for _tag, (_pattern, _first) in _RULES.items():
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(_tag, re.compile(f"^(?:{_pattern})$"), _first)
@@ -141,8 +149,8 @@ class _Reading:
                 raise self.error(key, "a key that is no text", "Put it in quotes if it is one.")
             line = key.start_mark.line + 1
             if key.value in lines and key.tag != _MERGE:
-                first = f"already in line {lines[key.value]}"
-                raise self.error(key, f"the key {key.value!r} stands {first}", "Keep one of the two.")
+                first = f"first in line {lines[key.value]}"
+                raise self.error(key, f"the key {key.value!r} stands twice, {first}, again", "Keep one of the two.")
             lines[key.value] = line
         self.loader.flatten_mapping(node)
         self.flattened.add(id(node))
@@ -154,9 +162,9 @@ class _Reading:
                 what = f"{node.value!r} is nothing where a word is meant" if node.value else "a word is missing"
                 raise self.error(node, what, f'If it is a word, put it in quotes: "{node.value or "null"}".')
             return None
-        if node.tag not in (_TEXT, _BOOL, _INT, _FLOAT):
+        if node.tag not in (_TEXT, _BOOL, _INT, _FLOAT, _MERGE):
             raise self.error(node, f"unknown tag {node.tag!r}", "Leave the tag out.")
-        if words or node.tag == _TEXT:
+        if words or node.tag in (_TEXT, _MERGE):
             return node.value
         try:
             return _number_or_bool(node)
