@@ -266,7 +266,7 @@ def test_a_file_in_another_encoding(tmp_path, encoding, says):
 
 
 def test_anchors_and_merged_rows(read):
-    rows = "- &one {name: one, problem_type: regression, dataset: a/b, weight: 2, metrics: [pearson]}\n- {<<: *one, name: two}\n"
+    rows = "- &one {name: one, problem_type: regression, weight: 2, metrics: [pearson]}\n- {<<: *one, name: two}\n"
     recipe = read(whole=f"{HEAD}output_dir: out\ntasks:\n{rows}")
     assert [(task.name, task.weight, task.metrics) for task in recipe.tasks] == [
         ("one", 2, ["pearson"]),

@@ -122,7 +122,7 @@ def split_rows(*texts):
 
 
 def overlapping(shared, alone):
-    """Splits of two tasks: some training rows of `a` stand in held-out splits, of its own and of `b`; others do not."""
+    """Splits of two tasks: training rows of `a` that stand in held-out splits, of its own and of `b`, and others."""
     texts = [f"a long sentence of number {number}" for number in range(shared)]
     only_a = [f"another long sentence of number {number}" for number in range(alone)]
     return {
