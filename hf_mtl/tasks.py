@@ -48,8 +48,8 @@ class TaskSpec(TaskConfig):
         share: Of `explicit` mixing: the source's share of the draws, relative to the others'.
         learning_rate: Learning rate of the task's own parameters; by default the run's `parts_learning_rate`.
         patience: Evaluations without a better score after which the task stops training; by default it never does.
-        max_train_samples: Training rows used at most, drawn with the seed.
-        max_eval_samples: Validation and test rows used at most, the first.
+        max_train_samples: Training rows used at most, drawn with the seed; tasks of one source draw the same.
+        max_eval_samples: Validation and test rows used at most, a random part that no seed changes.
         balance_classes: Weigh each label's loss by its rarity in the training rows.
     """
 

@@ -23,6 +23,7 @@ FLOORS = {
     "data": 1,
     "balancing": 1,
     "training": 2,
+    "recipe_format": 1,
     "recipe": 2,
     "report": 2,
     "model_card": 2,

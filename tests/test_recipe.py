@@ -1,11 +1,16 @@
 """A recipe file, what the command line changes of it, and when two runs are the same."""
 
+from types import SimpleNamespace
+
 import pytest
 import yaml
 
 from hf_mtl import InputError
+from hf_mtl.commands import train
 from hf_mtl.commands.train import check_output_folder
-from hf_mtl.recipe import RECIPE_FILE, differing_keys, read_recipe
+from hf_mtl.data.caps import smaller_cap
+from hf_mtl.recipe import FIELDS, RECIPE_FILE, differing_keys, read_recipe, saved_values
+from hf_mtl.recipe_format import other_keys
 from hf_mtl.training.training_order import arguments_of
 
 TASKS = [
@@ -273,3 +278,212 @@ def test_a_system_sets_the_parts_and_other_keys_change_it(write):
         read_recipe(write(), ["--system"])
     with pytest.raises(InputError, match=r"(?s)system.*mmo.*mmoe"):
         read_recipe(write(system="mmo"))
+
+
+def test_keys_of_other_programs_are_no_keys_here():
+    """What they are called here exists; what they are called elsewhere would never be asked about if it did."""
+    keys, row_keys = FIELDS.recipe.keys(), FIELDS.row.keys()
+    assert set(other_keys.RENAMED.values()) <= keys
+    assert set(other_keys.RENAMED_IN_ROWS.values()) <= row_keys
+    assert not keys & {*other_keys.RENAMED, *other_keys.ELSEWHERE}
+    assert not row_keys & {*other_keys.RENAMED_IN_ROWS, *other_keys.ELSEWHERE_IN_ROWS}
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("model", "`encoder`"),
+        ("model_name_or_path", "`encoder`"),
+        ("per_gpu_train_batch_size", "`per_device_train_batch_size`"),
+        ("batch_size", "`per_device_train_batch_size`"),
+        ("evaluation_strategy", "`eval_strategy`"),
+        ("group_by_length", "`length_grouping`"),
+        ("epochs", "`num_train_epochs`"),
+        ("lr", "`learning_rate`"),
+        ("train_file", "`data_files: {train: FILE, validation: FILE}` in the task's row"),
+        ("dataset_name", "`dataset:` (and `subset:`) in the task's row"),
+        ("warmup_ratio", "`warmup_steps: 0.06`"),
+        ("max_seq_length", "`max_length:` in each task's row"),
+        ("labels", "--tasks.<name>.labels"),
+        ("problem_type", "--tasks.<name>.problem_type"),
+    ],
+)
+def test_a_key_of_another_program_is_known(write, key, says):
+    for keys, typed in (({key: "x"}, []), ({}, [f"--{key}", "x"])):
+        with pytest.raises(InputError) as error:
+            read_recipe(write(**keys), typed)
+        assert repr(key) in str(error.value) or f"--{key}" in str(error.value)
+        assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("dataset_name", "`dataset`"),
+        ("type", "`problem_type`"),
+        ("lr", "`learning_rate`"),
+        ("train_file", "`data_files: {train: FILE, validation: FILE}`"),
+        ("label_column", "`columns: {label: COLUMN}`"),
+        ("num_labels", "`labels: [no, yes]`"),
+        ("per_device_train_batch_size", "`per_device_train_batch_size` beside `tasks:`"),
+        ("batch_size", "`per_device_train_batch_size` beside `tasks:`"),
+        ("wieght", "Did you mean 'weight'? A row's keys: preset, name"),
+    ],
+)
+def test_a_key_of_another_program_in_a_row_is_known(write, key, says):
+    for rows, typed in (([{**TASKS[0], key: "x"}], []), (TASKS, [f"--tasks.rte.{key}", "x"])):
+        with pytest.raises(InputError) as error:
+            read_recipe(write(tasks=rows), typed)
+        assert repr(key) in str(error.value)
+        assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "expected"),
+    [
+        (["--tasks.rte.columns.text", "c"], "columns", {"text": "c", "label": "gold"}),
+        (["--tasks.rte.columns.text=c"], "columns", {"text": "c", "label": "gold"}),
+        (["--tasks.rte.columns.text", "#1: no"], "columns", {"text": "#1: no", "label": "gold"}),
+        (["--tasks.rte.columns.label", "null"], "columns", {"text": "premise"}),
+        (["--tasks.rte.columns", "{text: c}"], "columns", {"text": "c"}),
+        (["--tasks.rte.columns", "text: c"], "columns", {"text": "c"}),
+        (["--tasks.rte.data_files.train", "f.csv"], "data_files", {"train": "f.csv"}),
+        (["--tasks.rte.labels", "[no, yes]"], "labels", ["no", "yes"]),
+        (["--tasks.rte.labels", "no", "yes"], "labels", ["no", "yes"]),
+        (["--tasks.rte.labels", "0", "1"], "labels", ["0", "1"]),
+        (["--tasks.rte.metrics", "accuracy"], "metrics", ["accuracy"]),
+        (["--tasks.rte.class_weights", "1", "2e-1"], "class_weights", [1, 0.2]),
+        (["--tasks.rte.weight", "1e-6"], "weight", 1e-6),
+        (["--tasks.rte.label_mean", "-2.5"], "label_mean", -2.5),
+        (["--tasks.rte.label_mean", "-2e0"], "label_mean", -2.0),
+        (["--tasks.rte.max_length", "1e2"], "max_length", 100),
+        (["--tasks.rte.balance_classes", "on"], "balance_classes", True),
+        (["--tasks.rte.subset", "1.0"], "subset", "1.0"),
+        (["--tasks.rte.subset", "null"], "subset", None),
+        (["--tasks.rte.subset", '"null"'], "subset", "null"),
+        (["--tasks.rte.dataset", ""], "dataset", None),
+    ],
+)
+def test_a_row_on_the_command_line(write, typed, key, expected):
+    rows = [{**TASKS[0], "columns": {"text": "premise", "label": "gold"}}, TASKS[1]]
+    recipe = read_recipe(write(tasks=rows), typed)
+    assert getattr(recipe.tasks[0], key) == expected
+    assert recipe.rows[0][key] == expected
+    assert recipe.rows[1] == TASKS[1]
+
+
+def test_a_presets_mapping_is_changed_in_one_place(write):
+    recipe = read_recipe(write(tasks=[{"preset": "glue/rte"}]), ["--tasks.rte.columns.text", "c"])
+    assert recipe.tasks[0].columns == {"text": "c", "text_pair": "sentence2"}
+    assert read_recipe(write(tasks=[{"preset": "glue/rte"}])).tasks[0].columns["text"] == "sentence1"
+
+
+@pytest.mark.parametrize(
+    ("given", "typed", "key", "expected"),
+    [
+        ({}, ["--gate_bias", "-2e-1"], "gate_bias", -0.2),
+        ({}, ["--gate_bias=-2e-1"], "gate_bias", -0.2),
+        ({}, ["--max_steps", "1e3"], "max_steps", 1000),
+        ({}, ["--length_grouping", "off"], "length_grouping", False),
+        ({}, ["--no-length-grouping"], "length_grouping", False),
+        ({}, ["--exclude_overlap"], "exclude_overlap", True),
+        ({}, ["--learning-rate", "1e-3"], "learning_rate", 1e-3),
+        ({}, ["--run_name=--x"], "run_name", "--x"),
+        ({}, ["--run_name", "1e5"], "run_name", "1e5"),
+        (
+            {"single_task_scores": {"rte": 60}},
+            ["--single_task_scores.stsb", "8e1"],
+            "single_task_scores",
+            {"rte": 60, "stsb": 80.0},
+        ),
+        ({}, ["--single_task_scores", "{rte: 6e1}"], "single_task_scores", {"rte": 60.0}),
+        ({}, ["--single_task_scores", '{"rte": 60}'], "single_task_scores", {"rte": 60}),
+        (
+            {"lr_scheduler_kwargs": '{"num_cycles": 2}'},
+            ["--lr_scheduler_kwargs.power", "1"],
+            "lr_scheduler_kwargs",
+            {"num_cycles": 2, "power": 1},
+        ),
+    ],
+)
+def test_values_on_the_command_line(write, given, typed, key, expected):
+    recipe = read_recipe(write(**given), typed)
+    assert flat(recipe)[key] == recipe.values[key] == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (["--tasks.rte"], "expected --tasks.rte.<key> <value>. To train it alone: --tasks rte"),
+        (["--tasks.rte", "2"], "To train it alone: --tasks rte"),
+        (["--tasks"], "such as --tasks rte mrpc"),
+        (["--tasks.rte.weight", "2", "3"], "expected one value, found 2"),
+        (["--tasks.rte.weight", "high"], "--tasks.rte.weight is 'high'; expected a number"),
+        (["--tasks.rte.weight.x", "1"], "'tasks.rte.weight' is no mapping; expected --tasks.rte.weight <value>"),
+        (["--tasks.rte.columns", "c"], "expected a mapping"),
+        (["--tasks.rte.labels", "[null, a]"], "put it in quotes"),
+        (["--learning_rate.x", "1"], "expected --learning_rate <value>"),
+        (["--max_steps", "1.5"], "--max_steps is '1.5'; expected a whole number"),
+        (["--seed", "1", "2"], "--seed: expected one value, found 2: 1 2"),
+        (["--use_cpu", "maybe"], "--use_cpu is 'maybe'; expected true or false"),
+        (["--no_doctor", "true"], "--no_doctor: expected no value"),
+        (["--no_seed"], "Unknown argument --no_seed"),
+        (["stray", "--seed", "1"], "'stray' has no key; expected --<key> <value>"),
+    ],
+)
+def test_what_cannot_be_typed(write, typed, says):
+    with pytest.raises(InputError) as error:
+        read_recipe(write(), typed)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        (["--tasks", "stsb,rte"], ["rte", "stsb"]),
+        (["--tasks", "rte", "--tasks", "stsb"], ["rte", "stsb"]),
+        (["--tasks=rte"], ["rte"]),
+    ],
+)
+def test_tasks_may_be_named_in_several_ways(write, typed, names):
+    assert [task.name for task in read_recipe(write(), typed).tasks] == names
+
+
+@pytest.mark.parametrize(
+    ("of_all", "row", "typed", "caps", "says"),
+    [
+        (None, 50, [], {"rte": 50, "stsb": None}, ""),
+        (100, 50, [], {"rte": 50, "stsb": 100}, "the smaller of 50 in its row and 100 for all tasks"),
+        (100, 500, [], {"rte": 100, "stsb": 100}, "{cap} 100 holds, the smaller of 500 in its row"),
+        (None, 50, ["--{cap}", "8"], {"rte": 8, "stsb": 8}, "--{cap} 8 holds, not the 50 in its row"),
+        (None, 50, ["--{cap}", "8e2"], {"rte": 800, "stsb": 800}, "--{cap} 800 holds, not the 50 in its row"),
+        (100, 50, ["--tasks.rte.{cap}", "500"], {"rte": 500, "stsb": 100}, "500 holds, not the 100 of all tasks"),
+        (
+            None,
+            50,
+            ["--{cap}", "8", "--tasks.rte.{cap}", "500"],
+            {"rte": 500, "stsb": 8},
+            "--tasks.rte.{cap} 500 holds, not the 8 of all tasks",
+        ),
+        (100, 50, ["--tasks.rte.{cap}", "null"], {"rte": None, "stsb": 100}, ""),
+    ],
+)
+@pytest.mark.parametrize("cap", ["max_train_samples", "max_eval_samples"])
+def test_which_cap_holds(write, tmp_path, cap, of_all, row, typed, caps, says):
+    """What is typed goes before the file, a task's own before that of all; else the smaller. It is said, and kept."""
+    path = write(tasks=[{**TASKS[0], cap: row}, TASKS[1]], **({cap: of_all} if of_all else {}))
+    recipe = read_recipe(path, [item.format(cap=cap) for item in typed])
+    recipe.save(tmp_path)
+    for read in (recipe, read_recipe(tmp_path / RECIPE_FILE)):
+        common = getattr(read.data, cap)
+        assert {task.name: smaller_cap(getattr(task, cap), common) for task in read.tasks} == caps
+    assert says.format(cap=cap) in " ".join(recipe.notes)
+    assert bool(recipe.notes) is bool(says)
+    assert differing_keys(saved_values(tmp_path), recipe.values) == []
+
+
+def test_the_caps_that_hold_are_printed(write, capsys, monkeypatch):
+    monkeypatch.setattr(train, "load_mixture", lambda *given: SimpleNamespace(dropped={}))
+    recipe = read_recipe(write(tasks=[{**TASKS[0], "max_train_samples": 50}]), ["--max_train_samples", "80"])
+    train.read_mixture(recipe)
+    assert capsys.readouterr().out == "Task rte: --max_train_samples 80 holds, not the 50 in its row.\n"

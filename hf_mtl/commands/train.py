@@ -187,8 +187,9 @@ def quiet_libraries() -> None:
 
 
 def read_mixture(recipe: Recipe) -> Mixture:
-    """Load the recipe's mixture and say what was dropped."""
+    """Load the recipe's mixture; say which caps hold and what was dropped."""
     data = recipe.data
+    say(*recipe.notes)
     seed = recipe.training.seed
     mixture = load_mixture(
         recipe.tasks, data.data_dir, data.exclude_overlap, data.max_train_samples, data.max_eval_samples, seed

@@ -12,10 +12,11 @@ from ..modeling import InputError
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES, check_choice
 from ..tasks import LABEL_FIELD, TaskSpec, join_sources
 from .canonical import canonical_splits
+from .caps import EVAL_SEED, drawn_rows, smaller_cap
 from .holdout import with_validation
 from .inference import infer_spec
 from .loading import load_splits
-from .overlap import drop_overlap
+from .overlap import without_overlap
 
 
 @dataclass
@@ -42,20 +43,25 @@ class Mixture:
 def load_mixture(
     specs: Sequence[TaskSpec],
     data_dir: str | None = None,
-    exclude_overlap: bool = True,
+    exclude_overlap: bool | None = None,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
     seed: int = 42,
 ) -> Mixture:
     """Load, check and cap the rows of every task.
 
+    Training rows are drawn with the seed. Held-out rows are a random part that no seed changes, so that runs compare;
+    not the first rows, since a file may be sorted by class. Tasks of one source are capped on the same rows.
+
     Args:
         specs: The tasks; their labels and label statistics are filled in.
         data_dir: A folder with a folder a task, read in place of the Hub.
-        exclude_overlap: Drop training rows whose normalised input stands in any task's held-out split.
-        max_train_samples: Training rows of each task at most; a task's own cap holds too.
-        max_eval_samples: Held-out rows of each task at most.
-        seed: Draws the rows that a cap keeps.
+        exclude_overlap: Drop training rows whose normalised input, of 12 characters or more, stands in any task's
+            held-out split. None drops them, unless they are more than half of a task's rows: then an error asks for
+            True or False.
+        max_train_samples: Training rows of each task at most; of this and a task's own cap the smaller holds.
+        max_eval_samples: Rows of each task's validation and test split at most; likewise.
+        seed: Draws the training rows that a cap keeps.
 
     Raises:
         InputError: Anything in a data set that cannot be used.
@@ -70,35 +76,31 @@ def load_mixture(
 def build_mixture(
     specs: Sequence[TaskSpec],
     splits: Mapping[str, Mapping[str, Dataset]],
-    exclude_overlap: bool = True,
+    exclude_overlap: bool | None = None,
     max_train_samples: int | None = None,
     max_eval_samples: int | None = None,
     seed: int = 42,
 ) -> Mixture:
     """Cap, part and measure canonical rows; see `load_mixture`."""
     by_name = {spec.name: spec for spec in specs}
-    held_out: dict[str, dict[str, Dataset]] = {
-        split: {
-            name: _first(rows[split], _least(by_name[name].max_eval_samples, max_eval_samples))
-            for name, rows in splits.items()
-            if split in rows
-        }
-        for split in ("validation", "test")
+    parts = {
+        split: {name: rows[split] for name, rows in splits.items() if split in rows}
+        for split in ("train", "validation", "test")
     }
-    train = {name: rows["train"] for name, rows in splits.items() if "train" in rows}
-    dropped: dict[str, int] = {}
-    if exclude_overlap:
-        # Against the whole splits, so that a cap on evaluation lets nothing through.
-        whole = [
-            {name: rows[split] for name, rows in splits.items() if split in rows} for split in ("validation", "test")
-        ]
-        train, dropped = drop_overlap(train, whole, by_name)
+    # Against the whole splits, so that a cap on evaluation lets nothing through.
+    held_out = {split: parts[split] for split in ("validation", "test")}
+    train, dropped = without_overlap(parts["train"], held_out, by_name, exclude_overlap)
+    caps = {name: smaller_cap(spec.max_train_samples, max_train_samples) for name, spec in by_name.items()}
+    train = drawn_rows(train, caps, specs, seed, "max_train_samples")
     for name in train:
-        train[name] = _drawn(train[name], _least(by_name[name].max_train_samples, max_train_samples), seed)
         if len(train[name]) == 0:
-            raise InputError(f"Task {name!r} has no training row left after overlap was excluded.")
+            raise InputError(f"Task {name!r} has no training rows; expected one at least.")
         measure_labels(by_name[name], train[name])
-    return Mixture(list(specs), train, held_out["validation"], held_out["test"], dropped)
+    caps = {name: smaller_cap(spec.max_eval_samples, max_eval_samples) for name, spec in by_name.items()}
+    validation, test = (
+        drawn_rows(held_out[split], caps, specs, EVAL_SEED, "max_eval_samples") for split in ("validation", "test")
+    )
+    return Mixture(list(specs), train, validation, test, dropped)
 
 
 def mixture_from_datasets(
@@ -145,20 +147,6 @@ def specs_of_datasets(
         if name not in known:
             raise InputError(f"eval_dataset has the task {name!r}, which train_dataset lacks: {', '.join(train)}.")
     return ordered
-
-
-def _least(*caps: int | None) -> int | None:
-    return min((cap for cap in caps if cap is not None), default=None)
-
-
-def _first(rows: Dataset, most: int | None) -> Dataset:
-    return rows.select(range(most)) if most is not None and most < len(rows) else rows
-
-
-def _drawn(rows: Dataset, most: int | None, seed: int) -> Dataset:
-    if most is None or most >= len(rows):
-        return rows
-    return rows.select(np.sort(np.random.default_rng(seed).permutation(len(rows))[:most]))
 
 
 def measure_labels(spec: TaskSpec, rows: Dataset) -> None:

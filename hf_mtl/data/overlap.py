@@ -7,10 +7,13 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..modeling import InputError
 from ..tasks import TaskSpec
 
 # Shorter inputs ("yes", "thank you") repeat by chance.
 MIN_CHARACTERS = 12
+# By default no more of a task's training rows than this are dropped without being asked for.
+MOST_DROPPED = 0.5
 
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 
@@ -56,6 +59,62 @@ def drop_overlap(
         dropped[name] = len(rows) - len(keep)
         kept[name] = rows.select(keep) if dropped[name] else rows
     return kept, dropped
+
+
+def without_overlap(
+    train: Mapping[str, Dataset],
+    held_out: Mapping[str, Mapping[str, Dataset]],
+    specs: Mapping[str, TaskSpec],
+    said: bool | None,
+) -> tuple[dict[str, Dataset], dict[str, int]]:
+    """Return the rows to train on, and how many each task lost because their input stands in a held-out split.
+
+    Args:
+        train: Training rows by task.
+        held_out: Rows by split and task.
+        specs: The tasks by name.
+        said: True drops such rows, False keeps them; None drops them unless they are most of a task's rows.
+
+    Raises:
+        InputError: A task would lose all its rows, or, where nothing was said, more than half of them.
+    """
+    if said is False:
+        return dict(train), {}
+    kept, dropped = drop_overlap(train, held_out.values(), specs)
+    most = 1.0 if said else MOST_DROPPED
+    lost = [name for name, rows in train.items() if not kept[name] or dropped[name] > most * len(rows)]
+    if not lost:
+        return kept, dropped
+    counts = " ".join(_loss(specs[name], train[name], dropped[name], held_out, specs) for name in lost)
+    keep = "exclude_overlap: false (--exclude_overlap false; exclude_overlap=False in Python) to keep them"
+    if not all(len(kept[name]) for name in lost):
+        raise InputError(f"{counts} None would be left to train on. Write {keep}, or give other held-out rows.")
+    raise InputError(
+        f"{counts} By default such rows are dropped, but not more than half of a task's. Write exclude_overlap: true "
+        f"(--exclude_overlap true; exclude_overlap=True in Python) to drop them all the same, {keep}, or give other "
+        "held-out rows."
+    )
+
+
+def _loss(
+    spec: TaskSpec,
+    rows: Dataset,
+    dropped: int,
+    held_out: Mapping[str, Mapping[str, Dataset]],
+    specs: Mapping[str, TaskSpec],
+) -> str:
+    """Say how many of a task's training rows stand in which held-out splits."""
+    keys = [key for key in input_keys(rows, spec) if len(key) >= MIN_CHARACTERS]
+    places = []
+    for split, by_task in held_out.items():
+        for name, others in by_task.items():
+            seen = set(input_keys(others, specs[name]))
+            if count := sum(key in seen for key in keys):
+                places.append(f"{count:,} in the {split} split of {name!r}")
+    return (
+        f"Task {spec.name!r}: {dropped:,} of its {len(rows):,} training rows have an input that stands in a held-out "
+        f"split: {', '.join(places)}."
+    )
 
 
 def count_inputs(rows: Dataset, spec: TaskSpec) -> Counter[int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from datasets import Dataset
 
-from hf_mtl import TaskSpec, load_mixture
+from hf_mtl import InputError, TaskSpec, load_mixture
 from hf_mtl.data.mixture import build_mixture
 from hf_mtl.data.overlap import MIN_CHARACTERS, drop_overlap, input_keys
 
@@ -77,7 +77,7 @@ def test_another_tasks_validation_and_test_are_seen():
             "test": rows({"text": SECOND, "label": 0.0}),
         },
     }
-    mixture = build_mixture(specs, splits)
+    mixture = build_mixture(specs, splits, exclude_overlap=True)
     assert mixture.dropped == {"a": 2, "b": 2}
     assert [list(mixture.train[name]["text"]) for name in train] == [[THIRD], [THIRD]]
     with_all = build_mixture(specs, splits, exclude_overlap=False)
@@ -115,3 +115,62 @@ def test_mrpc_and_stsb_share_over_a_hundred_rows():
         if len(key) >= MIN_CHARACTERS and key in seen
     }
     assert not left
+
+
+def split_rows(*texts):
+    return rows(*({"text": text, "label": 0.0} for text in texts))
+
+
+def overlapping(shared, alone):
+    """Splits of two tasks: training rows of `a` that stand in held-out splits, of its own and of `b`, and others."""
+    texts = [f"a long sentence of number {number}" for number in range(shared)]
+    only_a = [f"another long sentence of number {number}" for number in range(alone)]
+    return {
+        "a": {"train": split_rows(*texts, *only_a), "validation": split_rows(texts[0], "one that is held out")},
+        "b": {
+            "train": split_rows("what b alone learns from"),
+            "validation": split_rows("what b alone is asked"),
+            "test": split_rows(*texts),
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    ("shared", "alone", "said", "left"),
+    [
+        (3, 3, None, 3),
+        (1, 5, None, 5),
+        (4, 3, True, 3),
+        (4, 3, False, 7),
+        (4, 0, False, 4),
+    ],
+)
+def test_what_is_dropped_by_what_was_said(shared, alone, said, left):
+    specs = [TaskSpec(name=name, problem_type="regression") for name in "ab"]
+    mixture = build_mixture(specs, overlapping(shared, alone), exclude_overlap=said)
+    assert len(mixture.train["a"]) == left
+    assert mixture.dropped == ({} if said is False else {"a": shared, "b": 0})
+
+
+@pytest.mark.parametrize(
+    ("shared", "alone", "said", "advice"),
+    [
+        (4, 3, None, ("exclude_overlap: true", "exclude_overlap=True", "exclude_overlap: false")),
+        (4, 0, None, ("None would be left", "exclude_overlap: false")),
+        (4, 0, True, ("None would be left", "exclude_overlap: false", "--exclude_overlap false")),
+    ],
+)
+def test_most_rows_are_not_dropped_without_being_asked_to(shared, alone, said, advice):
+    specs = [TaskSpec(name=name, problem_type="regression") for name in "ab"]
+    with pytest.raises(InputError) as error:
+        build_mixture(specs, overlapping(shared, alone), exclude_overlap=said)
+    counts = f"{shared} of its {shared + alone} training rows"
+    for part in (
+        f"Task 'a': {counts}",
+        "1 in the validation split of 'a'",
+        f"{shared} in the test split of 'b'",
+        *advice,
+    ):
+        assert part in str(error.value)
+    assert "Task 'b':" not in str(error.value)
+    assert ("exclude_overlap: true" in str(error.value)) is (alone > 0)
