@@ -1,4 +1,4 @@
-"""Relative paths: a recipe's start in its folder, a command line's in the working directory; saved recipes find them."""
+"""Relative paths: a recipe's start in its folder, a command line's in the working directory; saved ones find theirs."""
 
 import os
 from pathlib import Path
