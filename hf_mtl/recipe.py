@@ -20,7 +20,7 @@ from .modeling.task_relations import RELATIONS
 from .recipe_format.argument_parsing import parse_arguments, settings_beside, with_system
 from .recipe_format.caps import CAPS, settle_caps
 from .recipe_format.command_line import Fields, argparse_arguments, change_rows, split_arguments
-from .recipe_format.paths import for_recipe, from_recipe, same_place
+from .recipe_format.paths import for_recipe, from_recipe, from_saved, same_place
 from .recipe_format.recipe_file import check_keys, name_of_row, read_recipe_file
 from .recipe_format.yaml_reading import write_yaml
 from .systems import SYSTEMS
@@ -317,8 +317,8 @@ def saved_values(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     file = read_recipe_file(path, FIELDS)
-    rows = [from_recipe(row, folder, ()) for row in file.rows]
-    return {**from_recipe(file.values, folder, ()), **_flat_rows(rows)}
+    rows = [from_saved(row, folder) for row in file.rows]
+    return {**from_saved(file.values, folder), **_flat_rows(rows)}
 
 
 def _flat_rows(rows: Sequence[Any]) -> dict[str, Any]:
