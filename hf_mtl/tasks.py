@@ -20,8 +20,6 @@ LABEL_FIELD = "label"
 # The column that keeps, for tasks which share a source, a row's place in it.
 ROW_FIELD = "source_row"
 
-NUMBERS = ("validation_share", "weight", "share", "learning_rate", "threshold", "label_mean", "label_scale")
-
 
 @dataclass(kw_only=True)
 class TaskSpec(TaskConfig):
@@ -199,8 +197,6 @@ def _spec_from_row(row: Mapping[str, Any]) -> TaskSpec:
         check_choice("preset", preset, PRESETS)
         values = {**PRESETS[preset], **values}
     try:
-        # YAML reads 1e-1 as a text, for want of a dot.
-        values.update({key: float(values[key]) for key in NUMBERS if isinstance(values.get(key), str)})
         return cast(TaskSpec, TaskSpec.from_dict(values))
     except InputError:
         raise

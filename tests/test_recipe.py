@@ -390,6 +390,8 @@ def test_a_presets_mapping_is_changed_in_one_place(write):
         ({}, ["--learning-rate", "1e-3"], "learning_rate", 1e-3),
         ({}, ["--run_name=--x"], "run_name", "--x"),
         ({}, ["--run_name", "1e5"], "run_name", "1e5"),
+        ({"max_train_samples": 5}, ["--max_train_samples", "null"], "max_train_samples", None),
+        ({"gradient_balancing": "pcgrad"}, ["--gradient_balancing", "null"], "gradient_balancing", None),
         (
             {"single_task_scores": {"rte": 60}},
             ["--single_task_scores.stsb", "8e1"],
@@ -408,7 +410,7 @@ def test_a_presets_mapping_is_changed_in_one_place(write):
 )
 def test_values_on_the_command_line(write, given, typed, key, expected):
     recipe = read_recipe(write(**given), typed)
-    assert flat(recipe)[key] == recipe.values[key] == expected
+    assert flat(recipe)[key] == recipe.values.get(key) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Relative paths: a recipe's start in its folder, a command line's in the working directory; saved recipes find them."""
+"""Relative paths: a recipe's start in its folder, a command line's in the working directory; saved ones lead there."""
 
 import os
 from pathlib import Path
@@ -182,3 +182,23 @@ def test_an_absolute_path_to_the_same_place_is_the_same_run(place):
         str(root / "project/train.csv"),
     ]
     assert differing_keys(saved_values(root / "project" / "out"), read_recipe("train.yaml", typed).values) == []
+
+
+def test_a_hub_name_is_none_of_the_runs_folders(place):
+    """Stages of a run have folders of their own, which may be called as an encoder or a data set of the Hub."""
+    root = place("project")
+    out = root / "project" / "out"
+    read_recipe(write(root, {"dataset": "imdb"}, encoder="gpt2")).save(out)
+    for name in ("imdb", "gpt2"):
+        (out / name).mkdir()
+        (out / name / "train.csv").write_text("text,label\n", "utf-8")
+    saved = saved_values(out)
+    assert (saved["encoder"], saved["tasks.mood.dataset"]) == ("gpt2", "imdb")
+    assert differing_keys(saved, read_recipe("train.yaml").values) == []
+
+
+def test_a_folder_whose_recipe_is_of_another_place_is_another_run(place):
+    root = place("project")
+    (root / "project" / "out" / RECIPE_FILE).write_text(Path(write(root, FILES)).read_text("utf-8"), "utf-8")
+    with pytest.raises(InputError, match="another recipe's run; it differs in .*tasks.mood.data_files"):
+        check_output_folder(Path("out"), read_recipe("train.yaml"))

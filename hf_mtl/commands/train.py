@@ -49,7 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hf-mtl train",
         description="Train a recipe. Every key of the recipe can be overridden: --learning_rate 3e-5, "
-        "--tasks rte (one task of it), --tasks.rte.weight 2.",
+        "--tasks rte (one task of it), --tasks.rte.weight 2, --tasks.rte.columns.text review. Relative paths of the "
+        "recipe start in its folder, those of the command line in the working directory.",
         allow_abbrev=False,
     )
     parser.add_argument("recipe", help="a YAML file, e.g. recipes/support_desk/train.yaml")

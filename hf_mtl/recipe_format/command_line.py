@@ -118,7 +118,7 @@ def change_rows(
 def argparse_arguments(
     others: Iterable[tuple[str, list[str]]], given: Mapping[str, Any], fields: Fields
 ) -> tuple[list[str], dict[str, Any]]:
-    """Return keys that are not of tasks as argparse reads them, and the mappings among them.
+    """Return keys that are not of tasks as argparse reads them, and by key the mappings, and None for ``null``.
 
     Args:
         others: The keys, each with its values.
@@ -129,17 +129,19 @@ def argparse_arguments(
         InputError: An unknown key, or a value that cannot be read.
     """
     plain: list[str] = []
-    mappings: dict[str, Any] = {}
+    beside: dict[str, Any] = {}
     for typed, texts in others:
         option = f"--{typed}"
         key, inner, values = _key_of(typed, texts, fields)
         annotation = fields.recipe[key]
         if inner:
-            before = mappings.get(key, given.get(key))
+            before = beside.get(key, given.get(key))
             before = json.loads(before) if isinstance(before, str) and before.startswith("{") else before
-            mappings[key] = _with_inner(option, before, inner, values, annotation)
+            beside[key] = _with_inner(option, before, inner, values, annotation)
         elif holds(annotation, dict) and values and values[0].startswith("{"):
-            mappings[key] = typed_value(option, values, annotation)
+            beside[key] = typed_value(option, values, annotation)
+        elif values == [NOTHING[0]]:
+            beside[key] = None
         elif len(values) == 1:
             value = as_annotated(option, values[0], annotation)
             # After `=`, so that no text and no negative number is taken for a key.
@@ -148,7 +150,8 @@ def argparse_arguments(
             raise InputError(f"{option}: expected one value, found {len(values)}: {' '.join(values)}.")
         else:
             plain += [f"--{key}", *values]
-    return [*plain, *(f"--{key}={json.dumps(value)}" for key, value in mappings.items())], mappings
+    mappings = [f"--{key}={json.dumps(value)}" for key, value in beside.items() if value is not None]
+    return [*plain, *mappings], beside
 
 
 def _key_of(typed: str, values: list[str], fields: Fields) -> tuple[str, str, list[str]]:

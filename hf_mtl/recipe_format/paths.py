@@ -34,6 +34,17 @@ def from_recipe(values: Mapping[str, Any], folder: Path, typed: Collection[str],
     return _with_paths(values, moved, of)
 
 
+def from_saved(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Return values that `for_recipe` wrote into a folder, with paths that are good in the working directory."""
+
+    def moved(key: str, path: str) -> str:
+        # A folder begins with a dot there, so that a Hub name is none, whatever the run's folders are called.
+        is_same = _is_elsewhere(path) or _may_be_name(key, path)
+        return path if is_same else _marked(key, _relative(folder / path, Path()))
+
+    return _with_paths(values, moved)
+
+
 def for_recipe(values: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Return values with paths that are good in the working directory as a recipe in a folder has to write them."""
     return _with_paths(values, lambda key, path: _seen_from(folder, key, path))
