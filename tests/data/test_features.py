@@ -477,6 +477,20 @@ def test_what_a_killed_run_left_is_not_read(cache):
     assert [path.suffix for path in cache.iterdir() if path.suffix != ".lock"] == [".arrow"]
 
 
+@pytest.mark.parametrize("kept", [0, 0.3, 0.9, 1], ids=["nothing", "its head", "most of it", "a batch too few"])
+def test_a_part_of_a_file_is_made_again(cache, kept):
+    table = pa.concat_tables([pa.table({"x": np.arange(1000)})] * 4)
+    feature_cache.cached_features("k", lambda: table)
+    path = cache / "features-k.arrow"
+    whole = path.read_bytes()
+    with pa.ipc.open_stream(path) as reader, pa.ipc.new_stream(cache / "short", reader.schema) as writer:
+        for _ in range(3):
+            writer.write_batch(reader.read_next_batch())
+    path.write_bytes((cache / "short").read_bytes() if kept == 1 else whole[: int(kept * len(whole))])
+    assert len(feature_cache.cached_features("k", lambda: table)) == 4000
+    assert path.read_bytes() == whole
+
+
 def make_slowly(notes: str) -> None:
     def make() -> pa.Table:
         with open(notes, "a") as file:
