@@ -5,8 +5,8 @@
 One task of 200,000 pairs (LingNLI, SNLI and MNLI, repeated up to that number) and two tasks that share the rows of
 SNIPS, in the batches of the sampler of a run, mixed and grouped by length. Arms:
 
-- batches: `FeatureDataset` and `MultiTaskCollator` as they are: a batch is read at once, padded in NumPy, and comes from
-  a worker in one message;
+- batches: `FeatureDataset` and `MultiTaskCollator` as they are: a batch is read at once, padded in NumPy, and comes
+  from a worker in one message;
 - row by row: as they were: each row is read from Arrow by itself, padded as Python lists, and each tensor comes from a
   worker as a file of shared memory; features are kept by the rows' fingerprint, which another process does not find.
 

@@ -28,6 +28,8 @@ logger = get_logger(__name__)
 
 # Beside `modeling`, the modules whose code decides what features are.
 FEATURE_MODULES = ("features.py", "feature_rows.py")
+# What the schema of a file calls its number of rows.
+ROW_COUNT = b"rows"
 # What of a task its features do not depend on.
 UNREAD_SETTINGS = {"name", "reads", "threshold", "class_weights", "label_mean", "label_scale", "num_best"}
 # What of a fast tokenizer no encoding depends on: where it was read from, what its backend was made of (which stands
@@ -98,37 +100,51 @@ def cached_features(key: str, make: Callable[[], pa.Table]) -> Dataset:
     the moment it has its name. With `datasets.disable_caching()`, or where the cache's folder cannot be written,
     features are made anew in a folder that lasts as long as the process.
     """
-    folder = Path(config.HF_DATASETS_CACHE) / "hf_mtl"
-    path = folder / f"features-{key}.arrow"
     if not is_caching_enabled():
         return _made_for_this_process(make)
-    if not path.is_file():
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(f"{path}.lock")
-            lock.acquire()
-        except OSError as error:
-            logger.warning(
-                f"Tokenised rows cannot be kept in {folder} ({error}); every run will tokenise them anew. Set "
-                "HF_DATASETS_CACHE to a folder that can be written."
-            )
-            return _made_for_this_process(make)
-        try:
-            if not path.is_file():
-                _write(make(), path)
-        finally:
-            lock.release()
-    return Dataset.from_file(str(path))
+    folder = Path(config.HF_DATASETS_CACHE) / "hf_mtl"
+    path = folder / f"features-{key}.arrow"
+    features = _read(path)
+    if features is not None:
+        return features
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{path}.lock")
+        lock.acquire()
+    except OSError as error:
+        logger.warning(
+            f"Tokenised rows cannot be kept in {folder} ({error}); every run will tokenise them anew. Set "
+            "HF_DATASETS_CACHE to a folder that can be written."
+        )
+        return _made_for_this_process(make)
+    try:
+        features = _read(path)
+        return _write(make(), path) if features is None else features
+    finally:
+        lock.release()
 
 
 def _made_for_this_process(make: Callable[[], pa.Table]) -> Dataset:
     folder = tempfile.mkdtemp(dir=get_temporary_cache_files_directory())
-    path = Path(folder) / "features.arrow"
-    _write(make(), path)
-    return Dataset.from_file(str(path))
+    return _write(make(), Path(folder) / "features.arrow")
 
 
-def _write(table: pa.Table, path: Path) -> None:
+def _read(path: Path) -> Dataset | None:
+    """The features of a file, or None where there is none, or only a part of one that was copied here."""
+    if not path.is_file():
+        return None
+    try:
+        with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
+            count = (reader.schema.metadata or {}).get(ROW_COUNT)
+        features = Dataset.from_file(str(path))
+    except (pa.ArrowException, OSError):
+        return None
+    # A file that ends after one of its batches is read without an error.
+    return features if count == str(len(features)).encode() else None
+
+
+def _write(table: pa.Table, path: Path) -> Dataset:
+    table = table.replace_schema_metadata({ROW_COUNT: str(len(table))})
     unfinished = path.with_suffix(".incomplete")
     try:
         with unfinished.open("wb") as file:
@@ -139,3 +155,4 @@ def _write(table: pa.Table, path: Path) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+    return Dataset.from_file(str(path))

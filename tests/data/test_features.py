@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import time
+from multiprocessing.reduction import ForkingPickler
 
 import datasets
 import numpy as np
@@ -20,12 +21,16 @@ from tokenizers import normalizers
 from torch.utils.data import DataLoader
 from transformers import AutoTokenizer, BertTokenizer, PreTrainedTokenizerBase
 
+from benchmarks import loading
 from hf_mtl.data import feature_cache, feature_rows, features
-from hf_mtl.data.collator import MultiTaskCollator
+from hf_mtl.data.collator import Batch, MultiTaskCollator
 from hf_mtl.data.features import FeatureDataset
 from hf_mtl.data.mixture import mixture_from_datasets
 from hf_mtl.modeling.processing_multitask import MultiTaskProcessor
 from hf_mtl.tasks import TaskSpec
+from tests.conftest import DATA
+from tests.training.test_step_loss import datasets as step_datasets
+from tests.training.test_step_loss import trainer
 
 TEXTS = [f"{'very ' * (index % 5)}good text number {index} of the shop" for index in range(30)]
 ROWS = 120
@@ -193,7 +198,62 @@ def test_workers_read_the_same_batches(mixed, tokenizer):
     options = {"batch_sampler": batches, "collate_fn": MultiTaskCollator(processor)}
     alone, workers = (list(DataLoader(mixed, num_workers=count, **options)) for count in (0, 2))
     for one, other in zip(alone, workers, strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=0)
+        assert_same(one, other)
+
+
+def assert_same(one: dict, other: dict) -> None:
+    """Compare batches, bit for bit."""
+    assert list(one) == list(other)
+    for name, value in one.items():
+        if isinstance(value, dict):
+            assert_same(value, other[name])
+        else:
+            assert value.dtype == other[name].dtype
+            assert torch.equal(value, other[name])
+
+
+def test_a_batch_is_sent_whole(mixed, tokenizer):
+    """Between processes, and copied as other dicts are; what arrives can be written to."""
+    processor = MultiTaskProcessor(tokenizer, [spec.to_config() for spec in mixed.specs.values()])
+    batch = MultiTaskCollator(processor)(mixed.__getitems__([0, 40, 70, 100, 140]))
+    beside, sent = ForkingPickler.loads(ForkingPickler.dumps((["entries"], batch)))
+    assert beside == ["entries"]
+    for copied in (sent, copy.copy(batch), copy.deepcopy(batch), pickle.loads(pickle.dumps(batch))):
+        assert type(copied) is Batch
+        assert_same(batch, copied)
+    sent["input_ids"][0, 0] = 7
+    assert sent["input_ids"][0, 0] == 7 != batch["input_ids"][0, 0]
+
+
+@pytest.mark.slow
+def test_workers_change_no_score(tmp_path, tokenizer):
+    """A run and its evaluation, with workers and without."""
+    logs = []
+    for count in (0, 2):
+        arguments = {"num_train_epochs": 1, "per_device_train_batch_size": 6, "dataloader_num_workers": count}
+        own = trainer(tmp_path / str(count), tokenizer, validation=step_datasets(), logging_steps=1, **arguments)
+        own.train()
+        losses = [entry["loss"] for entry in own.state.log_history if "loss" in entry]
+        scores = {key: value for key, value in own.evaluate().items() if key.endswith(("loss", "average"))}
+        logs.append((losses, scores))
+    assert logs[0] == logs[1]
+    assert len(logs[0][0]) == 10
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_loading_ends_with_a_ratio(capsys):
+    if not (DATA / "lingnli").is_dir():
+        pytest.skip(f"{DATA} has no lingnli")
+    loading.main(["--data_dir", str(DATA), "--rows", "3000", "--rounds", "3", "--batches", "100"])
+    lines = capsys.readouterr().out.splitlines()
+    name, ratio = lines[-1].split(": ")
+    assert name == "ratio"
+    # Far below the goal: machines are busy with other things.
+    assert float(ratio) > 1.2
+    runs = [line.split() for line in lines if " second " in line]
+    first = [line.split() for line in lines if line.startswith("batches") and " first " in line]
+    assert len(runs) == 2
+    assert float(runs[0][2]) < float(first[0][2])
 
 
 def reference_batch(items, pad) -> dict[str, torch.Tensor]:
@@ -415,6 +475,20 @@ def test_what_a_killed_run_left_is_not_read(cache):
     (cache / "features-k.incomplete").write_bytes(b"half of it")
     assert feature_cache.cached_features("k", some_table)["x"][:] == [1, 2, 3]
     assert [path.suffix for path in cache.iterdir() if path.suffix != ".lock"] == [".arrow"]
+
+
+@pytest.mark.parametrize("kept", [0, 0.3, 0.9, 1], ids=["nothing", "its head", "most of it", "a batch too few"])
+def test_a_part_of_a_file_is_made_again(cache, kept):
+    table = pa.concat_tables([pa.table({"x": np.arange(1000)})] * 4)
+    feature_cache.cached_features("k", lambda: table)
+    path = cache / "features-k.arrow"
+    whole = path.read_bytes()
+    with pa.ipc.open_stream(path) as reader, pa.ipc.new_stream(cache / "short", reader.schema) as writer:
+        for _ in range(3):
+            writer.write_batch(reader.read_next_batch())
+    path.write_bytes((cache / "short").read_bytes() if kept == 1 else whole[: int(kept * len(whole))])
+    assert len(feature_cache.cached_features("k", lambda: table)) == 4000
+    assert path.read_bytes() == whole
 
 
 def make_slowly(notes: str) -> None:
