@@ -9,6 +9,7 @@ from datasets import ClassLabel, Dataset, List, Value
 from ..modeling import InputError
 from ..modeling.configuration_multitask import nearest
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec
+from .row_places import RowPlaces
 
 LIST_FIELDS = ("tokens", "choices")
 
@@ -16,7 +17,9 @@ LIST_FIELDS = ("tokens", "choices")
 NO_LABEL = -100
 
 
-def canonical_splits(spec: TaskSpec, splits: Mapping[str, Dataset], local: bool) -> dict[str, Dataset]:
+def canonical_splits(
+    spec: TaskSpec, splits: Mapping[str, Dataset], local: bool, places: Mapping[str, RowPlaces] | None = None
+) -> dict[str, Dataset]:
     """Return the splits with the task's input fields and ``label`` as their only columns, and fill `spec.labels`.
 
     Labels become ids (single label: int, several: list of int, tags: list of int), floats, choice indices, or
@@ -31,15 +34,17 @@ def canonical_splits(spec: TaskSpec, splits: Mapping[str, Dataset], local: bool)
     convert = LABEL_CONVERSIONS[spec.problem_type]
     found = {}
     for split, rows in splits.items():
-        columns = {name: _field(spec, rows, name, split, local) for name in spec.input_fields}
+        place = (places or {}).get(split, RowPlaces(split))
+        columns = {name: _field(spec, rows, name, split, local, place) for name in spec.input_fields}
         labels = _column(spec, rows, LABEL_FIELD, split, local)
         if spec.source is not None:
             columns, labels = _labelled_rows(spec, columns, labels, split)
+        indices = columns.get(ROW_FIELD, range(len(labels)))
         columns[LABEL_FIELD] = [
-            _converted(convert, spec, label, f"Task {spec.name!r}, {split} row {index}")
-            for index, label in enumerate(labels)
+            _converted(convert, spec, label, f"Task {spec.name!r}, {place.name(index)}")
+            for index, label in zip(indices, labels)
         ]
-        _check_lengths(spec, columns, split)
+        _check_lengths(spec, columns, place)
         found[split] = Dataset.from_dict(columns)
     return found
 
@@ -88,13 +93,13 @@ def _plain_column(spec: TaskSpec, rows: Dataset, source: str, split: str) -> lis
     return [value[inside] for value in values]
 
 
-def _field(spec: TaskSpec, rows: Dataset, name: str, split: str, local: bool) -> list[Any]:
+def _field(spec: TaskSpec, rows: Dataset, name: str, split: str, local: bool, place: RowPlaces) -> list[Any]:
     values = _column(spec, rows, name, split, local)
     for index, value in enumerate(values):
         is_list = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value) and len(value) > 0
         if not (is_list if name in LIST_FIELDS else isinstance(value, str)):
             kind = "a list of texts" if name in LIST_FIELDS else "a text"
-            raise InputError(f"Task {spec.name!r}, {split} row {index}: {name} is {value!r}; expected {kind}.")
+            raise InputError(f"Task {spec.name!r}, {place.name(index)}: {name} is {value!r}; expected {kind}.")
     return values
 
 
@@ -189,10 +194,11 @@ LABEL_CONVERSIONS: dict[str, Callable[[TaskSpec, Any], Any]] = {
 }
 
 
-def _check_lengths(spec: TaskSpec, columns: Mapping[str, Sequence[Any]], split: str) -> None:
+def _check_lengths(spec: TaskSpec, columns: Mapping[str, Sequence[Any]], place: RowPlaces) -> None:
     """Tags need one a word; a right choice must be among the choices; an answer must stand in its context."""
+    indices = columns.get(ROW_FIELD, range(len(columns[LABEL_FIELD])))
     for index, label in enumerate(columns[LABEL_FIELD]):
-        where = f"Task {spec.name!r}, {split} row {index}"
+        where = f"Task {spec.name!r}, {place.name(indices[index])}"
         if spec.problem_type == "token_classification" and len(label) != len(columns["tokens"][index]):
             raise InputError(
                 f"{where}: {len(label)} tags for {len(columns['tokens'][index])} tokens; expected one each."
