@@ -80,6 +80,8 @@ def read_file(path: Path, split: str, columns: Mapping[str, Any] | None = None) 
         return _read_arrow(path, suffix), RowPlaces(split, str(path))
     if suffix in CONLL_SUFFIXES or (suffix in MAYBE_CONLL_SUFFIXES and _are_numbers(columns)):
         rows = _read_conll(path, suffix, columns)
+    elif suffix not in ROW_READERS:
+        raise InputError(_refusal(path, suffix))
     else:
         rows = _checked(path, ROW_READERS[suffix](read_lines(path)))
     lines = []

@@ -37,7 +37,8 @@ def read_json_rows(lines: Iterator[str]) -> Iterator[FileRow]:
         return
     if head.fault:
         rest = list(numbered)
-        _refuse_one_object("".join([first, *(line for _, line in rest)]), start)
+        if rest:
+            _refuse_one_object("".join([first, *(line for _, line in rest)]), start)
         numbered = iter(rest)
     second = next(((number, line) for number, line in numbered if line.strip()), None)
     if second is None and not head.fault:
