@@ -98,7 +98,7 @@ def _answer_file(answerer: Answerer, rows: Sequence[FileRow], known: argparse.Na
     good: dict[int, tuple[str, dict[str, Any]]] = {}
     for index, row in enumerate(rows):
         place = f"{known.file}, line {row.line}"
-        given = {name: row.values[name] for name in ROW_FIELDS if row.values.get(name) is not None}
+        given = {name: row.values[name] for name in ROW_FIELDS if name in row.values}
         try:
             if row.fault:
                 raise InputError(f"{place}: {row.fault}.")

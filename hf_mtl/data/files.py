@@ -34,7 +34,7 @@ SUFFIXES = (*ARROW_READERS, *ROW_READERS, *CONLL_SUFFIXES)
 # Every text format packed, too.
 ALL_SUFFIXES = (*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES if suffix not in ARROW_READERS))
 
-IN_PANDAS = "In pandas: {reader}({path!r}).to_json('rows.jsonl', orient='records', lines=True)"
+IN_PANDAS = "In pandas: {reader}(PATH).to_json('rows.jsonl', orient='records', lines=True)"
 UNPACK = "Unpack it and name the file inside; of packed files .gz is read"
 REFUSED = {
     ".zip": UNPACK,
@@ -129,7 +129,7 @@ def _suffix(path: Path) -> str:
 
 
 def _refusal(path: Path, suffix: str) -> str:
-    advice = f" {REFUSED[suffix].format(path=str(path))}." if suffix in REFUSED else ""
+    advice = f" {REFUSED[suffix].replace('PATH', repr(str(path)))}." if suffix in REFUSED else ""
     ending = f"has the ending {suffix!r}, which is not read" if suffix else "has no ending that says its format"
     return f"{str(path)!r} {ending}; expected one of {', '.join(SUFFIXES)}.{advice}"
 

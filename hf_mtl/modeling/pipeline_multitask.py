@@ -141,7 +141,7 @@ class Answerer:
         if tasks is not None and lacking:
             name, fields = next(iter(lacking.items()))
             raise InputError(
-                f"Task {name!r} needs the field {fields[0]!r}, which {place[0].lower()}{place[1:]} lacks."
+                f"{place}: no field {fields[0]!r}, which task {name!r} needs."
             )
         if tasks is None and len(lacking) == len(self.tasks):
             needs = "; ".join(f"{name} needs {' and '.join(fields)}" for name, fields in [*lacking.items()][:4])
