@@ -21,8 +21,8 @@ DOCUMENT_START = "-DOCSTART-"
 EXTRA_ID = re.compile(r"\d+[-.]\d+")
 FIRST_ID = re.compile(r"1(-\d+)?|0\.1")
 
-# "# text = ..." before a sentence; "# NN O" is a token.
-NOTE = re.compile(r"# *[\w.:-]+( +[\w.:-]+)* *=")
+# Comments of CoNLL-U and OntoNotes before a sentence; "# NN O" is a token.
+NOTE = re.compile(r"# *[\w.:-]+( +[\w.:-]+)* *=|# *(newdoc|newpar|sent_id|text)\b|#(begin|end) document\b")
 
 
 def token_columns(columns: Mapping[str, Any], is_conllu: bool) -> dict[str, int]:

@@ -69,6 +69,8 @@ def read_lines(path: Path) -> Iterator[str]:
         raise InputError(_first_odd_byte(path, encoding.removesuffix("-sig"))) from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} cannot be unpacked: {error}. Expected what gzip writes, whole.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def _first_odd_byte(path: Path, encoding: str) -> str:

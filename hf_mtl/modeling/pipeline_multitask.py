@@ -140,9 +140,7 @@ class Answerer:
         }
         if tasks is not None and lacking:
             name, fields = next(iter(lacking.items()))
-            raise InputError(
-                f"{place}: no field {fields[0]!r}, which task {name!r} needs."
-            )
+            raise InputError(f"{place}: no field {fields[0]!r}, which task {name!r} needs.")
         if tasks is None and len(lacking) == len(self.tasks):
             needs = "; ".join(f"{name} needs {' and '.join(fields)}" for name, fields in [*lacking.items()][:4])
             holds = ", ".join(f"{field}={_shortened(value)}" for field, value in checked.items()) or "no field"

@@ -197,6 +197,13 @@ CONLL_SERVED = {
         sentences((["#", "day"], ["O", "O"]), (["#wow"], ["B-X"])),
         [2, 6],
     ),
+    "comments_of_ontonotes": (
+        "a.conll",
+        "#begin document (a); part 000\nEU B-ORG\n\n#end document\n# newdoc\nPeter B-PER\n",
+        {},
+        sentences((["EU"], ["B-ORG"]), (["Peter"], ["B-PER"])),
+        [2, 6],
+    ),
     "no_break_space_in_a_token": ("a.conll", "10\u00a0000 B-N\n", {}, sentences((["10\u00a0000"], ["B-N"])), [1]),
     "conllu_by_name": ("a.conllu", CONLLU, {"label": "upos"}, rows_of("tokens upos", *zip(WORDS, PARTS)), [4, 10]),
     "conllu_by_number": (
