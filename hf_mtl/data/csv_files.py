@@ -47,7 +47,9 @@ def read_csv_rows(lines: Iterator[str]) -> Iterator[FileRow]:
                 return
             except csv.Error as error:
                 fault = _quote_fault(recent, line, separator, str(error))
-            if not names and not fault:
+            if not names:
+                if fault:
+                    raise LineError(line, fault)
                 names = _checked_names(cells, line)
             elif fault or cells:
                 yield _row(line, names, cells, fault or _count_fault(cells, names, separator))

@@ -258,6 +258,7 @@ REFUSED = {
         "line 2: a quoted field opens here and ends within line 4",
     ),
     "backslash_quotes": ("a.csv", 'text,label\n"a \\"b\\" c",x\n', "line 2: a quoted field ends within", "doubled"),
+    "broken_header": ("a.csv", '"text"x,label\na,b\n', "line 1: a quoted field ends within the line"),
     "name_twice": ("a.csv", "text,text\na,b\n", "line 1: the header names two columns 'text'"),
     "name_missing": ("a.csv", "text,label,\na,x,\n", "line 1: column 3 of 3 has no name"),
     "two_separators": (
