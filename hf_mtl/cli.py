@@ -14,7 +14,10 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; return 0, 2 for input that cannot be used, 130 after an interrupt."""
+    """Run a command and return its exit code.
+
+    That is 0, 1 where some rows of a file were not answered, 2 for input that cannot be used, 130 after an interrupt.
+    """
     parser = argparse.ArgumentParser(prog="hf-mtl", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, description in COMMANDS.items():

@@ -192,7 +192,7 @@ CASES = [
     Case("empty_split", ("validation split", "'mood'", "no rows"), validation=[]),
     Case(
         "label_out_of_range",
-        ("validation row 1", "label is 7", "from 0 to 1"),
+        ("validation.jsonl, line 2", "label is 7", "from 0 to 1"),
         train=NUMBERED,
         validation=[{**HELD_OUT[0], "label": 0}, {**HELD_OUT[1], "label": 7}],
         quick=True,
@@ -205,23 +205,23 @@ CASES = [
     ),
     Case(
         "label_not_in_training",
-        ("validation row 0", "'ugly'", "bad, good"),
+        ("validation.jsonl, line 1", "'ugly'", "bad, good"),
         validation=[{"text": "some other message", "label": "ugly"}],
     ),
     Case(
         "label_nan",
-        ("train row 6", "label is nan", "finite number"),
+        ("train.jsonl, line 7", "label is nan", "finite number"),
         tasks=(SCORE,),
         train=[*SCORED, {"text": "one more message", "label": float("nan")}],
         validation=SCORED,
     ),
     Case(
         "label_of_wrong_type",
-        ("'score'", "train row 0", "'bad'", "finite number"),
+        ("'score'", "train.jsonl, line 1", "'bad'", "finite number"),
         tasks=(SCORE,),
     ),
     Case("fractional_class", ("'mood'", "0.5", "whole numbers"), train=SCORED[1:], validation=NUMBERED),
-    Case("text_that_is_none", ("train row 6", "text is None"), train=[*ROWS, {"text": None, "label": "bad"}]),
+    Case("text_that_is_none", ("train.jsonl, line 7", "text is None"), train=[*ROWS, {"text": None, "label": "bad"}]),
     Case(
         "broken_line_of_data",
         ("train.jsonl", "line 3"),
@@ -302,16 +302,16 @@ CASES = [
         ("predict", "model", "--file", "absent.jsonl", "--output", "answers.jsonl"),
     ),
     Case(
-        "predict_broken_line",
-        ("in.jsonl", "line 2", "no valid JSON"),
+        "predict_no_line_can_be_read",
+        ("in.jsonl, line 1", "no valid JSON", "one object a line"),
         ("predict", "model", "--file", "in.jsonl", "--output", "answers.jsonl"),
-        files={"in.jsonl": '{"text": "hello"}\n{"text": \n'},
+        files={"in.jsonl": '{"text": \n{"text": \n'},
     ),
     Case(
         "predict_unknown_field",
-        ("in.jsonl", "row 2", "'txt'"),
+        ("in.jsonl", "txt", "input fields: text"),
         ("predict", "model", "--file", "in.jsonl", "--output", "answers.jsonl"),
-        files={"in.jsonl": '{"text": "hello"}\n{"txt": "hello"}\n'},
+        files={"in.jsonl": '{"txt": "hello"}\n{"txt": "hello"}\n'},
     ),
     Case(
         "predict_output_exists",

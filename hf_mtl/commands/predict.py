@@ -1,4 +1,4 @@
-"""`hf-mtl predict CHECKPOINT`: every task's answer for a row, or for a file of rows."""
+"""`hf-mtl predict CHECKPOINT`: every task's answer for a row, or for each row of a file."""
 
 import argparse
 import json
@@ -9,17 +9,31 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ..data.loading import read_json_lines
+from ..data.files import ROW_READERS, read_rows
+from ..data.text_lines import FileRow
 from ..modeling import InputError, MultiTaskAttentionModel, TaskConfig
 from ..modeling.pipeline_multitask import ROW_FIELDS, Answerer, missing_fields
 from ..modeling.task_heads import Answer
 from .checkpoints import load_checkpoint
 from .train import quiet_libraries
 
+# What the output says of a row beside its own values.
+WRITTEN = ("answers", "error")
+Outcome = dict[str, Any]
+
+# Rows whose errors are printed; the output holds all of them.
+MOST_ERRORS = 20
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `hf-mtl predict`."""
-    parser = argparse.ArgumentParser(prog="hf-mtl predict", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="hf-mtl predict",
+        description=__doc__,
+        epilog="A row of a file that cannot be answered is named on standard error and stands in the output with its "
+        "`error`; the others are answered, and the exit code is 1. It is 2 where nothing could be done.",
+        allow_abbrev=False,
+    )
     parser.add_argument("checkpoint", help="the folder that training named")
     parser.add_argument("--text", help="the text, of tasks that read one")
     parser.add_argument("--text_pair", help="the second text, of tasks that read two")
@@ -27,7 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--question", help="of question answering, beside --context")
     parser.add_argument("--context", help="of question answering, beside --question")
     parser.add_argument("--choices", nargs="+", help="of multiple choice, beside --text")
-    parser.add_argument("--file", help="a jsonl file, each line an object of these fields")
+    parser.add_argument("--file", help=f"a file whose rows have these fields ({', '.join(ROW_READERS)})")
     parser.add_argument("--output", help="the jsonl file to write, beside --file")
     parser.add_argument("--tasks", nargs="+", help="the tasks to answer; by default all whose fields are given")
     parser.add_argument("--batch_size", type=int, default=32, help="rows in one pass of the encoder")
@@ -36,7 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(known: argparse.Namespace, rest: Sequence[str]) -> int:
-    """Answer the row on the command line, or the rows of a file."""
+    """Answer the row on the command line, or the rows of a file; return 1 where some of them could not be."""
     if rest:
         raise InputError(f"Unknown argument {rest[0]!r}; `hf-mtl predict --help` lists them.")
     row = {name: getattr(known, name) for name in ROW_FIELDS if getattr(known, name) is not None}
@@ -44,7 +58,7 @@ def main(known: argparse.Namespace, rest: Sequence[str]) -> int:
         raise InputError('Give a row, e.g. --text "...", or a file: --file in.jsonl --output out.jsonl.')
     if known.batch_size < 1:
         raise InputError(f"--batch_size {known.batch_size}; expected a whole number >= 1.")
-    rows = read_rows(Path(known.file)) if known.file else [row]
+    rows = _rows_to_answer(Path(known.file)) if known.file else []
     if known.output and Path(known.output).exists():
         raise InputError(f"{known.output!r} exists; nothing was written over. Name another --output.")
     if known.output and not Path(known.output).parent.is_dir():
@@ -52,42 +66,85 @@ def main(known: argparse.Namespace, rest: Sequence[str]) -> int:
     quiet_libraries()
     model, tokenizer = load_checkpoint(known.checkpoint)
     if known.file:
-        _answer_file(Answerer(model, tokenizer), rows, known)
-        return 0
-    answers = model.predict(rows, known.tasks, tokenizer)[0]
+        return _answer_file(Answerer(model, tokenizer), rows, known)
+    answers = model.predict([row], known.tasks, tokenizer)[0]
     print(json.dumps(answers, ensure_ascii=False, indent=2) if known.json else "\n".join(_lines(answers)))
     for task in _unanswered(model, row, answers, known.tasks):
         print(f"{task.name}: not answered, needs --{missing_fields(task, row)[0]}", file=sys.stderr)
     return 0
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Read a jsonl file of rows; a line that is no object of known fields is an `InputError` naming it."""
-    if not path.is_file():
-        raise InputError(f"There is no file {str(path)!r}.")
-    try:
-        rows = read_json_lines(path)
-    except ValueError as error:
-        raise InputError(f"{path}: {error}") from error
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict) or not row.keys() & set(ROW_FIELDS):
-            raise InputError(f"{path}, row {number}: expected an object with fields of {ROW_FIELDS}; found {row!r}.")
-    if not rows:
-        raise InputError(f"{str(path)!r} holds no rows.")
+def _rows_to_answer(path: Path) -> list[FileRow]:
+    """The rows of a file, of which at least one can be read and has an input field."""
+    rows = read_rows(path)
+    columns = dict.fromkeys(name for row in rows for name in row.values)
+    if all(row.fault for row in rows):
+        raise InputError(f"{path}, line {rows[0].line}: {rows[0].fault}. No row of the file can be read.")
+    if not columns.keys() & set(ROW_FIELDS):
+        raise InputError(
+            f"{path} has the columns {', '.join(columns) or 'of no name'}; expected input fields: "
+            f"{', '.join(ROW_FIELDS)}. Rename the columns to answer."
+        )
+    for name in WRITTEN:
+        if name in columns:
+            raise InputError(f"{path} has a column {name!r}, which the output would write over; rename it.")
     return rows
 
 
-def _answer_file(answerer: Answerer, rows: Sequence[dict[str, Any]], known: argparse.Namespace) -> None:
-    fields = [{name: row[name] for name in ROW_FIELDS if row.get(name) is not None} for row in rows]
-    with tqdm(total=len(rows), unit="rows") as bar:
-        answers = answerer.answer(fields, known.tasks, known.batch_size, progress=bar.update)
+def _answer_file(answerer: Answerer, rows: Sequence[FileRow], known: argparse.Namespace) -> int:
+    """Write each row with its answers, or with the error that says why it has none; return the exit code."""
+    answerer.tasks_by_name(known.tasks)
+    outcomes: dict[int, Outcome] = {}
+    good: dict[int, tuple[str, dict[str, Any]]] = {}
+    for index, row in enumerate(rows):
+        place = f"{known.file}, line {row.line}"
+        given = {name: row.values[name] for name in ROW_FIELDS if name in row.values}
+        try:
+            if row.fault:
+                raise InputError(f"{place}: {row.fault}.")
+            good[index] = (place, answerer.check_row(given, place, known.tasks))
+        except InputError as error:
+            outcomes[index] = {"error": str(error)}
+    with tqdm(total=len(good), unit="rows") as bar:
+        for start in range(0, len(good), known.batch_size):
+            indices = [*good][start : start + known.batch_size]
+            outcomes.update(zip(indices, _outcomes(answerer, [good[index] for index in indices], known.tasks)))
+            bar.update(len(indices))
     # Written whole and then renamed, so that a broken run leaves no half file.
     part = Path(f"{known.output}.part")
     with part.open("w", encoding="utf-8") as stream:
-        for row, answer in zip(rows, answers):
-            stream.write(json.dumps({**row, "answers": answer}, ensure_ascii=False) + "\n")
+        for index, row in enumerate(rows):
+            stream.write(json.dumps({**row.values, **outcomes[index]}, ensure_ascii=False) + "\n")
     part.rename(known.output)
-    print(f"{len(rows)} rows answered: {known.output}")
+    errors = [outcomes[index]["error"] for index in range(len(rows)) if "error" in outcomes[index]]
+    print(f"{len(rows) - len(errors)} rows answered: {known.output}")
+    return _report_errors(errors, len(rows), known.output)
+
+
+def _outcomes(
+    answerer: Answerer, batch: Sequence[tuple[str, dict[str, Any]]], tasks: Sequence[str] | None
+) -> list[Outcome]:
+    """The answers of a batch; where they cannot be had together, each row's own, so that one spoils no other."""
+    try:
+        return [{"answers": answers} for answers in answerer.answer([row for _, row in batch], tasks, len(batch))]
+    except InputError as error:
+        if len(batch) == 1:
+            return [{"error": f"{batch[0][0]}: {error}"}]
+    return [outcome for row in batch for outcome in _outcomes(answerer, [row], tasks)]
+
+
+def _report_errors(errors: Sequence[str], num_rows: int, output: str) -> int:
+    """Print which rows were not answered; return the exit code."""
+    for error in errors[:MOST_ERRORS]:
+        print(f"hf-mtl predict: {error}", file=sys.stderr)
+    if len(errors) > MOST_ERRORS:
+        print(f"hf-mtl predict: ... and {len(errors) - MOST_ERRORS} rows more.", file=sys.stderr)
+    if errors:
+        print(
+            f"hf-mtl predict: {len(errors)} of {num_rows} rows not answered; `error` in {output} says why.",
+            file=sys.stderr,
+        )
+    return 1 if errors else 0
 
 
 def _unanswered(

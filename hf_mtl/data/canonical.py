@@ -61,12 +61,13 @@ def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool, 
             raise InputError(f"Task {spec.name!r}: no row of the {column.places.split} split has a label.")
         fields = {name: [values[index] for index in numbers] for name, values in fields.items()}
         fields[ROW_FIELD] = numbers
-    kept = LabelColumn([column.values[index] for index in numbers], column.names, column.places, column.columns)
+    values = [column.values[index] for index in numbers]
+    kept = LabelColumn(values, column.names, column.places, column.columns, numbers)
     choices = [fields["choices"], keys and [keys[index] for index in numbers]] if "choices" in fields else []
     read = _label_reader(spec, kept, choices, sorted_names)
     labels = []
-    for index, (number, label) in enumerate(zip(numbers, kept.values)):
-        where = f"Task {spec.name!r}, {column.places.name(number)}"
+    for index, label in enumerate(values):
+        where = f"Task {spec.name!r}, {kept.name_row(index)}"
         try:
             labels.append(read(label, index))
         except ValueError as error:

@@ -194,7 +194,7 @@ def label_form(spec: TaskSpec, column: LabelColumn, count: int | None) -> str:
     for index, value in enumerate(column.values):
         if not isinstance(value, (list, tuple)):
             raise InputError(
-                f"Task {spec.name!r}, {column.places.name(index)}: the label is {value!r}; expected a list of labels, "
+                f"Task {spec.name!r}, {column.name_row(index)}: the label is {value!r}; expected a list of labels, "
                 "or a column of 0s and 1s per label: `columns: {label: [first, second]}`."
             )
     rows = column.values
@@ -220,7 +220,7 @@ def label_form(spec: TaskSpec, column: LabelColumn, count: int | None) -> str:
         return "flags"
     if twice is not None:
         raise InputError(
-            f"Task {spec.name!r}, {column.places.name(twice)}: a label stands twice in {list(column.values[twice])}; "
+            f"Task {spec.name!r}, {column.name_row(twice)}: a label stands twice in {list(column.values[twice])}; "
             "expected ids or names of the labels that hold, each once, or lists of equal length with a 0 or 1 per "
             f"label{'' if count is None else f' ({count} of them)'}."
         )

@@ -27,12 +27,18 @@ class LabelColumn:
         names: The names of the ids where the column is of ClassLabel.
         places: Names the rows in messages.
         columns: The data set's columns where a row's label is spread over several.
+        numbers: The rows' numbers in the split, where some rows were left out.
     """
 
     values: Sequence[Any]
     names: Sequence[str] | None
     places: RowPlaces
     columns: Sequence[str] | None = None
+    numbers: Sequence[int] | None = None
+
+    def name_row(self, index: int) -> str:
+        """Return what a message calls the row of a value."""
+        return self.places.name(index if self.numbers is None else self.numbers[index])
 
 
 def names_of_feature(features: Mapping[str, Any], source: str) -> list[str] | None:

@@ -1,8 +1,7 @@
 """A task's splits, from the Hub, a folder, a package or files of the user's own."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import datasets
 from datasets import Dataset
@@ -10,40 +9,60 @@ from huggingface_hub import constants
 
 from ..modeling import InputError
 from ..modeling.encoders import PACKAGE_PREFIX, find_package_folder, hub_is_reachable
-from ..tasks import SPLITS, TaskSpec
+from ..tasks import LABEL_FIELD, SPLITS, TaskSpec
+from .files import ALL_SUFFIXES, SUFFIXES, read_file
+from .row_places import RowPlaces
 
-SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
+Splits = dict[str, Dataset]
+Places = dict[str, RowPlaces]
 
 
-def load_splits(spec: TaskSpec, data_dir: str | None = None) -> tuple[dict[str, Dataset], bool]:
-    """Return the task's splits, and whether local columns apply: train; validation, unless rows are held out for it;
-    test where there is one.
+def load_splits(spec: TaskSpec, data_dir: str | None = None) -> tuple[Splits, bool, Places]:
+    """Return the task's splits, whether local columns apply, and where the rows of each split stand.
+
+    The splits are train; validation, unless rows are held out for it; test where there is one.
 
     Args:
         spec: The task.
         data_dir: A folder with a folder a task, read in place of the Hub.
 
     Raises:
-        InputError: No such data set, folder, file or split, or a split without rows.
+        InputError: No such data set, folder, file or split, a file that cannot be read, or a split without rows.
     """
+    local = False
     if spec.data_files:
-        found, local = {split: read_file(Path(path), spec.name) for split, path in spec.data_files.items()}, False
+        paths = {split: Path(path) for split, path in spec.data_files.items()}
     elif spec.dataset is None and data_dir is None:
         raise InputError(f"Task {spec.name!r} names no data; give `dataset:`, `data_files:` or --data_dir.")
     elif spec.dataset is not None and _is_local(spec.dataset):
-        found, local = _read_folder(_local_folder(spec.dataset), spec), False
+        paths = _files_of_folder(_local_folder(spec.dataset), spec)
     elif data_dir is not None:
-        found, local = _read_folder(Path(data_dir) / (spec.local_folder or spec.name), spec), True
+        paths, local = _files_of_folder(Path(data_dir) / (spec.local_folder or spec.name), spec), True
     else:
-        found, local = _read_hub(spec), False
+        paths = {}
+    splits, places = _read_files(paths, spec, local) if paths else _read_hub(spec)
     for split in ("train", "validation"):
-        if split not in found and not (split == "validation" and spec.validation_share):
+        if split not in splits and not (split == "validation" and spec.validation_share):
             advice = " Hold rows out with `validation_share: 0.1`." if split == "validation" else ""
-            raise InputError(f"Task {spec.name!r} has no {split} split; found {', '.join(found) or 'none'}.{advice}")
-    for split, rows in found.items():
+            raise InputError(f"Task {spec.name!r} has no {split} split; found {', '.join(splits) or 'none'}.{advice}")
+    for split, rows in splits.items():
         if len(rows) == 0:
-            raise InputError(f"The {split} split of task {spec.name!r} has no rows.")
-    return found, local
+            file = f": {paths[split]} holds none" if paths else ""
+            raise InputError(f"The {split} split of task {spec.name!r} has no rows{file}.")
+    return splits, local, places
+
+
+def _read_files(paths: Mapping[str, Path], spec: TaskSpec, local: bool) -> tuple[Splits, Places]:
+    columns = None
+    if spec.problem_type == "token_classification":
+        columns = {name: spec.column_of(name, local) for name in ("tokens", LABEL_FIELD)}
+    splits, places = {}, {}
+    for split, path in paths.items():
+        try:
+            splits[split], places[split] = read_file(path, split, columns)
+        except InputError as error:
+            raise InputError(f"Task {spec.name!r}: {error}") from error
+    return splits, places
 
 
 def _is_local(name: str) -> bool:
@@ -54,54 +73,32 @@ def _local_folder(name: str) -> Path:
     return find_package_folder(name) if name.startswith(PACKAGE_PREFIX) else Path(name).expanduser()
 
 
-def _read_folder(folder: Path, spec: TaskSpec) -> dict[str, Dataset]:
+def _files_of_folder(folder: Path, spec: TaskSpec) -> dict[str, Path]:
     if not folder.is_dir():
         raise InputError(
             f"Task {spec.name!r}: there is no folder {str(folder)!r}; expected files such as "
             f"{folder.name}/train.parquet. `local_folder:` in the task's row names another folder."
         )
-    found = {}
+    paths = {}
     for split in SPLITS:
-        files = [folder / f"{split}{suffix}" for suffix in SUFFIXES if (folder / f"{split}{suffix}").is_file()]
+        files = [folder / f"{split}{suffix}" for suffix in ALL_SUFFIXES if (folder / f"{split}{suffix}").is_file()]
+        if len(files) > 1:
+            raise InputError(
+                f"Task {spec.name!r}: {str(folder)!r} holds {' and '.join(path.name for path in files)}; expected one "
+                f"file for {split}. Say which under `data_files:`, or move the other away."
+            )
         if files:
-            found[split] = read_file(files[0], spec.name)
-    if not found:
+            paths[split] = files[0]
+    if not paths:
+        names = sorted(path.name for path in folder.iterdir())
         raise InputError(
-            f"Task {spec.name!r}: {str(folder)!r} holds no train or validation file ({', '.join(SUFFIXES)})."
+            f"Task {spec.name!r}: {str(folder)!r} holds no train or validation file ({', '.join(SUFFIXES)}); it holds "
+            f"{', '.join(names[:8]) or 'nothing'}. Files of other names go under `data_files:`."
         )
-    return found
+    return paths
 
 
-def read_file(path: Path, task: str) -> Dataset:
-    """Read a parquet, json, jsonl, csv or tsv file."""
-    if not path.is_file():
-        raise InputError(f"Task {task!r}: there is no file {str(path)!r}.")
-    try:
-        if path.suffix == ".parquet":
-            return Dataset.from_parquet(str(path))
-        if path.suffix in (".json", ".jsonl"):
-            return Dataset.from_list(read_json_lines(path))
-        if path.suffix in (".csv", ".tsv"):
-            return Dataset.from_csv(str(path), sep="\t" if path.suffix == ".tsv" else ",")
-    except (ValueError, TypeError, AttributeError, StopIteration, datasets.exceptions.DatasetGenerationError) as error:
-        raise InputError(f"Task {task!r}: {str(path)!r} cannot be read: {error}") from error
-    raise InputError(f"Task {task!r}: {str(path)!r} has an unknown ending; expected one of {', '.join(SUFFIXES)}.")
-
-
-def read_json_lines(path: Path) -> list[Any]:
-    """Read one JSON value a line; a line that is none is a `ValueError` naming it."""
-    values = []
-    # str.splitlines would also end a line at separators that may stand inside a text.
-    for number, line in enumerate(path.read_text("utf-8").split("\n"), start=1):
-        if line.strip():
-            try:
-                values.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise ValueError(f"line {number} is no valid JSON: {error}") from error
-    return values
-
-
-def _read_hub(spec: TaskSpec) -> dict[str, Dataset]:
+def _read_hub(spec: TaskSpec) -> tuple[Splits, Places]:
     offline = constants.HF_HUB_OFFLINE or not hub_is_reachable()
     datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE or offline
     try:
@@ -118,4 +115,4 @@ def _read_hub(spec: TaskSpec) -> dict[str, Dataset]:
             raise InputError(f"Task {spec.name!r}: {spec.dataset!r} has no split {named[split]!r}: {list(loaded)}.")
     # Hub test splits often carry no labels, so a test split is taken only where the task names it.
     wanted = [split for split in SPLITS if named[split] in loaded and (split != "test" or "test" in spec.splits)]
-    return {split: loaded[named[split]] for split in wanted}
+    return {split: loaded[named[split]] for split in wanted}, {split: RowPlaces(split) for split in wanted}

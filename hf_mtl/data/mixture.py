@@ -68,8 +68,8 @@ def load_mixture(
     """
     splits = {}
     for spec in specs:
-        loaded, local = load_splits(spec, data_dir)
-        splits[spec.name] = with_validation(canonical_splits(spec, loaded, local), spec)
+        loaded, local, places = load_splits(spec, data_dir)
+        splits[spec.name] = with_validation(canonical_splits(spec, loaded, local, places), spec)
     return build_mixture(specs, splits, exclude_overlap, max_train_samples, max_eval_samples, seed)
 
 

@@ -1,12 +1,13 @@
 """Texts become every task's decoded answer, from one pass of the encoder."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .configuration_multitask import INPUT_FIELDS, TaskConfig, check_choice
+from .configuration_multitask import INPUT_FIELDS, TaskConfig, check_choice, nearest
 from .errors import InputError
 from .processing_multitask import Feature, MultiTaskProcessor, words_of
 from .task_heads import TASK_HEADS, Answer
@@ -14,6 +15,50 @@ from .task_heads import TASK_HEADS, Answer
 ROW_FIELDS = tuple(dict.fromkeys(field for needed, optional in INPUT_FIELDS.values() for field in needed + optional))
 
 Row = dict[str, Any]
+
+
+def _listed(rows: Any) -> list[Any]:
+    """Rows as a list, a single one too."""
+    if isinstance(rows, (str, Mapping)):
+        return [rows]
+    # A table of pandas or polars is iterated over by its columns, whose names would pass for texts.
+    if any(kind.__name__ == "DataFrame" for kind in type(rows).__mro__):
+        raise InputError("The rows are a DataFrame; expected a list: write frame.to_dict('records').")
+    if isinstance(rows, bytes) or not isinstance(rows, Iterable):
+        raise InputError(
+            f"The rows are {rows!r}; expected a text, a mapping of input fields such as {{'text': '...'}}, or a list "
+            "of them."
+        )
+    return list(rows)
+
+
+def _checked_value(field: str, value: Any, place: str) -> Any:
+    """The value of an input field: a text, or a list of texts; None where the row has none."""
+    if field not in ROW_FIELDS:
+        raise InputError(
+            f"{place}: unknown input field {field!r}; expected {', '.join(ROW_FIELDS)}.{nearest(field, ROW_FIELDS)} "
+            "Leave other keys out."
+        )
+    if value is None:
+        return None
+    is_list = field in ("tokens", "choices")
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    texts = value if is_list and isinstance(value, (list, tuple)) else [value]
+    is_right = isinstance(value, (list, tuple)) == is_list and all(isinstance(text, str) for text in texts)
+    if not is_right or not value:
+        kind = "a list of texts" if is_list else "a text"
+        several = " Several rows are a list of mappings." if isinstance(value, (list, tuple)) and not is_list else ""
+        raise InputError(f"{place}: {field}={_shortened(value)}; expected {kind} that is not empty.{several}")
+    if any("\ud800" <= character <= "\udfff" for text in texts if not text.isascii() for character in text):
+        raise InputError(
+            f"{place}: {field}={_shortened(value)} holds half of a character (a surrogate); write it whole."
+        )
+    return value
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def missing_fields(task: TaskConfig, row: Mapping[str, Any]) -> list[str]:
@@ -55,9 +100,8 @@ class Answerer:
         """
         if batch_size < 1:
             raise InputError(f"batch_size={batch_size}; expected a whole number >= 1.")
-        rows = [rows] if isinstance(rows, (str, Mapping)) else rows
-        checked = [self._checked(index, row, tasks) for index, row in enumerate(rows)]
-        wanted = [task for task in self.tasks if tasks is None or task.name in tasks]
+        wanted = self.tasks_by_name(tasks)
+        checked = [self.check_row(row, f"Row {index}", tasks) for index, row in enumerate(_listed(rows))]
         answers = []
         for start in range(0, len(checked), batch_size):
             batch = checked[start : start + batch_size]
@@ -66,22 +110,42 @@ class Answerer:
                 progress(len(batch))
         return answers
 
-    def _checked(self, index: int, row: str | Mapping[str, Any], tasks: Sequence[str] | None) -> Row:
-        row = {"text": row} if isinstance(row, str) else dict(row)
-        for field, value in row.items():
-            check_choice(f"input field of row {index}:", field, ROW_FIELDS)
-            listed = field in ("tokens", "choices")
-            texts = value if listed and isinstance(value, (list, tuple)) else [value]
-            right = isinstance(value, (list, tuple)) == listed and all(isinstance(text, str) for text in texts)
-            if value is not None and not (right and value):
-                kind = "a list of texts" if listed else "a text"
-                raise InputError(f"Row {index} has {field}={value!r}; expected {kind} that is not empty.")
-        configs = {task.name: task for task in self.tasks}
-        for name in tasks or ():
-            check_choice("task", name, configs)
-            if lacking := missing_fields(configs[name], row):
-                raise InputError(f"Task {name!r} needs the field {lacking[0]!r}, which row {index} lacks.")
-        return row
+    def tasks_by_name(self, names: Sequence[str] | None) -> list[TaskConfig]:
+        """Return the tasks of these names in the model's order; all of them for None.
+
+        Raises:
+            InputError: The model has no such task.
+        """
+        for name in names or ():
+            check_choice("task", name, [task.name for task in self.tasks])
+        return [task for task in self.tasks if names is None or task.name in names]
+
+    def check_row(self, row: str | Mapping[str, Any], place: str, tasks: Sequence[str] | None = None) -> Row:
+        """Return a row as a mapping of its input fields.
+
+        Args:
+            row: A text or a mapping.
+            place: What a message calls it.
+            tasks: Names of the tasks to answer; None for all whose fields it has, which must be one at least.
+
+        Raises:
+            InputError: The row is of another type, or one of its fields is unknown, missing or of the wrong type.
+        """
+        if not isinstance(row, (str, Mapping)):
+            raise InputError(f"{place} is {row!r}; expected a text, or a mapping of input fields: {{'text': '...'}}.")
+        given = {"text": row} if isinstance(row, str) else row
+        checked = {field: _checked_value(field, value, place) for field, value in given.items()}
+        lacking = {
+            task.name: fields for task in self.tasks_by_name(tasks) if (fields := missing_fields(task, checked))
+        }
+        if tasks is not None and lacking:
+            name, fields = next(iter(lacking.items()))
+            raise InputError(f"{place}: no field {fields[0]!r}, which task {name!r} needs.")
+        if tasks is None and len(lacking) == len(self.tasks):
+            needs = "; ".join(f"{name} needs {' and '.join(fields)}" for name, fields in [*lacking.items()][:4])
+            holds = ", ".join(f"{field}={_shortened(value)}" for field, value in checked.items()) or "no field"
+            raise InputError(f"{place}: {holds}; no task can be answered from that: {needs}.")
+        return checked
 
     @torch.no_grad()
     def _answer_batch(self, rows: Sequence[Row], tasks: Sequence[TaskConfig]) -> list[dict[str, Answer]]:

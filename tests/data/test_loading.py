@@ -1,5 +1,6 @@
 """A task's splits, from files, folders and packages."""
 
+import csv
 import json
 
 import pytest
@@ -23,7 +24,7 @@ def write(path, rows):
     if path.suffix == ".parquet":
         data.to_parquet(str(path))
     elif path.suffix in (".csv", ".tsv"):
-        data.to_csv(str(path), sep="\t" if path.suffix == ".tsv" else ",", index=False)
+        data.to_csv(str(path), index=False, **(UNQUOTED if path.suffix == ".tsv" else {}))
     else:
         path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
 
@@ -38,6 +39,9 @@ def spec_of(**settings):
 
 ENDINGS = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 
+# A tsv has neither quotes around a text nor tabs and line ends inside one.
+UNQUOTED = {"sep": "\t", "quoting": csv.QUOTE_NONE}
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
@@ -47,14 +51,15 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_format_gives_the_same_rows(tmp_path, ending):
-    write(tmp_path / f"train{ending}", ROWS)
+    rows = ROWS[:4] if ending == ".tsv" else ROWS
+    write(tmp_path / f"train{ending}", rows)
     write(tmp_path / f"validation{ending}", ROWS[:2])
     files = {split: str(tmp_path / f"{split}{ending}") for split in ("train", "validation")}
     for spec in (spec_of(data_files=files), spec_of(dataset=str(tmp_path))):
-        found, local = load_splits(spec)
+        found, local, places = load_splits(spec)
         assert not local
-        canonical = canonical_splits(spec, found, local)
-        assert canonical["train"].to_list() == ROWS
+        canonical = canonical_splits(spec, found, local, places)
+        assert canonical["train"].to_list() == rows
         assert canonical["validation"].to_list() == ROWS[:2]
 
 
@@ -71,8 +76,13 @@ def test_files_of_a_split_may_differ_in_format(tmp_path):
     write(tmp_path / "dev.parquet", ROWS[:3])
     write(tmp_path / "held_out.jsonl", ROWS[:1])
     files = {"train": "train.csv", "validation": "dev.parquet", "test": "held_out.jsonl"}
-    found, _ = load_splits(spec_of(data_files={split: str(tmp_path / name) for split, name in files.items()}))
+    found, _, places = load_splits(spec_of(data_files={split: str(tmp_path / name) for split, name in files.items()}))
     assert {split: len(rows) for split, rows in found.items()} == {"train": 6, "validation": 3, "test": 1}
+    assert [places[split].name(0) for split in files] == [
+        f"{tmp_path}/train.csv, line 2",
+        f"{tmp_path}/dev.parquet, row 1",
+        f"{tmp_path}/held_out.jsonl, line 1",
+    ]
 
 
 @pytest.mark.parametrize(("settings", "folder"), [({}, "task"), ({"local_folder": "elsewhere"}, "elsewhere")])
@@ -80,14 +90,16 @@ def test_a_data_folder_replaces_the_hub(tmp_path, settings, folder):
     (tmp_path / folder).mkdir()
     for split in ("train", "validation"):
         write(tmp_path / folder / f"{split}.jsonl", ROWS)
-    found, local = load_splits(spec_of(dataset="some/name", **settings), str(tmp_path))
+    found, local, _ = load_splits(spec_of(dataset="some/name", **settings), str(tmp_path))
     assert local
     assert found["train"].to_list() == ROWS
 
 
 def test_a_package_ships_data():
     for name in ("intent", "urgency", "entities", "flags"):
-        found, local = load_splits(spec_of(dataset=f"package:hf_mtl/data/support_desk/{name}"), "data_dir_is_not_read")
+        found, local, _ = load_splits(
+            spec_of(dataset=f"package:hf_mtl/data/support_desk/{name}"), "data_dir_is_not_read"
+        )
         assert not local
         assert min(len(rows) for rows in found.values()) > 100
 
@@ -98,15 +110,19 @@ def test_a_package_ships_data():
         ({"train": "absent.csv", "validation": "rows.jsonl"}, None, ["absent.csv", "no file"]),
         ({"train": "rows.jsonl"}, None, ["no validation split", "found train"]),
         ({"validation": "rows.jsonl"}, None, ["no train split", "found validation"]),
-        ({"train": "rows.jsonl", "validation": "odd.xlsx"}, "", ["odd.xlsx", ".parquet, .jsonl"]),
-        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, "", ["validation split", "no rows"]),
+        ({"train": "rows.jsonl", "validation": "odd.xlsx"}, "", ["odd.xlsx", ".parquet", ".jsonl", "csv (UTF-8)"]),
+        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, "", ["validation split", "no rows", "odd.jsonl"]),
         ({"train": "rows.jsonl", "validation": "odd.jsonl"}, '{"text": "a"}\n{"text": \n', ["odd.jsonl", "line 2"]),
-        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, '"just a text"\n', ["odd.jsonl", "cannot be read"]),
-        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, '{"label": 1}\n{"label": "a"}\n', ["odd.jsonl"]),
-        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, b'{"text": "\xff"}\n', ["odd.jsonl"]),
-        ({"train": "rows.jsonl", "validation": "odd.csv"}, "", ["odd.csv"]),
-        ({"train": "rows.jsonl", "validation": "odd.csv"}, "text,label\n", ["odd.csv", "no data"]),
-        ({"train": "rows.jsonl", "validation": "odd.csv"}, 'text,label\n"open,1\n', ["odd.csv", "cannot be read"]),
+        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, '"just a text"\n', ["odd.jsonl, line 1", "object"]),
+        (
+            {"train": "rows.jsonl", "validation": "odd.jsonl"},
+            '{"label": 1}\n{"label": "a"}\n',
+            ["odd.jsonl, line 2", "line 1"],
+        ),
+        ({"train": "rows.jsonl", "validation": "odd.jsonl"}, b'{"text": "\xff"}\n', ["odd.jsonl, line 1", "0xff"]),
+        ({"train": "rows.jsonl", "validation": "odd.csv"}, "", ["odd.csv", "no rows"]),
+        ({"train": "rows.jsonl", "validation": "odd.csv"}, "text,label\n", ["odd.csv", "no rows"]),
+        ({"train": "rows.jsonl", "validation": "odd.csv"}, 'text,label\n"open,1\n', ["odd.csv, line 2", "not closed"]),
         ({"train": "rows.jsonl", "validation": "odd.parquet"}, "no parquet", ["odd.parquet", "cannot be read"]),
     ],
 )
