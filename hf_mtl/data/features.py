@@ -43,7 +43,7 @@ class FeatureDataset(data.Dataset):
         self.specs = {name: specs[name] for name in rows}
         self.task_indices = {name: processor.indices[name] for name in rows}
         # Of the tokenizer once: `datasets` would hash it anew for each task, which takes longer than its few rows.
-        kind = Hasher.hash((FORM, processor.tokenizer)) if progress else ""
+        kind = Hasher.hash((FORM, processor.tokenizer, processor.most_pieces)) if progress else ""
         self.features = {name: self._tokenised(processor, specs[name], own, kind) for name, own in rows.items()}
         self.truncated = {name: sum(features["truncated"]) for name, features in self.features.items()}
         self.tasks_of = tasks_by_source(self.specs.values())

@@ -7,6 +7,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .configuration_multitask import INPUT_FIELDS, TaskConfig, check_choice
+from .encoder_limits import check_tokenizer, limits_of_model
 from .errors import InputError
 from .processing_multitask import Feature, MultiTaskProcessor, words_of
 from .task_heads import TASK_HEADS, Answer
@@ -28,12 +29,17 @@ class Answerer:
     Args:
         model: A `MultiTaskAttentionModel`.
         tokenizer: The encoder's tokenizer.
+
+    Raises:
+        InputError: The tokenizer gives what the encoder cannot read.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
         self.tasks = model.config.task_configs
-        self.processor = MultiTaskProcessor(tokenizer, self.tasks)
+        limits = limits_of_model(model)
+        check_tokenizer(limits, tokenizer, self.tasks)
+        self.processor = MultiTaskProcessor(tokenizer, self.tasks, limits.positions)
 
     def answer(
         self,

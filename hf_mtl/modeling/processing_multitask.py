@@ -28,13 +28,19 @@ class MultiTaskProcessor:
     Args:
         tokenizer: The encoder's tokenizer.
         tasks: The model's tasks in order.
+        positions: Word pieces that the encoder can read of a row; None for any number.
 
     Raises:
         InputError: A task tags tokens or finds spans and the tokenizer is not a fast one.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig]) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig], positions: int | None = None
+    ) -> None:
         self.tokenizer = tokenizer
+        self.most_pieces = (
+            tokenizer.model_max_length if positions is None else min(tokenizer.model_max_length, positions)
+        )
         self.tasks = {task.name: task for task in tasks}
         self.indices = {task.name: index for index, task in enumerate(tasks)}
         needs_offsets = [
@@ -120,8 +126,8 @@ class MultiTaskProcessor:
         return encoded
 
     def max_length(self, task: TaskConfig) -> int:
-        """The longest sequence of a task: its own limit or the tokenizer's."""
-        return min(task.max_length, self.tokenizer.model_max_length)
+        """The longest sequence of a task: its own limit, the tokenizer's or the encoder's."""
+        return min(task.max_length, self.most_pieces)
 
     def encode_sentences(self, task: TaskConfig, rows: Columns) -> list[Feature]:
         """One sequence a row, of one text or two."""
