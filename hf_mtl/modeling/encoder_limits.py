@@ -56,7 +56,8 @@ def limits_of(encoder: PreTrainedModel) -> EncoderLimits:
 
 def limits_of_model(model: PreTrainedModel) -> EncoderLimits:
     """Return what the encoder of a `MultiTaskAttentionModel` can read of a row; of separate ones, the first task's."""
-    return limits_of(next(iter(model.encoder)) if isinstance(model.encoder, SeparateEncoders) else model.encoder)
+    encoder: Any = next(iter(model.encoder)) if isinstance(model.encoder, SeparateEncoders) else model.encoder
+    return limits_of(encoder)
 
 
 def check_tokenizer(limits: EncoderLimits, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig]) -> None:

@@ -7,7 +7,6 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .configuration_multitask import INPUT_FIELDS, TaskConfig, check_choice
-from .encoder_limits import check_tokenizer, limits_of_model
 from .errors import InputError
 from .processing_multitask import Feature, MultiTaskProcessor, words_of
 from .task_heads import TASK_HEADS, Answer
@@ -37,9 +36,7 @@ class Answerer:
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
         self.tasks = model.config.task_configs
-        limits = limits_of_model(model)
-        check_tokenizer(limits, tokenizer, self.tasks)
-        self.processor = MultiTaskProcessor(tokenizer, self.tasks, limits.positions)
+        self.processor = MultiTaskProcessor.for_model(model, tokenizer)
 
     def answer(
         self,

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .answer_decoding import word_places
 from .configuration_multitask import TaskConfig
+from .encoder_limits import check_tokenizer, limits_of_model
 from .errors import InputError
 from .task_heads import IGNORED_LABEL
 
@@ -50,6 +51,17 @@ class MultiTaskProcessor:
             raise InputError(
                 f"The tasks {', '.join(needs_offsets)} need a fast tokenizer; found {type(tokenizer).__name__}."
             )
+
+    @classmethod
+    def for_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "MultiTaskProcessor":
+        """Return the processor of a `MultiTaskAttentionModel`, its rows no longer than the encoder reads.
+
+        Raises:
+            InputError: The tokenizer gives what the encoder cannot read.
+        """
+        limits, tasks = limits_of_model(model), model.config.task_configs
+        check_tokenizer(limits, tokenizer, tasks)
+        return cls(tokenizer, tasks, limits.positions)
 
     def features(self, task: TaskConfig, rows: Columns) -> list[Feature]:
         """Return the features of a batch of rows, given as columns, in order; labels are taken where they stand."""

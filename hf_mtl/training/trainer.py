@@ -22,7 +22,6 @@ from ..data.sampler import MixtureBatchSampler
 from ..data.streams import STREAM_STATE, StreamedMixture, mixture_from_streams
 from ..modeling import MultiTaskAttentionModel, MultiTaskOutput, TaskConfig
 from ..modeling.configuration_multitask import check_choice
-from ..modeling.encoder_limits import check_tokenizer, limits_of_model
 from ..modeling.modeling_multitask import count_labels
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..modeling.step_loss import step_loss
@@ -99,9 +98,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
         tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
         self.specs = {spec.name: spec for spec in mixture.specs}
-        limits = limits_of_model(model)
-        check_tokenizer(limits, tokenizer, model.config.task_configs)
-        self.processor = MultiTaskProcessor(tokenizer, model.config.task_configs, limits.positions)
+        self.processor = MultiTaskProcessor.for_model(model, tokenizer)
         self.given_arguments = args
         args = copy.copy(args)
         self.balancer = choose_balancer(gradient_balancing, args)
