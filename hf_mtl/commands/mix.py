@@ -32,8 +32,10 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     recipe = read_recipe(known.recipe, overrides)
     quiet_libraries()
     # How long rows may be is what the encoder reads, so that they are cut here as they are in training.
-    limits = limits_of(load_encoder(recipe.encoder, pooler=False))
-    tokenizer = AutoTokenizer.from_pretrained(find_encoder(recipe.encoder))
+    limits = limits_of(load_encoder(recipe.encoder, pooler=False, **recipe.model.encoder_kwargs()))
+    tokenizer = AutoTokenizer.from_pretrained(
+        find_encoder(recipe.encoder), trust_remote_code=recipe.model.trust_remote_code
+    )
     check_tokenizer(limits, tokenizer, recipe.tasks)
     mixture = read_mixture(recipe)
     processor = MultiTaskProcessor(tokenizer, mixture.specs, limits.positions)

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .configuration_multitask import TaskConfig
-from .encoder_reader import Conditions, EncoderInputs, EncoderReader, SeparateEncoders, segment_kinds
+from .encoder_reader import Conditions, EncoderInputs, EncoderReader, first_encoder, segment_kinds
 from .errors import InputError
 
 # Word pieces of the row that is read to see which tables are looked up by position.
@@ -56,8 +56,7 @@ def limits_of(encoder: PreTrainedModel) -> EncoderLimits:
 
 def limits_of_model(model: PreTrainedModel) -> EncoderLimits:
     """Return what the encoder of a `MultiTaskAttentionModel` can read of a row; of separate ones, the first task's."""
-    encoder: Any = next(iter(model.encoder)) if isinstance(model.encoder, SeparateEncoders) else model.encoder
-    return limits_of(encoder)
+    return limits_of(first_encoder(model.encoder))
 
 
 def check_tokenizer(limits: EncoderLimits, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig]) -> None:
@@ -106,7 +105,7 @@ def count_positions(encoder: PreTrainedModel) -> int | None:
     """
     if any(tensor.device.type == "meta" or not tensor.numel() for tensor in encoder.parameters()):
         return None
-    padding = encoder.config.get_text_config().pad_token_id
+    padding = getattr(encoder.config.get_text_config(), "pad_token_id", None)
     ids = torch.full((1, PROBE_LENGTH), 2 if padding == 1 else 1, device=encoder.device)
     was_training = encoder.training
     encoder.eval()

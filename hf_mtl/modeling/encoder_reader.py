@@ -287,6 +287,11 @@ class SeparateEncoders(nn.Module):
         raise InputError("A model of separate encoders has word embeddings for each task; they cannot be replaced.")
 
 
+def first_encoder(encoder: Any) -> PreTrainedModel:
+    """Return a model's encoder; of separate ones, the first task's."""
+    return next(iter(encoder)) if isinstance(encoder, SeparateEncoders) else encoder
+
+
 def norms_of(encoder: PreTrainedModel) -> list[nn.Module]:
     """Return the norms of an encoder's hidden states, of whatever class, in the order in which they are listed."""
     width = encoder.config.get_text_config().hidden_size

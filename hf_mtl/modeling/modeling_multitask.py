@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +22,15 @@ from .configuration_multitask import (
     check_choice,
 )
 from .domain_adversary import GradientReversal
-from .encoder_reader import EncodedTokens, EncoderInputs, EncoderReader, SeparateEncoders, SeparateReader
+from .encoder_code import hub_arguments, save_code, with_encoder_code
+from .encoder_reader import (
+    EncodedTokens,
+    EncoderInputs,
+    EncoderReader,
+    SeparateEncoders,
+    SeparateReader,
+    first_encoder,
+)
 from .encoders import build_encoder, find_encoder, load_encoder
 from .errors import InputError
 from .multitask_module import MultiTaskModule, Routing, TaskParts
@@ -85,6 +94,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
     # Where a wrapped encoder came from; its tokenizer lies there until the model is saved. Not `name_or_path`, where
     # others look for a checkpoint of this class.
     encoder_source: str = ""
+    # Which of its files are read, and whether code among them is run.
+    hub_arguments: Mapping[str, Any] = MappingProxyType({"trust_remote_code": False})
 
     config: MultiTaskAttentionConfig
     config_class = MultiTaskAttentionConfig
@@ -149,26 +160,37 @@ class MultiTaskAttentionModel(PreTrainedModel):
         model = cls(config, encoder=encoder)
         model.mtl.to(encoder.dtype)
         model.encoder_source = find_encoder(name)
+        model.hub_arguments = hub_arguments(encoder_kwargs or {})
         return model
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint; a tensor that is missing, unexpected or of another shape is an `InputError`.
 
-        Takes what `PreTrainedModel.from_pretrained` takes; with ``ignore_mismatched_sizes=True`` nothing is refused.
+        Takes what `PreTrainedModel.from_pretrained` takes, and keeps the precision that was saved unless ``dtype``
+        says otherwise; with ``ignore_mismatched_sizes=True`` nothing is refused. An encoder with code of its own needs
+        ``trust_remote_code=True``.
         """
         name = str(pretrained_model_name_or_path)
         wants_report = kwargs.pop("output_loading_info", False)
         try:
             # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
-            options = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
+            options = {**with_encoder_code(name, kwargs), "ignore_mismatched_sizes": True, "output_loading_info": True}
             loaded: Any = super().from_pretrained(name, *args, **options)
         except (SafetensorError, RuntimeError) as error:
             raise InputError(f"The checkpoint {name!r} cannot be read: {error}") from error
         model, report = loaded
+        model.hub_arguments = hub_arguments(kwargs)
         if not kwargs.get("ignore_mismatched_sizes"):
             refuse_incomplete(name, report)
         return (model, report) if wants_report else model
+
+    def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs: Any) -> None:
+        """Save the model, with the code that reads it and an encoder's own."""
+        if is_main_process:
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            save_code(first_encoder(self.encoder), Path(save_directory))
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (TaskTensors, SharedVectors, ZeroStartLinear, UnitScaleLinear)):
@@ -382,7 +404,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         """Return the tokenizer saved beside the checkpoint, or the encoder's own before there is one."""
         # With the encoder's configuration at hand, the checkpoint's own, which names custom code, is not asked for.
         source = self.encoder_source or self.name_or_path
-        tokenizer = AutoTokenizer.from_pretrained(source, config=self.config.encoder_config)
+        tokenizer = AutoTokenizer.from_pretrained(source, config=self.config.encoder_config, **self.hub_arguments)
         # Where the files are missing, Transformers makes a tokenizer that knows no word.
         if len(tokenizer) <= len(tokenizer.all_special_tokens):
             raise InputError(f"{source!r} holds no tokenizer (tokenizer.json); save it there beside the weights.")

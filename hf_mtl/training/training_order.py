@@ -1,5 +1,6 @@
 """In which order a run trains tasks and parts: all at once, branches before their mixture, one task after another."""
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -191,12 +192,15 @@ def model_of(
     for name, parameter in found.named_parameters():
         parameter.requires_grad_(trains.get(name, True))
     found.encoder_source, found.name_or_path = model.encoder_source, model.name_or_path
+    found.hub_arguments = model.hub_arguments
     return found.train(model.training)
 
 
 def config_of(config: MultiTaskAttentionConfig, tasks: Sequence[str]) -> MultiTaskAttentionConfig:
     """Return the configuration of a model of some of the tasks; what names others is left out."""
     settings = config.to_dict()
+    # As it is: the class of an encoder's own code cannot be told from its values.
+    settings["encoder_config"] = copy.deepcopy(config.encoder_config)
     settings["tasks"] = [_kept_task(task, tasks) for task in config.task_configs if task.name in tasks]
     for key in ("task_layers", "aggregation_weights"):
         if settings.get(key):
@@ -204,7 +208,9 @@ def config_of(config: MultiTaskAttentionConfig, tasks: Sequence[str]) -> MultiTa
     found = MultiTaskAttentionConfig.from_dict(settings)
     if max(map(len, partners_of(found))) < 2:
         found.aggregation = "none"
-    found._attn_implementation = config._attn_implementation
+    # Of each part: an encoder may know fewer ways of attention than the model around it.
+    encoder = config.encoder_config._attn_implementation
+    found._attn_implementation = {"": config._attn_implementation, "encoder_config": encoder}
     return found
 
 
