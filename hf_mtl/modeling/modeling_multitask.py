@@ -36,6 +36,7 @@ from .errors import InputError
 from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .part_checks import check_config
 from .pipeline_multitask import Answerer
+from .random_states import kept_random_states
 from .step_loss import step_loss
 from .task_attention import TASK_POOLINGS
 from .task_heads import IGNORED_LABEL, TASK_HEADS, Answer, TaskHead
@@ -126,7 +127,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
             self.read_encoder = EncoderReader(first, pooling.reads_layers, self.mtl.conditioning.reads_embeddings)
         self.post_init()
         if self.device.type != "meta":
-            with torch.random.fork_rng():
+            with kept_random_states(self.device):
                 self.mtl.conditioning.check(first, cast(EncoderReader, self.read_encoder))
 
     @classmethod
@@ -254,6 +255,11 @@ class MultiTaskAttentionModel(PreTrainedModel):
                 reads them.
             output_attentions: Whether to return what pooling, interaction and gate weigh.
             return_dict: Whether to return a `MultiTaskOutput` (else a tuple).
+
+        Raises:
+            LabelError: A label that its task does not have (both an `InputError` and an `IndexError`). On an
+                accelerator nothing is read of labels in vain: there, as in a compiled graph, the loss fails as a
+                plain model's does.
         """
         given = input_ids if input_ids is not None else inputs_embeds
         if attention_mask is None:

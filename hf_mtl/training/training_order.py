@@ -15,6 +15,7 @@ from ..data.mixture import Mixture
 from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.interaction_base import reads_lists
+from ..modeling.random_states import kept_random_states
 from ..modeling.task_aggregation import partners_of
 from ..modeling.task_parameters import PREFIX, owner_of
 from .arguments import MultiTaskTrainingArguments
@@ -169,7 +170,7 @@ def model_of(
     for name in tasks:
         check_choice("task", name, model.config.task_names)
     config = config_of(model.config, tasks)
-    with torch.random.fork_rng():
+    with kept_random_states(torch.device("cpu")):
         found = MultiTaskAttentionModel(config)
     found.to(model.device, model.dtype)  # type: ignore[arg-type]
     sources = [own for own in (trained, model) if own is not None]
