@@ -92,7 +92,7 @@ class SinglePrecision(torch.Tensor):
             return found.as_subclass(torch.Tensor) if isinstance(found, torch.Tensor) else found
         for own in tree_leaves(found):
             if isinstance(own, cls) and own.dtype == torch.float64:
-                raise TypeError(
+                raise RuntimeError(
                     "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support it."
                 )
         return found
