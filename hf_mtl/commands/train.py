@@ -122,7 +122,7 @@ def run_stage(
     folder, args, names = recipe.folder / stage.name, recipe.training, [spec.name for spec in mixture.specs]
     if stage.name and (folder / RESULTS_FILE).is_file():
         say(f"It is finished: {folder / RESULTS_FILE}.")
-        finished = MultiTaskAttentionModel.from_pretrained(folder, trust_remote_code=recipe.model.trust_remote_code)
+        finished = MultiTaskAttentionModel.from_pretrained(folder, **recipe.model.encoder_kwargs())
         return finished, read_scores(folder / RESULTS_FILE)
     model, whole_mixture = first or whole, mixture
     if stage.tasks is not None:

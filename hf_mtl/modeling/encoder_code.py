@@ -25,8 +25,9 @@ HUB_ARGUMENTS = (
     "trust_remote_code",
 )
 TRUST_HELP = (
-    "Read it, and if you trust it say so: encoder_kwargs={'trust_remote_code': True} of an encoder, "
-    "trust_remote_code=True of a checkpoint, trust_remote_code: true in a recipe, --trust_remote_code in a command."
+    "Read it, and if you trust it say so: from_encoder(..., encoder_kwargs={'trust_remote_code': True}) (a trainer's "
+    "model_settings take encoder_kwargs too), from_pretrained(..., trust_remote_code=True) of a checkpoint, "
+    "trust_remote_code: true in a recipe, --trust_remote_code of hf-mtl predict."
 )
 
 

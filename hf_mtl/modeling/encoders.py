@@ -96,6 +96,7 @@ def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
     options.setdefault("trust_remote_code", False)
     if "torch_dtype" not in options:
         options.setdefault("dtype", torch.float32)
+    check_dtype(options.get("dtype", options.get("torch_dtype")))
     try:
         config = AutoConfig.from_pretrained(folder, **{key: options[key] for key in HUB_ARGUMENTS if key in options})
         refuse_checkpoint(name, config)
@@ -110,6 +111,16 @@ def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
     # What a checkpoint could not carry is said before anything is trained.
     code_files(encoder)
     return encoder
+
+
+def check_dtype(given: Any) -> None:
+    """Raise `InputError` unless this is a precision of weights, its name, or "auto"."""
+    named = vars(torch).get(given) if isinstance(given, str) else given
+    if given != "auto" and not (isinstance(named, torch.dtype) and named.is_floating_point):
+        raise InputError(
+            f"dtype={given!r}; expected float32, bfloat16, float16 or float64, or 'auto' for what the weights were "
+            "stored in."
+        )
 
 
 def refuse_checkpoint(name: str, config: PreTrainedConfig) -> None:

@@ -97,6 +97,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
     encoder_source: str = ""
     # Which of its files are read, and whether code among them is run.
     hub_arguments: Mapping[str, Any] = MappingProxyType({"trust_remote_code": False})
+    # Whether somebody said which precision the weights shall have, or they have the one that they were stored in.
+    has_given_precision: bool = True
 
     config: MultiTaskAttentionConfig
     config_class = MultiTaskAttentionConfig
@@ -168,8 +170,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint; a tensor that is missing, unexpected or of another shape is an `InputError`.
 
-        Takes what `PreTrainedModel.from_pretrained` takes, and keeps the precision that was saved unless ``dtype``
-        says otherwise; with ``ignore_mismatched_sizes=True`` nothing is refused. An encoder with code of its own needs
+        Takes what `PreTrainedModel.from_pretrained` takes. Weights keep the precision that was saved unless ``dtype``
+        says otherwise; half precision that nobody asked for here is trained in float32. With
+        ``ignore_mismatched_sizes=True`` nothing is refused. An encoder with code of its own needs
         ``trust_remote_code=True``.
         """
         name = str(pretrained_model_name_or_path)
@@ -182,6 +185,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
             raise InputError(f"The checkpoint {name!r} cannot be read: {error}") from error
         model, report = loaded
         model.hub_arguments = hub_arguments(kwargs)
+        model.has_given_precision = any(kwargs.get(key) is not None for key in ("dtype", "torch_dtype"))
         if not kwargs.get("ignore_mismatched_sizes"):
             refuse_incomplete(name, report)
         return (model, report) if wants_report else model

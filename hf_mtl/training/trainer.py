@@ -36,7 +36,7 @@ from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
 from .parameter_groups import parameter_groups
 from .shared_parameters import last_shared_matrix, shared_parameters
 from .step_weighting import StepWeighting, build_loss_weighting
-from .task_agreement import adopt_tasks, check_same_tasks
+from .task_agreement import adopt_tasks, check_same_tasks, train_in_float32
 from .task_freezing import TaskFreezer
 from .train_sampler import build_sampler, build_stream, choose_mixing, run_steps
 from .training_order import arguments_of, mixture_of, model_of
@@ -95,13 +95,13 @@ class MultiTaskTrainer(EvaluatingTrainer):
             rows = [spec.to_config() for spec in mixture.specs]
             model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **(model_settings or {}))
         check_same_tasks(model, mixture.specs)
+        train_in_float32(model)
         adopt_tasks(mixture.specs, model.config.task_configs)
         tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor.for_model(model, tokenizer)
-        self.given_arguments = args
-        args = copy.copy(args)
+        self.given_arguments, args = args, copy.copy(args)
         self.balancer = choose_balancer(gradient_balancing, args)
         if self.balancer is not None:
             draw_every_task(mixing, args, len(tasks_by_source(mixture.specs)))

@@ -193,7 +193,7 @@ def model_of(
     for name, parameter in found.named_parameters():
         parameter.requires_grad_(trains.get(name, True))
     found.encoder_source, found.name_or_path = model.encoder_source, model.name_or_path
-    found.hub_arguments = model.hub_arguments
+    found.hub_arguments, found.has_given_precision = model.hub_arguments, model.has_given_precision
     return found.train(model.training)
 
 

@@ -79,14 +79,36 @@ def test_a_checkpoint_keeps_its_precision(tmp_path, stored, dtype):
     assert precisions(MultiTaskAttentionModel.from_pretrained(tmp_path / "model", dtype=FULL)) == {FULL}
 
 
-def test_small_steps_are_kept(stored, tmp_path):
-    """A step of 1e-5 is lost in half precision of weights near 0.02 to 1."""
-    features = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
-    rows = Dataset.from_dict({"text": ["yes", "no"] * 4, "label": [1, 0] * 4}, features=features)
-    args = MultiTaskTrainingArguments(
-        str(tmp_path / "out"), max_steps=2, learning_rate=1e-6, use_cpu=True, report_to="none", disable_tqdm=True
+@pytest.mark.parametrize("said", [{}, {"dtype": SHORT}, {"dtype": "auto"}], ids=str)
+def test_a_checkpoint_in_half_precision_is_trained_in_float32(tmp_path, stored, said):
+    tasks = [{**TASK, "labels": ["no", "yes"]}]
+    MultiTaskAttentionModel.from_encoder(stored[0], tasks, {"dtype": SHORT}).save_pretrained(tmp_path / "model")
+    model = MultiTaskAttentionModel.from_pretrained(tmp_path / "model", **said)
+    trainer = MultiTaskTrainer(model, arguments(tmp_path), {"t": rows()}, processing_class=word_level())
+    trainer.train()
+    assert precisions(trainer.model) == {SHORT if said else FULL}
+
+
+@pytest.mark.parametrize("said", ["float15", "int8", torch.int64, 3], ids=str)
+def test_what_is_no_precision_is_refused(stored, said):
+    with pytest.raises(InputError, match="dtype=.*expected float32"):
+        MultiTaskAttentionModel.from_encoder(stored[0], TASKS, encoder_kwargs={"dtype": said})
+
+
+def arguments(folder):
+    return MultiTaskTrainingArguments(
+        str(folder / "out"), max_steps=2, learning_rate=1e-6, use_cpu=True, report_to="none", disable_tqdm=True
     )
-    trainer = MultiTaskTrainer(stored[0], args, {"t": rows})
+
+
+def rows():
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
+    return Dataset.from_dict({"text": ["yes", "no"] * 4, "label": [1, 0] * 4}, features=features)
+
+
+def test_small_steps_are_kept(stored, tmp_path):
+    """A step of 1e-6 is lost in half precision of weights near 0.02."""
+    trainer = MultiTaskTrainer(stored[0], arguments(tmp_path), {"t": rows()})
     before = {name: tensor.clone() for name, tensor in trainer.model.encoder.named_parameters()}
     trainer.train()
     moved = [not torch.equal(tensor, before[name]) for name, tensor in trainer.model.encoder.named_parameters()]
