@@ -44,11 +44,23 @@ NOT_PART_OF_A_RUN = (
 )
 
 
+# Keys of the model that say how its encoder is loaded, and are no settings of the parts.
+NOT_SETTINGS = ("encoder", "system", "trust_remote_code", "dtype")
+# Precisions of weights that a run can train; mixed precision (bf16, fp16) keeps them float32.
+DTYPES = ("float32", "bfloat16")
+
+
 @dataclass
 class ModelArguments:
     """The encoder, and the model's parts by name."""
 
     encoder: str | None = field(default=None, metadata={"help": "A Hub name, a folder, or package:<module>/<folder>."})
+    trust_remote_code: bool = field(
+        default=False, metadata={"help": "Whether to run the code that an encoder brings along; read it first."}
+    )
+    dtype: str = field(
+        default="float32", metadata={"help": f"Precision of the weights, however stored: {', '.join(DTYPES)}."}
+    )
     system: str | None = field(
         default=None,
         metadata={"help": f"A system of the literature, which other keys change: {', '.join(SYSTEMS)}."},
@@ -103,13 +115,18 @@ class ModelArguments:
     )
 
     def __post_init__(self) -> None:
+        check_choice("dtype", self.dtype, DTYPES)
         self.task_layers = json_mapping("task_layers", self.task_layers, 'layers by task such as {"pos": 2}')
         expected = 'weights by task such as {"books": 2}'
         self.aggregation_weights = json_mapping("aggregation_weights", self.aggregation_weights, expected)
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of `MultiTaskAttentionConfig`."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in ("encoder", "system")}
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in NOT_SETTINGS}
+
+    def encoder_kwargs(self) -> dict[str, Any]:
+        """Return what the encoder's `from_pretrained` is given."""
+        return {"trust_remote_code": self.trust_remote_code, "dtype": self.dtype}
 
 
 @dataclass

@@ -40,8 +40,9 @@ class GradientBalancer(ABC):
             self.step += 1
             return torch.ones(1, dtype=torch.float64)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed * 1_000_003 + self.step)
-            found = self.weights(gramian.double().cpu())
+            # Of the processor, where the weights are found: others, which draw dropout, go on as they were.
+            torch.default_generator.manual_seed(self.seed * 1_000_003 + self.step)
+            found = self.weights(gramian.cpu().double())
         self.step += 1
         return found
 

@@ -158,7 +158,7 @@ class UncertaintyLossWeighting(LossWeighting):
         return torch.exp(self.log_weights.values)
 
     def observe(self, losses: torch.Tensor, present: torch.Tensor) -> None:
-        self.log_weights.move(self.factors() * losses.double().cpu() - 1, present)
+        self.log_weights.move(self.factors() * losses.cpu().double() - 1, present)
 
     def state(self) -> dict[str, Any]:
         return self.log_weights.state()
@@ -282,8 +282,8 @@ class DynamicAverageLossWeighting(LossWeighting):
         return self.num_tasks * torch.softmax(last / before / (self.options.temperature or 2.0), dim=0)
 
     def observe(self, losses: torch.Tensor, present: torch.Tensor) -> None:
-        seen = present.double().cpu()
-        self.sums += torch.stack([losses.double().cpu() * seen, seen])
+        seen = present.cpu().double()
+        self.sums += torch.stack([losses.cpu().double() * seen, seen])
         self.step += 1
         if self.step % self.options.epoch_steps == 0:
             means = self.sums[0] / self.sums[1].clamp(min=1)
@@ -320,7 +320,7 @@ class FamoLossWeighting(SmoothedLossWeighting):
 
     def observe_after(self, before: torch.Tensor, after: torch.Tensor, present: torch.Tensor) -> None:
         falls = torch.log(before.clamp(min=LEAST_LOSS)) - torch.log(after.clamp(min=LEAST_LOSS))
-        falls = torch.where(present, falls, torch.zeros_like(falls)).double().cpu()
+        falls = torch.where(present, falls, torch.zeros_like(falls)).cpu().double()
         shares = self.logits.values.softmax(dim=0)
         # The transposed Jacobian of a softmax: diag(z) - z z^T.
         gradient = shares * (falls - (shares * falls).sum())
@@ -356,7 +356,7 @@ class GradNormLossWeighting(LossWeighting):
 
     def observe_gradients(self, norms: torch.Tensor, losses: torch.Tensor, present: torch.Tensor) -> None:
         new = present.cpu() & ~self.losses.seen
-        self.first_losses = torch.where(new, losses.double().cpu().clamp(min=LEAST_LOSS), self.first_losses)
+        self.first_losses = torch.where(new, losses.cpu().double().clamp(min=LEAST_LOSS), self.first_losses)
         self.losses.update(losses, present)
         self.norms.update(norms, present)
         seen = self.losses.seen

@@ -27,7 +27,7 @@ class RunningMeans:
 
     def update(self, values: torch.Tensor, present: torch.Tensor) -> None:
         """Take the values (tasks,) of the tasks that are present."""
-        mixed = (1 - self.smoothing) * self.sums + self.smoothing * values.double().cpu()
+        mixed = (1 - self.smoothing) * self.sums + self.smoothing * values.cpu().double()
         self.sums = torch.where(present.cpu(), mixed, self.sums)
         self.counts += present.cpu()
 
@@ -79,7 +79,7 @@ class LearnedVector:
 
     def move(self, gradients: torch.Tensor, present: torch.Tensor) -> None:
         """Take one step against the gradients (tasks,) of the tasks that are present."""
-        for part, gradient, seen in zip(self.parts, gradients.double().cpu(), present.tolist(), strict=True):
+        for part, gradient, seen in zip(self.parts, gradients.cpu().double(), present.tolist(), strict=True):
             part.grad = gradient.clone() if seen else None
         self.optimizer.step()
 

@@ -8,8 +8,14 @@ from transformers import PreTrainedTokenizerBase
 from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
 
 
-def load_checkpoint(folder: str) -> tuple[MultiTaskAttentionModel, PreTrainedTokenizerBase]:
+def load_checkpoint(
+    folder: str, trust_remote_code: bool = False
+) -> tuple[MultiTaskAttentionModel, PreTrainedTokenizerBase]:
     """Return the model of a checkpoint folder and its tokenizer.
+
+    Args:
+        folder: The folder.
+        trust_remote_code: Whether to run the code that an encoder brought along.
 
     Raises:
         InputError: No checkpoint, one of another model type, or one whose files are damaged.
@@ -30,7 +36,7 @@ def load_checkpoint(folder: str) -> tuple[MultiTaskAttentionModel, PreTrainedTok
             "A plain encoder goes into a recipe: encoder: FOLDER, then hf-mtl train."
         )
     try:
-        model = MultiTaskAttentionModel.from_pretrained(folder).eval()
+        model = MultiTaskAttentionModel.from_pretrained(folder, trust_remote_code=trust_remote_code).eval()
         return model, model.load_tokenizer()
     except InputError:
         raise

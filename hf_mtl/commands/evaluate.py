@@ -35,7 +35,7 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     recipe_file = known.recipe or Path(known.checkpoint) / RECIPE_FILE
     recipe = read_recipe(recipe_file, overrides)
     quiet_libraries()
-    model, tokenizer = load_checkpoint(known.checkpoint)
+    model, tokenizer = load_checkpoint(known.checkpoint, recipe.model.trust_remote_code)
     for spec in recipe.tasks:
         check_choice("task of the recipe (the checkpoint has others):", spec.name, model.config.task_names)
     if [spec.name for spec in recipe.tasks] != model.config.task_names:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from transformers import AutoTokenizer
 
 from ..data.features import FeatureDataset
-from ..modeling.encoders import find_encoder
+from ..modeling.encoder_limits import check_tokenizer, limits_of
+from ..modeling.encoders import find_encoder, load_encoder
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..recipe import read_recipe
 from ..report import mixture_table
@@ -29,10 +30,15 @@ def build_parser() -> argparse.ArgumentParser:
 def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Print the mixture."""
     recipe = read_recipe(known.recipe, overrides)
-    folder = find_encoder(recipe.encoder)
     quiet_libraries()
+    # How long rows may be is what the encoder reads, so that they are cut here as they are in training.
+    limits = limits_of(load_encoder(recipe.encoder, pooler=False, **recipe.model.encoder_kwargs()))
+    tokenizer = AutoTokenizer.from_pretrained(
+        find_encoder(recipe.encoder), trust_remote_code=recipe.model.trust_remote_code
+    )
+    check_tokenizer(limits, tokenizer, recipe.tasks)
     mixture = read_mixture(recipe)
-    processor = MultiTaskProcessor(AutoTokenizer.from_pretrained(folder), mixture.specs)
+    processor = MultiTaskProcessor(tokenizer, mixture.specs, limits.positions)
     specs = {spec.name: spec for spec in mixture.specs}
     train = FeatureDataset(processor, specs, mixture.train)
     sampler = build_sampler(train, choose_mixing(None, recipe.training, specs), recipe.training)

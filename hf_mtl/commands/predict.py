@@ -46,6 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", nargs="+", help="the tasks to answer; by default all whose fields are given")
     parser.add_argument("--batch_size", type=int, default=32, help="rows in one pass of the encoder")
     parser.add_argument("--json", action="store_true", help="print the answers as JSON, scores and all")
+    parser.add_argument(
+        "--trust_remote_code", action="store_true", help="run the code that the checkpoint's encoder brought along"
+    )
     return parser
 
 
@@ -64,7 +67,7 @@ def main(known: argparse.Namespace, rest: Sequence[str]) -> int:
     if known.output and not Path(known.output).parent.is_dir():
         raise InputError(f"There is no folder {str(Path(known.output).parent)!r}; make it or name another --output.")
     quiet_libraries()
-    model, tokenizer = load_checkpoint(known.checkpoint)
+    model, tokenizer = load_checkpoint(known.checkpoint, known.trust_remote_code)
     if known.file:
         return _answer_file(Answerer(model, tokenizer), rows, known)
     answers = model.predict([row], known.tasks, tokenizer)[0]

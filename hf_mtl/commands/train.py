@@ -76,7 +76,9 @@ def train(recipe: Recipe) -> int:
     stages = recipe.stages()
     set_seed(recipe.training.seed)
     tasks = [spec.to_config() for spec in mixture.specs]
-    whole = MultiTaskAttentionModel.from_encoder(recipe.encoder, tasks=tasks, **recipe.model.settings())
+    whole = MultiTaskAttentionModel.from_encoder(
+        recipe.encoder, tasks=tasks, encoder_kwargs=recipe.model.encoder_kwargs(), **recipe.model.settings()
+    )
     if whole.mtl.conditioning.conditions_encoder:
         many = f"all {whole.num_tasks} tasks take {whole.num_tasks} passes"
         say(f"Token states depend on the task: a row is encoded once for each task it is answered for, {many}.")
@@ -121,7 +123,8 @@ def run_stage(
     folder, args, names = recipe.folder / stage.name, recipe.training, [spec.name for spec in mixture.specs]
     if stage.name and (folder / RESULTS_FILE).is_file():
         say(f"It is finished: {folder / RESULTS_FILE}.")
-        return MultiTaskAttentionModel.from_pretrained(folder), read_scores(folder / RESULTS_FILE)
+        finished = MultiTaskAttentionModel.from_pretrained(folder, **recipe.model.encoder_kwargs())
+        return finished, read_scores(folder / RESULTS_FILE)
     model, whole_mixture = first or whole, mixture
     if stage.tasks is not None:
         if gone := left_out(whole, stage.tasks):

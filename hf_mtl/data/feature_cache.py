@@ -81,7 +81,7 @@ def features_key(spec: TaskSpec, rows: Dataset, tokenizer: str) -> str:
     Args:
         spec: The task.
         rows: Its canonical rows.
-        tokenizer: The tokenizer's `tokenizer_key`.
+        tokenizer: The tokenizer's `tokenizer_key`, and how many word pieces it gives at most.
     """
     settings = dataclasses.asdict(spec.to_config())
     made_of: list[Any] = [

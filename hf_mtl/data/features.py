@@ -50,7 +50,7 @@ class FeatureDataset(data.Dataset):
         self.specs = {name: specs[name] for name in rows}
         self.task_indices = {name: processor.indices[name] for name in rows}
         # Of the tokenizer once: hashing it takes longer than tokenising a task's few rows.
-        tokenizer = tokenizer_key(processor.tokenizer) if progress else None
+        tokenizer = f"{tokenizer_key(processor.tokenizer)} {processor.most_pieces}" if progress else None
         self.features = {name: tokenised(processor, specs[name], given, tokenizer) for name, given in rows.items()}
         self._readers = {name: FeatureRows(features) for name, features in self.features.items()}
         self.truncated = {name: int(reader.numbers("truncated").sum()) for name, reader in self._readers.items()}

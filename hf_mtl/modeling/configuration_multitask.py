@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, cast, get_args, get_origin
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
+from .encoder_code import EncoderConfigOfCode, names_code
 from .errors import InputError
 
 TASK_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
@@ -315,6 +316,12 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     aggregation: str = "none"
     aggregation_of: str = "logits"
     aggregation_weights: dict[str, float] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if names_code(self.encoder_config):
+            # Its class is known once the code is run, which a configuration does not do.
+            self.encoder_config = EncoderConfigOfCode(cast(dict, self.encoder_config))
+        super().__post_init__(**kwargs)
 
     @property
     def task_configs(self) -> list[TaskConfig]:

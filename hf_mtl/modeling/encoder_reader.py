@@ -98,7 +98,8 @@ class EncoderReader(nn.Module):
         self.constants: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
         if layers:
             self.constants["output_hidden_states"] = True
-        self.takes_segments = "token_type_ids" in accepted
+        # One kind of segment says nothing, and a tokenizer that tells two apart would point past it.
+        self.takes_segments = "token_type_ids" in accepted and segment_kinds(encoder) != 1
         self.takes_positions = "position_ids" in accepted
         self.takes_embeds = "inputs_embeds" in accepted
         self.first_position = first_position(encoder)
@@ -286,6 +287,11 @@ class SeparateEncoders(nn.Module):
         raise InputError("A model of separate encoders has word embeddings for each task; they cannot be replaced.")
 
 
+def first_encoder(encoder: Any) -> PreTrainedModel:
+    """Return a model's encoder; of separate ones, the first task's."""
+    return next(iter(encoder)) if isinstance(encoder, SeparateEncoders) else encoder
+
+
 def norms_of(encoder: PreTrainedModel) -> list[nn.Module]:
     """Return the norms of an encoder's hidden states, of whatever class, in the order in which they are listed."""
     width = encoder.config.get_text_config().hidden_size
@@ -307,3 +313,11 @@ def first_position(encoder: nn.Module) -> int:
         ):
             return module.padding_idx + 1
     return 0
+
+
+def segment_kinds(encoder: nn.Module) -> int | None:
+    """Return how many kinds of segments an encoder tells apart; None where it has no table of them."""
+    for name, module in encoder.named_modules():
+        if name.endswith("token_type_embeddings") and isinstance(module, nn.Embedding):
+            return module.num_embeddings
+    return None

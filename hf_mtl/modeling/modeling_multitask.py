@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -21,12 +22,21 @@ from .configuration_multitask import (
     check_choice,
 )
 from .domain_adversary import GradientReversal
-from .encoder_reader import EncodedTokens, EncoderInputs, EncoderReader, SeparateEncoders, SeparateReader
+from .encoder_code import hub_arguments, save_code, with_encoder_code
+from .encoder_reader import (
+    EncodedTokens,
+    EncoderInputs,
+    EncoderReader,
+    SeparateEncoders,
+    SeparateReader,
+    first_encoder,
+)
 from .encoders import build_encoder, find_encoder, load_encoder
 from .errors import InputError
 from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .part_checks import check_config
 from .pipeline_multitask import Answerer
+from .random_states import kept_random_states
 from .step_loss import step_loss
 from .task_attention import TASK_POOLINGS
 from .task_heads import IGNORED_LABEL, TASK_HEADS, Answer, TaskHead
@@ -85,6 +95,10 @@ class MultiTaskAttentionModel(PreTrainedModel):
     # Where a wrapped encoder came from; its tokenizer lies there until the model is saved. Not `name_or_path`, where
     # others look for a checkpoint of this class.
     encoder_source: str = ""
+    # Which of its files are read, and whether code among them is run.
+    hub_arguments: Mapping[str, Any] = MappingProxyType({"trust_remote_code": False})
+    # Whether somebody said which precision the weights shall have, or they have the one that they were stored in.
+    has_given_precision: bool = True
 
     config: MultiTaskAttentionConfig
     config_class = MultiTaskAttentionConfig
@@ -115,7 +129,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
             self.read_encoder = EncoderReader(first, pooling.reads_layers, self.mtl.conditioning.reads_embeddings)
         self.post_init()
         if self.device.type != "meta":
-            with torch.random.fork_rng():
+            with kept_random_states(self.device):
                 self.mtl.conditioning.check(first, cast(EncoderReader, self.read_encoder))
 
     @classmethod
@@ -149,26 +163,39 @@ class MultiTaskAttentionModel(PreTrainedModel):
         model = cls(config, encoder=encoder)
         model.mtl.to(encoder.dtype)
         model.encoder_source = find_encoder(name)
+        model.hub_arguments = hub_arguments(encoder_kwargs or {})
         return model
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint; a tensor that is missing, unexpected or of another shape is an `InputError`.
 
-        Takes what `PreTrainedModel.from_pretrained` takes; with ``ignore_mismatched_sizes=True`` nothing is refused.
+        Takes what `PreTrainedModel.from_pretrained` takes. Weights keep the precision that was saved unless ``dtype``
+        says otherwise; half precision that nobody asked for here is trained in float32. With
+        ``ignore_mismatched_sizes=True`` nothing is refused. An encoder with code of its own needs
+        ``trust_remote_code=True``.
         """
         name = str(pretrained_model_name_or_path)
         wants_report = kwargs.pop("output_loading_info", False)
         try:
             # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
-            options = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
+            options = {**with_encoder_code(name, kwargs), "ignore_mismatched_sizes": True, "output_loading_info": True}
             loaded: Any = super().from_pretrained(name, *args, **options)
         except (SafetensorError, RuntimeError) as error:
             raise InputError(f"The checkpoint {name!r} cannot be read: {error}") from error
         model, report = loaded
+        model.hub_arguments = hub_arguments(kwargs)
+        model.has_given_precision = any(kwargs.get(key) is not None for key in ("dtype", "torch_dtype"))
         if not kwargs.get("ignore_mismatched_sizes"):
             refuse_incomplete(name, report)
         return (model, report) if wants_report else model
+
+    def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs: Any) -> None:
+        """Save the model, with the code that reads it and an encoder's own."""
+        if is_main_process:
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            save_code(first_encoder(self.encoder), Path(save_directory))
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, (TaskTensors, SharedVectors, ZeroStartLinear, UnitScaleLinear)):
@@ -232,6 +259,11 @@ class MultiTaskAttentionModel(PreTrainedModel):
                 reads them.
             output_attentions: Whether to return what pooling, interaction and gate weigh.
             return_dict: Whether to return a `MultiTaskOutput` (else a tuple).
+
+        Raises:
+            LabelError: A label that its task does not have (both an `InputError` and an `IndexError`). On an
+                accelerator nothing is read of labels in vain: there, as in a compiled graph, the loss fails as a
+                plain model's does.
         """
         given = input_ids if input_ids is not None else inputs_embeds
         if attention_mask is None:
@@ -382,7 +414,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         """Return the tokenizer saved beside the checkpoint, or the encoder's own before there is one."""
         # With the encoder's configuration at hand, the checkpoint's own, which names custom code, is not asked for.
         source = self.encoder_source or self.name_or_path
-        tokenizer = AutoTokenizer.from_pretrained(source, config=self.config.encoder_config)
+        tokenizer = AutoTokenizer.from_pretrained(source, config=self.config.encoder_config, **self.hub_arguments)
         # Where the files are missing, Transformers makes a tokenizer that knows no word.
         if len(tokenizer) <= len(tokenizer.all_special_tokens):
             raise InputError(f"{source!r} holds no tokenizer (tokenizer.json); save it there beside the weights.")

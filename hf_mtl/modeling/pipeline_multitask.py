@@ -73,12 +73,15 @@ class Answerer:
     Args:
         model: A `MultiTaskAttentionModel`.
         tokenizer: The encoder's tokenizer.
+
+    Raises:
+        InputError: The tokenizer gives what the encoder cannot read.
     """
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
         self.model = model
         self.tasks = model.config.task_configs
-        self.processor = MultiTaskProcessor(tokenizer, self.tasks)
+        self.processor = MultiTaskProcessor.for_model(model, tokenizer)
 
     def answer(
         self,

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .answer_decoding import word_places
 from .configuration_multitask import TaskConfig
+from .encoder_limits import check_tokenizer, limits_of_model
 from .errors import InputError
 from .task_heads import IGNORED_LABEL
 
@@ -29,13 +30,19 @@ class MultiTaskProcessor:
     Args:
         tokenizer: The encoder's tokenizer.
         tasks: The model's tasks in order.
+        positions: Word pieces that the encoder can read of a row; None for any number.
 
     Raises:
         InputError: A task tags tokens or finds spans and the tokenizer is not a fast one.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig]) -> None:
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig], positions: int | None = None
+    ) -> None:
         self.tokenizer = tokenizer
+        self.most_pieces = (
+            tokenizer.model_max_length if positions is None else min(tokenizer.model_max_length, positions)
+        )
         self.tasks = {task.name: task for task in tasks}
         self.indices = {task.name: index for index, task in enumerate(tasks)}
         needs_offsets = [
@@ -45,6 +52,17 @@ class MultiTaskProcessor:
             raise InputError(
                 f"The tasks {', '.join(needs_offsets)} need a fast tokenizer; found {type(tokenizer).__name__}."
             )
+
+    @classmethod
+    def for_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "MultiTaskProcessor":
+        """Return the processor of a `MultiTaskAttentionModel`, its rows no longer than the encoder reads.
+
+        Raises:
+            InputError: The tokenizer gives what the encoder cannot read.
+        """
+        limits, tasks = limits_of_model(model), model.config.task_configs
+        check_tokenizer(limits, tokenizer, tasks)
+        return cls(tokenizer, tasks, limits.positions)
 
     def features(self, task: TaskConfig, rows: Columns) -> list[Feature]:
         """Return the features of a batch of rows, given as columns, in order; labels are taken where they stand."""
@@ -126,8 +144,8 @@ class MultiTaskProcessor:
         return encoded
 
     def max_length(self, task: TaskConfig) -> int:
-        """The longest sequence of a task: its own limit or the tokenizer's."""
-        return min(task.max_length, self.tokenizer.model_max_length)
+        """The longest sequence of a task: its own limit, the tokenizer's or the encoder's."""
+        return min(task.max_length, self.most_pieces)
 
     def encode_sentences(self, task: TaskConfig, rows: Columns) -> list[Feature]:
         """One sequence a row, of one text or two."""

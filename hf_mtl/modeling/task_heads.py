@@ -11,12 +11,20 @@ from torch.nn import functional as F
 
 from .answer_decoding import best_spans, softmax, tag_spans
 from .configuration_multitask import TaskConfig
+from .label_checks import (
+    IGNORED_LABEL,
+    Entries,
+    check_task_indices,
+    choice_labels,
+    class_labels,
+    flag_labels,
+    number_labels,
+    piece_labels,
+)
 from .task_parameters import TaskTensors, ZeroStartLinear, at_least_float32, fixed
 
-IGNORED_LABEL = -100
 INITIALIZER_RANGE = 0.02
 
-Entries = Mapping[str, torch.Tensor]
 Answer = dict[str, Any]
 
 
@@ -45,6 +53,7 @@ class TaskHead(nn.Module, ABC):
             self.bias = TaskTensors(sizes, width=None, std=0.0)
         self.dropout = nn.Dropout(dropout)
         self.places = fixed(list(tasks))
+        self.sizes = fixed([task.num_outputs for task in tasks.values()])
         widest = max(task.num_outputs for task in tasks.values())
         rows = [list(task.class_weights or [1.0] * task.num_outputs) for task in tasks.values()]
         self.class_weights = fixed([row + [1.0] * (widest - len(row)) for row in rows])
@@ -62,7 +71,11 @@ class TaskHead(nn.Module, ABC):
 
     @abstractmethod
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
-        """Return for each entry the sum of the losses of its labels (N,); ignored labels count nothing."""
+        """Return for each entry the sum of the losses of its labels (N,); ignored labels count nothing.
+
+        Raises:
+            LabelError: A label that its task does not have.
+        """
 
     @staticmethod
     @abstractmethod
@@ -88,7 +101,12 @@ class TaskHead(nn.Module, ABC):
 
     def _local(self, tasks: torch.Tensor) -> torch.Tensor:
         """Each entry's task as a place among the tasks of this problem type."""
+        check_task_indices(tasks, self.tasks, self.problem_type)
         return torch.searchsorted(self.places.to(tasks.device), tasks)
+
+    def _sizes(self, tasks: torch.Tensor) -> torch.Tensor:
+        """Each entry's number of outputs (N,)."""
+        return self.sizes.to(tasks.device)[self._local(tasks)]
 
     def _label_weights(self, tasks: torch.Tensor) -> torch.Tensor:
         """Each entry's class weights (N, outputs)."""
@@ -110,7 +128,7 @@ class SingleLabelHead(SentenceHead):
     problem_type = "single_label_classification"
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
-        labels = entries["labels"]
+        labels = class_labels(entries, self.tasks, self._sizes(entries["tasks"]), logits.shape[1])
         losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL)
         if self.is_weighted:
             weights = self._label_weights(entries["tasks"])
@@ -134,7 +152,7 @@ class MultiLabelHead(SentenceHead):
     problem_type = "multi_label_classification"
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
-        labels = entries["labels"].to(logits.dtype)
+        labels = flag_labels(entries, self.tasks, self._sizes(entries["tasks"]), logits.shape[1]).to(logits.dtype)
         present = self.is_label(labels)
         positive_weight = self._label_weights(entries["tasks"]) if self.is_weighted else None
         losses = F.binary_cross_entropy_with_logits(
@@ -164,7 +182,7 @@ class RegressionHead(SentenceHead):
         self.standards = fixed([[float(task.label_mean), float(task.label_scale)] for task in tasks.values()])
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
-        labels = entries["labels"]
+        labels = number_labels(entries, self.tasks)
         mean, scale = self._standard(entries["tasks"])
         present = self.is_label(labels)
         losses = (logits.squeeze(1) - (labels.masked_fill(~present, 0.0) - mean) / scale).square()
@@ -211,7 +229,7 @@ class TokenClassificationHead(TokenLevelHead):
     problem_type = "token_classification"
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
-        labels = entries["labels"]  # (N, length)
+        labels = class_labels(entries, self.tasks, self._sizes(entries["tasks"]), logits.shape[2])  # (N, length)
         losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED_LABEL)
         if self.is_weighted:
             weights = self._label_weights(entries["tasks"])
@@ -239,7 +257,8 @@ class QuestionAnsweringHead(TokenLevelHead):
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
         padding = entries["token_mask"].unsqueeze(-1) == 0  # (N, length, 1)
         ends = logits.masked_fill(padding, torch.finfo(logits.dtype).min)
-        losses = F.cross_entropy(ends, entries["labels"], reduction="none", ignore_index=IGNORED_LABEL)  # (N, 2)
+        labels = piece_labels(entries, self.tasks)  # (N, 2)
+        losses = F.cross_entropy(ends, labels, reduction="none", ignore_index=IGNORED_LABEL)  # (N, 2)
         return losses.mean(dim=1)
 
     @staticmethod
@@ -270,7 +289,8 @@ class MultipleChoiceHead(TaskHead):
         return scores.masked_fill(~entries["choices"], float("-inf"))
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
-        return F.cross_entropy(logits, entries["labels"], reduction="none", ignore_index=IGNORED_LABEL)
+        labels = choice_labels(entries, self.tasks)
+        return F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL)
 
     @staticmethod
     def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:

@@ -204,7 +204,12 @@ def truncated(trainer: "MultiTaskTrainer") -> list[Finding]:
             if count:
                 size, most = len(data.features[name]), trainer.processor.max_length(trainer.specs[name])
                 what = f"{count:,} of {size:,} {split} rows ({count / size:.1%}) are longer than {most} word pieces"
-                advice = "They are cut; give the task's row a larger max_length if its label stands in what is lost."
+                if most < trainer.specs[name].max_length:
+                    advice = "They are cut: neither the encoder nor its tokenizer reads more. Take one that does."
+                else:
+                    advice = (
+                        "They are cut; give the task's row a larger max_length if its label stands in what is lost."
+                    )
                 found.append(Finding("truncated", name, what, advice))
     return found
 

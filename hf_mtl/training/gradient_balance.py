@@ -80,7 +80,7 @@ class GradientBalance:
             if touched:
                 stacked = torch.stack([column[task].flatten() for task in touched])
                 places = torch.tensor(touched)
-                found[places.unsqueeze(1), places] += (stacked @ stacked.T).double().cpu()
+                found[places.unsqueeze(1), places] += (stacked @ stacked.T).cpu().double()
         return found
 
 

@@ -13,6 +13,7 @@ import torch
 from ..balancing.gradient_balancing import GradientBalancer
 from ..balancing.loss_weighting import FixedLossWeighting, LossWeighting
 from ..data.streams import StreamedMixture
+from ..modeling.random_states import kept_random_states
 from .gradient_balance import GradientBalance
 from .step_weighting import StepWeighting
 
@@ -67,8 +68,8 @@ def _timed(trainer: "MultiTaskTrainer", batches: list[dict[str, Any]]) -> float:
 
 
 def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.get_device_module(device).synchronize()
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def undisturbed(trainer: "MultiTaskTrainer") -> Iterator[None]:
     balancer = None if trainer.balance is None else copy.deepcopy(trainer.balance.balancer)
     _set_method(trainer, copy.deepcopy(trainer.loss_weighting), balancer)
     try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with kept_random_states(device):
             yield
     finally:
         model.zero_grad()

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Sequence
 
+import torch
+
 from ..modeling import InputError, MultiTaskAttentionModel, TaskConfig
 from ..tasks import TaskSpec
 
@@ -25,3 +27,9 @@ def adopt_tasks(specs: Sequence[TaskSpec], tasks: Sequence[TaskConfig]) -> None:
     for spec, task in zip(specs, tasks, strict=True):
         for item in dataclasses.fields(TaskConfig):
             setattr(spec, item.name, getattr(task, item.name))
+
+
+def train_in_float32(model: MultiTaskAttentionModel) -> None:
+    """Make weights float32 that are shorter only because they were stored so: small steps would be lost in them."""
+    if not model.has_given_precision and model.dtype in (torch.float16, torch.bfloat16):
+        model.float()

@@ -24,6 +24,7 @@ from ..modeling import MultiTaskAttentionModel, MultiTaskOutput, TaskConfig
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.modeling_multitask import count_labels
 from ..modeling.processing_multitask import MultiTaskProcessor
+from ..modeling.random_states import kept_random_states, random_states, set_random_states
 from ..modeling.step_loss import step_loss
 from ..tasks import as_spec, tasks_by_source
 from .argument_checks import check_arguments
@@ -35,7 +36,7 @@ from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
 from .parameter_groups import parameter_groups
 from .shared_parameters import last_shared_matrix, shared_parameters
 from .step_weighting import StepWeighting, build_loss_weighting
-from .task_agreement import adopt_tasks, check_same_tasks
+from .task_agreement import adopt_tasks, check_same_tasks, train_in_float32
 from .task_freezing import TaskFreezer
 from .train_sampler import build_sampler, build_stream, choose_mixing, run_steps
 from .training_order import arguments_of, mixture_of, model_of
@@ -94,13 +95,13 @@ class MultiTaskTrainer(EvaluatingTrainer):
             rows = [spec.to_config() for spec in mixture.specs]
             model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **(model_settings or {}))
         check_same_tasks(model, mixture.specs)
+        train_in_float32(model)
         adopt_tasks(mixture.specs, model.config.task_configs)
         tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
         self.specs = {spec.name: spec for spec in mixture.specs}
-        self.processor = MultiTaskProcessor(tokenizer, model.config.task_configs)
-        self.given_arguments = args
-        args = copy.copy(args)
+        self.processor = MultiTaskProcessor.for_model(model, tokenizer)
+        self.given_arguments, args = args, copy.copy(args)
         self.balancer = choose_balancer(gradient_balancing, args)
         if self.balancer is not None:
             draw_every_task(mixing, args, len(tasks_by_source(mixture.specs)))
@@ -262,7 +263,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
         weights = self.freezer.mask(labels.device)
         penalties = outputs.task_penalty_sums
         # What parts add counts by the weights of the task rows; losses alone say what a weighting makes of them.
-        own_weights = weights * self.loss_weighting.fixed_weights.to(weights)
+        own_weights = weights * self.loss_weighting.fixed_weights.to(weights.dtype).to(weights.device)
         if model.training:
             weights = weights * self.step_weighting.weights(
                 loss_sums, labels, whole_step=self.args.gradient_accumulation_steps == 1
@@ -292,7 +293,7 @@ class MultiTaskTrainer(EvaluatingTrainer):
             self.owned = inner.parameters_by_task()
         if self.loss_weighting.needs == "losses_after" and self.step_weighting.sums is None:
             # Of the step's first batch; a run that continues has its random state only here.
-            self._random_state = torch.get_rng_state()
+            self._random_states = random_states(self.args.device)
         if self.balance is None:
             loss = super().training_step(model, inputs, num_items_in_batch)
         else:
@@ -320,8 +321,8 @@ class MultiTaskTrainer(EvaluatingTrainer):
         """Answer the step's batches once more, with the same dropout where the step is one batch."""
         batches, counts = self._step_batches
         model = self.accelerator.unwrap_model(self.model_wrapped)
-        with torch.random.fork_rng(), self.compute_loss_context_manager():
-            torch.set_rng_state(self._random_state)
+        with kept_random_states(self.args.device), self.compute_loss_context_manager():
+            set_random_states(self._random_states)
             sums = sum(model(**self._prepare_inputs(batch)).task_loss_sums for batch in batches)
         self.step_weighting.after_step(cast(torch.Tensor, sums), cast(torch.Tensor, counts)[0])
 

@@ -1,5 +1,6 @@
 """In which order a run trains tasks and parts: all at once, branches before their mixture, one task after another."""
 
+import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +15,7 @@ from ..data.mixture import Mixture
 from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.interaction_base import reads_lists
+from ..modeling.random_states import kept_random_states
 from ..modeling.task_aggregation import partners_of
 from ..modeling.task_parameters import PREFIX, owner_of
 from .arguments import MultiTaskTrainingArguments
@@ -168,7 +170,7 @@ def model_of(
     for name in tasks:
         check_choice("task", name, model.config.task_names)
     config = config_of(model.config, tasks)
-    with torch.random.fork_rng():
+    with kept_random_states(torch.device("cpu")):
         found = MultiTaskAttentionModel(config)
     found.to(model.device, model.dtype)  # type: ignore[arg-type]
     sources = [own for own in (trained, model) if own is not None]
@@ -191,12 +193,15 @@ def model_of(
     for name, parameter in found.named_parameters():
         parameter.requires_grad_(trains.get(name, True))
     found.encoder_source, found.name_or_path = model.encoder_source, model.name_or_path
+    found.hub_arguments, found.has_given_precision = model.hub_arguments, model.has_given_precision
     return found.train(model.training)
 
 
 def config_of(config: MultiTaskAttentionConfig, tasks: Sequence[str]) -> MultiTaskAttentionConfig:
     """Return the configuration of a model of some of the tasks; what names others is left out."""
     settings = config.to_dict()
+    # As it is: the class of an encoder's own code cannot be told from its values.
+    settings["encoder_config"] = copy.deepcopy(config.encoder_config)
     settings["tasks"] = [_kept_task(task, tasks) for task in config.task_configs if task.name in tasks]
     for key in ("task_layers", "aggregation_weights"):
         if settings.get(key):
@@ -204,7 +209,9 @@ def config_of(config: MultiTaskAttentionConfig, tasks: Sequence[str]) -> MultiTa
     found = MultiTaskAttentionConfig.from_dict(settings)
     if max(map(len, partners_of(found))) < 2:
         found.aggregation = "none"
-    found._attn_implementation = config._attn_implementation
+    # Of each part: an encoder may know fewer ways of attention than the model around it.
+    encoder = config.encoder_config._attn_implementation
+    found._attn_implementation = {"": config._attn_implementation, "encoder_config": encoder}
     return found
 
 

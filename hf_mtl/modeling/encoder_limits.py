@@ -1,0 +1,164 @@
+"""What an encoder can read, asked of the encoder itself: word pieces, positions, segments; whether a tokenizer fits.
+
+An encoder's configuration does not say it: `max_position_embeddings` counts places for padding in some encoders and
+binds nobody in others.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .configuration_multitask import TaskConfig
+from .encoder_reader import Conditions, EncoderInputs, EncoderReader, first_encoder, segment_kinds
+from .errors import InputError
+
+# Word pieces of the row that is read to see which tables are looked up by position.
+PROBE_LENGTH = 5
+# Operations that look rows up in a table: the places of table and rows among their arguments.
+LOOKUPS = {
+    torch.ops.aten.embedding.default: (0, 1),
+    torch.ops.aten.index_select.default: (0, 2),
+    torch.ops.aten.index.Tensor: (0, 1),
+}
+
+# By encoder: the shapes of its tables, and how many positions it has with them.
+_measured: "WeakKeyDictionary[nn.Module, tuple[list[torch.Size], int | None]]" = WeakKeyDictionary()
+# By tokenizer: its size, and the greatest id that it gives.
+_greatest_ids: "WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, int]]" = WeakKeyDictionary()
+
+
+class EncoderLimits(NamedTuple):
+    """What an encoder can read.
+
+    Args:
+        vocabulary: Rows of its table of word pieces; None without one.
+        positions: Word pieces that a row may have, special ones included; None for any number.
+        segments: Kinds of segments that it tells apart; None for any number, or where it takes none.
+    """
+
+    vocabulary: int | None = None
+    positions: int | None = None
+    segments: int | None = None
+
+
+def limits_of(encoder: PreTrainedModel) -> EncoderLimits:
+    """Return what an encoder can read."""
+    tables = [part.weight.shape for part in encoder.modules() if isinstance(part, nn.Embedding)]
+    if encoder not in _measured or _measured[encoder][0] != tables:
+        _measured[encoder] = tables, count_positions(encoder)
+    return EncoderLimits(_vocabulary_rows(encoder), _measured[encoder][1], segment_kinds(encoder))
+
+
+def limits_of_model(model: PreTrainedModel) -> EncoderLimits:
+    """Return what the encoder of a `MultiTaskAttentionModel` can read of a row; of separate ones, the first task's."""
+    return limits_of(first_encoder(model.encoder))
+
+
+def check_tokenizer(limits: EncoderLimits, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig]) -> None:
+    """Raise `InputError` where a tokenizer gives what the encoder cannot read.
+
+    Args:
+        limits: What the encoder can read.
+        tokenizer: The tokenizer.
+        tasks: The tasks; some read two texts.
+    """
+    if limits.vocabulary is not None:
+        last = greatest_id(tokenizer)
+        if last >= limits.vocabulary:
+            raise InputError(
+                f"The tokenizer gives word pieces up to id {last} ({tokenizer.convert_ids_to_tokens(last)!r}), the "
+                f"encoder has embeddings for ids up to {limits.vocabulary - 1}. Take the encoder's own tokenizer, or "
+                f"call resize_token_embeddings({last + 1}) on the model before it is given to the trainer (of an "
+                "encoder given by name: on AutoModel.from_pretrained(name), save it beside the tokenizer, and give "
+                "that folder)."
+            )
+    # One kind of segment cannot be told apart, so an encoder that has one is not given any.
+    if limits.segments is not None and limits.segments > 1:
+        pair = any(len(task.input_fields) > 1 for task in tasks)
+        last = max(tokenizer("a", "a" if pair else None).get("token_type_ids") or [0])
+        if last >= limits.segments:
+            raise InputError(
+                f"The tokenizer gives segments up to {last} (token_type_ids), the encoder has embeddings for "
+                f"{limits.segments} kinds of them (type_vocab_size). Take the encoder's own tokenizer, or leave "
+                "segments out: tokenizer.model_input_names = ['input_ids', 'attention_mask']."
+            )
+
+
+def greatest_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the greatest id that a tokenizer gives, -1 if it gives none; ids may have gaps."""
+    if tokenizer not in _greatest_ids or _greatest_ids[tokenizer][0] != len(tokenizer):
+        _greatest_ids[tokenizer] = len(tokenizer), max(tokenizer.get_vocab().values(), default=-1)
+    return _greatest_ids[tokenizer][1]
+
+
+def count_positions(encoder: PreTrainedModel) -> int | None:
+    """Return how many word pieces a row may have; None where the encoder sets no end.
+
+    A short row of one word piece, again and again, is read: what is looked up in rising order is looked up by
+    position, and with the table's rows the positions end. Encoders that compute what they know of positions (rotary
+    and relative ones) look nothing up so. Weights without values cannot be asked: None.
+    """
+    if any(tensor.device.type == "meta" or not tensor.numel() for tensor in encoder.parameters()):
+        return None
+    padding = getattr(encoder.config.get_text_config(), "pad_token_id", None)
+    ids = torch.full((1, PROBE_LENGTH), 2 if padding == 1 else 1, device=encoder.device)
+    was_training = encoder.training
+    encoder.eval()
+    lookups = _Lookups(encoder)
+    try:
+        with torch.no_grad(), lookups:
+            EncoderReader(encoder)(encoder, EncoderInputs(ids, torch.ones_like(ids)), Conditions())
+    except (RuntimeError, TypeError, ValueError, IndexError):
+        # What an encoder does not do with so short a row is no limit; the tables that it had read by then are.
+        pass
+    finally:
+        encoder.train(was_training)
+    return min(lookups.ends, default=None)
+
+
+class _Lookups(TorchDispatchMode):
+    """Notes the tables of a module that are looked up in rising order, and where the first rows' order must end."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.tables = {tensor.data_ptr() for tensor in _tensors_of(module)}
+        self.ends: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in LOOKUPS:
+            table, places = (args[place] for place in LOOKUPS[func])
+            if table.data_ptr() in self.tables and (first := _rises_from(places)) is not None:
+                self.ends.append(len(table) - first)
+        return func(*args, **(kwargs or {}))
+
+
+def _tensors_of(module: nn.Module) -> Iterator[torch.Tensor]:
+    """Parameters, buffers, and tensors that are neither."""
+    for part in module.modules():
+        kept = (*part.parameters(recurse=False), *part.buffers(recurse=False), *vars(part).values())
+        yield from (value for value in kept if isinstance(value, torch.Tensor))
+
+
+def _rises_from(places: torch.Tensor | Sequence[torch.Tensor | None]) -> int | None:
+    """Return the place of the first word piece, if a row's places rise by one from word piece to word piece."""
+    index = places if isinstance(places, torch.Tensor) else places[0] if len(places) == 1 else None
+    if index is None or index.dtype not in (torch.int64, torch.int32) or index.shape[-1:] < (PROBE_LENGTH,):
+        return None
+    # Some encoders fill a row up to a block; what fills it follows the text.
+    rows = index.reshape(-1, index.shape[-1])[:, :PROBE_LENGTH].tolist()
+    first = rows[0][0]
+    return first if all(row == list(range(first, first + PROBE_LENGTH)) for row in rows) else None
+
+
+def _vocabulary_rows(encoder: PreTrainedModel) -> int | None:
+    try:
+        words = encoder.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    table = dict(words.named_parameters(recurse=False)).get("weight")
+    return None if table is None or table.ndim != 2 or not table.numel() else len(table)

@@ -1,0 +1,133 @@
+"""Labels that no task has: refused by name where they can be read at once, left to fail on the device elsewhere.
+
+Heads of several tasks are padded to one width, so that a label past a task's own classes would find a score of minus
+infinity there, where a plain model finds none and stops. Each function returns the labels of a head's entries; what is
+impossible stands where no score is, so that a loss stops at it on any device.
+"""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch.nn import functional as F
+
+from .configuration_multitask import TaskConfig
+from .errors import InputError, LabelError
+
+IGNORED_LABEL = -100
+
+Entries = Mapping[str, torch.Tensor]
+Tasks = Mapping[int, TaskConfig]
+
+
+def class_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, width: int) -> torch.Tensor:
+    """Return labels (N, ...) that are classes of their tasks.
+
+    Args:
+        entries: The entries.
+        tasks: The head's tasks by their index in the model.
+        sizes: (N,) how many classes each entry's task has.
+        width: How many scores there are.
+    """
+    labels = entries["labels"]
+    sizes = sizes.view(-1, *[1] * (labels.ndim - 1))
+    possible = (labels == IGNORED_LABEL) | ((labels >= 0) & (labels < sizes))
+
+    def expected(task: TaskConfig, entry: int) -> str:
+        names = ", ".join(task.label_names)
+        return f"a number from 0 to {task.num_outputs - 1} ({names}), or {IGNORED_LABEL} for no label"
+
+    return _checked(labels, possible, entries, tasks, expected).masked_fill(~possible, width)
+
+
+def flag_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, width: int) -> torch.Tensor:
+    """Return labels (N, width) from 0 to 1, the columns that a task does not have without label.
+
+    Args:
+        entries: The entries.
+        tasks: The head's tasks by their index in the model.
+        sizes: (N,) how many flags each entry's task has.
+        width: How many scores there are.
+
+    Raises:
+        LabelError: More columns than any task has.
+    """
+    labels = entries["labels"]
+    if labels.ndim != 2 or labels.shape[1] > width:
+        shape = tuple(labels.shape)
+        raise LabelError(f"Flags are given in the shape {shape}; expected (entries, {width}), a column for each flag.")
+    labels = F.pad(labels, (0, width - labels.shape[1]), value=IGNORED_LABEL)
+    is_flag = torch.arange(width, device=labels.device) < sizes.unsqueeze(1)
+    is_hole = (labels == IGNORED_LABEL) | labels.isnan()
+
+    def expected(task: TaskConfig, entry: int) -> str:
+        return f"{task.num_outputs} numbers from 0 to 1, and {IGNORED_LABEL} for no label and past these columns"
+
+    return _checked(labels, is_hole | (is_flag & (labels >= 0) & (labels <= 1)), entries, tasks, expected)
+
+
+def number_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
+    """Return labels (N,) that are finite numbers, or holes."""
+
+    def expected(task: TaskConfig, entry: int) -> str:
+        return f"a finite number, or {IGNORED_LABEL} or NaN for no label"
+
+    return _checked(entries["labels"], ~entries["labels"].isinf(), entries, tasks, expected)
+
+
+def piece_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
+    """Return labels (N, 2) that are pieces of their rows: the first and the last of an answer, or none of both."""
+    labels, mask = entries["labels"], entries["token_mask"]
+    length = mask.shape[1]
+    is_piece = mask.gather(1, labels.clamp(min=0, max=length - 1)) != 0
+    is_none = (labels == IGNORED_LABEL).all(dim=1, keepdim=True)
+    possible = is_none | ((labels >= 0) & (labels < length) & is_piece)
+
+    def expected(task: TaskConfig, entry: int) -> str:
+        return (
+            f"one of the row's {int(mask[entry].sum())} pieces, counted from 0, or {IGNORED_LABEL} twice for no label"
+        )
+
+    return _checked(labels, possible, entries, tasks, expected).masked_fill(~possible, length)
+
+
+def choice_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
+    """Return labels (N,) that are choices of their rows."""
+    labels, choices = entries["labels"], entries["choices"]
+    most = choices.shape[1]
+    is_choice = choices.gather(1, labels.clamp(min=0, max=most - 1).unsqueeze(1)).squeeze(1)
+    possible = (labels == IGNORED_LABEL) | ((labels >= 0) & (labels < most) & is_choice)
+
+    def expected(task: TaskConfig, entry: int) -> str:
+        return f"one of the row's {int(choices[entry].sum())} choices, from 0, or {IGNORED_LABEL} for no label"
+
+    return _checked(labels, possible, entries, tasks, expected).masked_fill(~possible, most)
+
+
+def check_task_indices(indices: torch.Tensor, tasks: Tasks, problem_type: str) -> None:
+    """Raise `InputError` for an entry whose task has no head of this problem type, if indices can be read."""
+    if _can_be_read(indices) and (others := set(indices.tolist()) - set(tasks)):
+        names = ", ".join(f"{index} ({task.name})" for index, task in tasks.items())
+        raise InputError(f"No task of {problem_type} has the index {min(others)}; expected one of {names}.")
+
+
+def _can_be_read(values: torch.Tensor) -> bool:
+    """Whether reading values waits for no device and breaks no graph."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def _checked(
+    labels: torch.Tensor,
+    possible: torch.Tensor,
+    entries: Entries,
+    tasks: Tasks,
+    expected: Callable[[TaskConfig, int], str],
+) -> torch.Tensor:
+    """Labels as they are; the first that is not possible is refused, if labels can be read."""
+    if _can_be_read(labels) and not bool(possible.all()):
+        place = (~possible).nonzero()[0].tolist()
+        task = tasks[int(entries["tasks"][place[0]])]
+        raise LabelError(
+            f"Task {task.name!r} is given the label {labels[tuple(place)].item()} in entry {place[0]}; expected "
+            f"{expected(task, place[0])}."
+        )
+    return labels
