@@ -44,6 +44,17 @@ def canonical_splits(spec: TaskSpec, splits: Mapping[str, Dataset], local: bool)
     return found
 
 
+def canonical_inputs(spec: TaskSpec, rows: Dataset, split: str) -> Dataset:
+    """Return rows that have no labels with the task's input fields as their only columns.
+
+    Raises:
+        InputError: A missing column, or a field that is empty or of the wrong type.
+    """
+    columns = {name: _field(spec, rows, name, split, local=False) for name in spec.input_fields}
+    places = {} if spec.source is None else {ROW_FIELD: list(range(len(rows)))}
+    return Dataset.from_dict({**columns, **places})
+
+
 def _labelled_rows(
     spec: TaskSpec, columns: Mapping[str, list[Any]], labels: Sequence[Any], split: str
 ) -> tuple[dict[str, list[Any]], list[Any]]:
@@ -227,7 +238,7 @@ def infer_spec(name: str, rows: Dataset) -> TaskSpec:
         if isinstance(feature, Value) and feature.dtype in ("string", "large_string") and column not in ("id", "idx")
     ]
     if {"question", "context", "answers"} <= features.keys():
-        return TaskSpec(name=name, problem_type="question_answering", columns={"label": "answers"}, max_length=384)
+        return TaskSpec(name=name, problem_type="question_answering", columns={"label": "answers"})
     label = next((column for column in ("label", "labels", "tags", "ner_tags") if column in features), None)
     kind = features[label] if label else None
     inner = kind.feature if isinstance(kind, List) else None

@@ -54,3 +54,26 @@ class InterruptCallback(TrainerCallback):
             signal.signal(signal.SIGINT, self._previous)
             raise KeyboardInterrupt
         self.interrupted = True
+
+
+class StepsOfTrainer(TrainerCallback):
+    """Tells the sampler its epoch, which Transformers cannot reach behind the wrappers of several processes, and the
+    trainer that the optimizer has taken its step.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say which epoch begins."""
+        sampler = self.trainer.sampler
+        sampler.set_epoch(state.global_step // sampler.epoch_steps)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say how much of the run is over."""
+        self.trainer.model.set_progress(state.global_step / max(state.max_steps, 1))
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure the losses after the step, where a weighting reads them."""
+        if self.trainer.loss_weighting.needs == "losses_after":
+            self.trainer.measure_after_step()
