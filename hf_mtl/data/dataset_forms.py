@@ -117,15 +117,15 @@ def _kind(given: Any) -> str:
 
 def _which_task(given: Any, names: Sequence[str], split: str) -> str:
     """The error for rows without a name."""
-    one = f"one of {', '.join(names)}" if names else "your task's name"
+    one = f"one of {', '.join(names)}" if names else "a task of your choice"
     if is_splits(given):
         lacking = "" if split in given else f" (none of them is called {split!r})"
         return (
             f"{ARGUMENTS[split]} is one data set's splits ({', '.join(given)}){lacking}, and which task they are of "
-            f"is open. Name it, {one}: {_splits_example(names, given, split)}."
+            f"is open. Name them by {one}: {_splits_example(names, given, split)}."
         )
     return (
-        f"{ARGUMENTS[split]} is {_kind(given)}, and which task its rows are of is open. Name it, {one}: "
+        f"{ARGUMENTS[split]} is {_kind(given)}, and which task its rows are of is open. Name them by {one}: "
         f"{_example(names, split)}."
     )
 

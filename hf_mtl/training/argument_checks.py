@@ -11,7 +11,6 @@ from ..modeling.configuration_multitask import check_choice
 from ..tasks import TaskSpec, tasks_by_source
 from .arguments import MultiTaskTrainingArguments
 from .evaluation import AVERAGE, RELATIVE, WORST
-from .ignored_arguments import refuse_ignored_arguments
 from .optimizing import scheduler_options
 
 
@@ -26,7 +25,6 @@ def check_arguments(
         evaluated: Names of the tasks with validation rows.
         mixing_name: The mixing strategy.
     """
-    refuse_ignored_arguments(args)
     args.check_derived()
     scheduler_options(args)
     by_name = {spec.name: spec for spec in specs}

@@ -17,7 +17,6 @@ from ..metrics import METRICS
 from ..modeling import InputError
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.step_loss import LOSS_REDUCTIONS
-from .ignored_arguments import refuse_ignored_arguments
 from .shared_parameters import WHICH
 
 POSITIVE = (
@@ -134,7 +133,6 @@ class MultiTaskTrainingArguments(TrainingArguments):
         check_choice("batch_form", self.batch_form, BATCH_FORMS)
         check_choice("loss_weighting", self.loss_weighting, LOSS_WEIGHTINGS)
         check_choice("loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
-        refuse_ignored_arguments(self)
         for name in POSITIVE:
             if getattr(self, name) is not None and not float(getattr(self, name)) > 0:
                 raise InputError(f"{name}={getattr(self, name)!r}; expected a number > 0.")

@@ -57,7 +57,8 @@ def scheduler_options(args: MultiTaskTrainingArguments) -> Any:
     given = dict(options) if isinstance(options, dict) else {}
     if given.get("mode", mode) != mode:
         raise InputError(
-            f"lr_scheduler_kwargs say mode={given['mode']!r}, and metric_for_best_model="
-            f"{args.metric_for_best_model!r} is better the {'greater' if mode == 'max' else 'smaller'} it is; write mode={mode!r} or leave it out."
+            f"lr_scheduler_kwargs say mode={given['mode']!r}, and of metric_for_best_model="
+            f"{args.metric_for_best_model!r} {'more' if mode == 'max' else 'less'} is better; write mode={mode!r}, or "
+            "leave it out."
         )
     return {**given, "mode": mode}
