@@ -32,8 +32,17 @@ from .training.training_order import NOTHING_MIXES, TRAINING_ORDERS, Stage
 # The file in an output folder that says what made it.
 RECIPE_FILE = "recipe.yaml"
 
-# Keys that change where a run goes or what it shows, not what it computes.
+# Keys that change where a run goes, what it shows and how often it is saved, not what it computes.
 NOT_PART_OF_A_RUN = (
+    "logging_steps",
+    "logging_strategy",
+    "logging_first_step",
+    "save_steps",
+    "save_total_limit",
+    "dataloader_num_workers",
+    "dataloader_prefetch_factor",
+    "dataloader_persistent_workers",
+    "dataloader_pin_memory",
     "output_dir",
     "disable_tqdm",
     "report_to",
@@ -43,6 +52,9 @@ NOT_PART_OF_A_RUN = (
     "doctor",
     "use_cpu",
 )
+
+# Keys that a run may raise when it is continued: it then goes on to be longer.
+LENGTH_OF_A_RUN = ("num_train_epochs", "max_steps")
 
 
 @dataclass
@@ -412,6 +424,21 @@ def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[
     """Return the keys in which two runs differ, those that do not change what is computed left out."""
     keys = {key for key in {**first, **second} if key not in NOT_PART_OF_A_RUN}
     return sorted(key for key in keys if _comparable(first.get(key)) != _comparable(second.get(key)))
+
+
+def is_longer(before: Mapping[str, Any], recipe: "Recipe") -> bool:
+    """Whether a recipe asks for a longer run than the one it would continue, in one stage.
+
+    Args:
+        before: The values of that run, as `saved_values` returns them.
+        recipe: The recipe.
+    """
+    keys = [key for key in LENGTH_OF_A_RUN if _comparable(before.get(key)) != _comparable(recipe.values.get(key))]
+    if not keys or len(recipe.stages()) > 1:
+        return False
+    fields = MultiTaskTrainingArguments.__dataclass_fields__
+    pairs = [(float(before.get(key) or fields[key].default), float(getattr(recipe.training, key))) for key in keys]
+    return all(0 < old < new for old, new in pairs)
 
 
 def _comparable(value: Any) -> Any:

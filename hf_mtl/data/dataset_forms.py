@@ -30,6 +30,8 @@ def named_datasets(given: Any, names: Sequence[str], split: str) -> dict[str, Ro
     Raises:
         InputError: Something else, or several names that it could be meant for; the message shows the line to write.
     """
+    if given is None or isinstance(given, str):
+        raise InputError(_no_rows((names or [EXAMPLE_TASK])[0], given, split))
     if not isinstance(given, Mapping) or is_splits(given, names) or is_table(given):
         if len(names) != 1:
             raise InputError(_which_task(given, names, split))
@@ -90,7 +92,11 @@ def rows_of(name: str, given: Any, split: str) -> Rows:
             return Dataset.from_dict({key: list(values) for key, values in given.items()})
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"The rows of {name!r} are no table: {' '.join(str(error).split())}.") from error
-    raise InputError(
+    raise InputError(_no_rows(name, given, split))
+
+
+def _no_rows(name: str, given: Any, split: str) -> str:
+    return (
         f"{ARGUMENTS[split]} has {_kind(given)} for {name!r}; expected rows: a Dataset, a list of mappings, columns "
         f"or a DataFrame. A file is read with load_dataset('csv', data_files=...)['train'], or by the task's row: "
         "load_mixture([TaskSpec(..., data_files={'train': ...})])."
@@ -117,15 +123,15 @@ def _kind(given: Any) -> str:
 
 def _which_task(given: Any, names: Sequence[str], split: str) -> str:
     """The error for rows without a name."""
-    one = f"one of {', '.join(names)}" if names else "a task of your choice"
+    after = f"a task ({', '.join(names)})" if names else "their task"
     if is_splits(given):
         lacking = "" if split in given else f" (none of them is called {split!r})"
         return (
             f"{ARGUMENTS[split]} is one data set's splits ({', '.join(given)}){lacking}, and which task they are of "
-            f"is open. Name them by {one}: {_splits_example(names, given, split)}."
+            f"is open. Name them after {after}: {_splits_example(names, given, split)}."
         )
     return (
-        f"{ARGUMENTS[split]} is {_kind(given)}, and which task its rows are of is open. Name them by {one}: "
+        f"{ARGUMENTS[split]} is {_kind(given)}, and which task its rows are of is open. Name them after {after}: "
         f"{_example(names, split)}."
     )
 

@@ -148,7 +148,7 @@ class TaskConfig:
         return task
 
     def __post_init__(self) -> None:
-        if self.max_length is None:
+        if "max_length" not in vars(self)["_given"]:
             self.max_length = MAX_LENGTHS.get(str(self.problem_type), MAX_LENGTH)
 
     @property

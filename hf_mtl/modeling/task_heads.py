@@ -90,8 +90,8 @@ class TaskHead(nn.Module, ABC):
         """Return where `labels` holds a label and not a hole (-100, NaN)."""
         return (labels != IGNORED_LABEL) & ~labels.isnan()
 
-    @classmethod
-    def hole(cls, num_outputs: int, length: int) -> Any:
+    @staticmethod
+    def hole(num_outputs: int, length: int) -> Any:
         """Return the label of an entry that has none, in the shape of one.
 
         Args:
@@ -152,8 +152,8 @@ class MultiLabelHead(SentenceHead):
 
     problem_type = "multi_label_classification"
 
-    @classmethod
-    def hole(cls, num_outputs: int, length: int) -> list[float]:
+    @staticmethod
+    def hole(num_outputs: int, length: int) -> list[float]:
         return [float(IGNORED_LABEL)] * num_outputs
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
@@ -182,8 +182,8 @@ class RegressionHead(SentenceHead):
 
     problem_type = "regression"
 
-    @classmethod
-    def hole(cls, num_outputs: int, length: int) -> float:
+    @staticmethod
+    def hole(num_outputs: int, length: int) -> float:
         return math.nan
 
     def read_tasks(self, tasks: dict[int, TaskConfig]) -> None:
@@ -237,8 +237,8 @@ class TokenClassificationHead(TokenLevelHead):
 
     problem_type = "token_classification"
 
-    @classmethod
-    def hole(cls, num_outputs: int, length: int) -> list[int]:
+    @staticmethod
+    def hole(num_outputs: int, length: int) -> list[int]:
         return [IGNORED_LABEL] * length
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
@@ -263,8 +263,8 @@ class QuestionAnsweringHead(TokenLevelHead):
 
     problem_type = "question_answering"
 
-    @classmethod
-    def hole(cls, num_outputs: int, length: int) -> list[int]:
+    @staticmethod
+    def hole(num_outputs: int, length: int) -> list[int]:
         return [IGNORED_LABEL] * 2
 
     def task_share(self, states: torch.Tensor, task_part: torch.Tensor) -> torch.Tensor:

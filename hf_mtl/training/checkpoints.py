@@ -130,7 +130,7 @@ class CheckpointingTrainer(Trainer):
             clear_unfinished(folder)
         self.accelerator.wait_for_everyone()
         if resume_from_checkpoint:
-            self._check_checkpoint(Path(resume_from_checkpoint))
+            self.check_checkpoint(Path(resume_from_checkpoint))
             if self._is_over(Path(resume_from_checkpoint)):
                 # Transformers would take one step more.
                 return read_output(Path(resume_from_checkpoint), self.state)
@@ -140,7 +140,8 @@ class CheckpointingTrainer(Trainer):
             (last / OUTPUT_FILE).write_text(json.dumps(output._asdict()) + "\n", "utf-8")
         return output
 
-    def _check_checkpoint(self, folder: Path) -> None:
+    def check_checkpoint(self, folder: Path) -> None:
+        """Raise `InputError` unless this run can go on from a checkpoint."""
         if not (folder / "trainer_state.json").is_file():
             raise InputError(
                 f"{str(folder)!r} is no training checkpoint: it holds no trainer_state.json. Name a folder such as "

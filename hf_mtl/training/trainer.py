@@ -90,7 +90,7 @@ class MultiTaskTrainer(ResumingTrainer):
         self.mixture = mixture
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor(tokenizer, model.config.task_configs)
-        self.given_arguments = args
+        self.given_arguments, self.values_given = args, dict(vars(args))
         args = copy.copy(args)
         self.balancer = choose_balancer(gradient_balancing, args)
         if self.balancer is not None:
