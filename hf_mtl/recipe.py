@@ -27,6 +27,7 @@ from .modeling.task_relations import RELATIONS
 from .systems import SYSTEMS
 from .tasks import TaskSpec, specs_from_rows
 from .training.arguments import MultiTaskTrainingArguments, json_mapping
+from .training.ignored_arguments import refuse_ignored_arguments
 from .training.training_order import NOTHING_MIXES, TRAINING_ORDERS, Stage
 
 # The file in an output folder that says what made it.
@@ -263,6 +264,7 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     values = {**{key: value for key, value in given.items() if key not in typed}, **overrides}
     values.update(_flat_rows(rows))
     check_parts(model)
+    refuse_ignored_arguments(training)
     recipe = Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows)
     recipe.stages()
     if data.training_order == "staged" and model.task_interaction == "none":
@@ -436,7 +438,7 @@ def is_longer(before: Mapping[str, Any], recipe: "Recipe") -> bool:
     keys = [key for key in LENGTH_OF_A_RUN if _comparable(before.get(key)) != _comparable(recipe.values.get(key))]
     if not keys or len(recipe.stages()) > 1:
         return False
-    fields = MultiTaskTrainingArguments.__dataclass_fields__
+    fields: Mapping[str, Any] = MultiTaskTrainingArguments.__dataclass_fields__
     pairs = [(float(before.get(key) or fields[key].default), float(getattr(recipe.training, key))) for key in keys]
     return all(0 < old < new for old, new in pairs)
 

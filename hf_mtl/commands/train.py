@@ -186,8 +186,8 @@ def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
     if longer and (folder / RESULTS_FILE).is_file():
         if last_whole_checkpoint(folder)[0] is None:
             raise InputError(
-                f"The run in {str(folder)!r} is finished and holds no whole checkpoint from which a longer one could go "
-                "on. Choose another --output_dir."
+                f"The run in {str(folder)!r} is finished and holds no whole checkpoint from which a longer one could "
+                "go on. Choose another --output_dir."
             )
         return None
     return folder / RESULTS_FILE if (folder / RESULTS_FILE).is_file() else None
