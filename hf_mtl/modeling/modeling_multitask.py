@@ -142,7 +142,10 @@ class MultiTaskAttentionModel(PreTrainedModel):
         rows = [task if isinstance(task, TaskConfig) else TaskConfig.from_dict(task) for task in tasks]
         for key in config_kwargs:
             check_choice("setting", key, MultiTaskAttentionConfig.__dataclass_fields__)
-        config = MultiTaskAttentionConfig(tasks=[row.to_dict() for row in rows], **config_kwargs)
+        # A `TaskSpec` is a task with its data, of which a model keeps nothing.
+        kept = TaskConfig.__dataclass_fields__
+        values = [{key: value for key, value in row.to_dict().items() if key in kept} for row in rows]
+        config = MultiTaskAttentionConfig(tasks=values, **config_kwargs)
         check_config(config)
         encoder = load_encoder(name, TASK_POOLINGS[config.pooling].reads_pooler, **(encoder_kwargs or {}))
         attention = encoder.config._attn_implementation

@@ -17,14 +17,16 @@ class InterruptCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take over the interrupt signal."""
-        self._previous = signal.signal(signal.SIGINT, self._interrupt)
+        """Take over the interrupt signal, once if a run begins anew."""
+        if self._previous is None:
+            self._previous = signal.signal(signal.SIGINT, self._interrupt)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Give the interrupt signal back."""
         signal.signal(signal.SIGINT, self._previous)
+        self._previous = None
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -52,6 +54,7 @@ class InterruptCallback(TrainerCallback):
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.interrupted:
             signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
             raise KeyboardInterrupt
         self.interrupted = True
 

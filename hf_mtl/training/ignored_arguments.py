@@ -16,8 +16,6 @@ _FULL_PRECISION = "Evaluations run in the precision of training; write bf16=True
 
 # Of `TrainingArguments`: values other than the default have no effect here.
 IGNORED_ARGUMENTS: dict[str, str] = {
-    "auto_find_batch_size": "Write a smaller per_device_train_batch_size beside global_batch_size=<rows of a step>: "
-    "the steps hold the same rows, accumulated in smaller batches.",
     "label_smoothing_factor": "The tasks' losses are those of their problem types; for another loss override "
     "compute_loss in a subclass of MultiTaskTrainer.",
     "prediction_loss_only": "Leave it out: an evaluation always answers, and logs eval_<task>_loss too.",

@@ -25,13 +25,13 @@ from ..modeling.step_loss import step_loss
 from ..tasks import tasks_by_source
 from .argument_checks import check_arguments
 from .arguments import MultiTaskTrainingArguments
+from .batch_fitting import FittingTrainer
 from .callbacks import StepsOfTrainer
 from .doctor import Diagnosis, diagnose
 from .evaluation import source_scores
 from .given_data import model_and_mixture
 from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
 from .ignored_arguments import refuse_ignored_of_trainer
-from .resuming import ResumingTrainer
 from .shared_parameters import last_shared_matrix, shared_parameters
 from .step_weighting import StepWeighting, build_loss_weighting, task_gradient_norms
 from .task_freezing import TaskFreezer
@@ -41,7 +41,7 @@ from .training_order import arguments_of, mixture_of, model_of
 logger = get_logger(__name__)
 
 
-class MultiTaskTrainer(ResumingTrainer):
+class MultiTaskTrainer(FittingTrainer):
     """Trains a `MultiTaskAttentionModel` on a mixture.
 
     Args:
@@ -112,20 +112,21 @@ class MultiTaskTrainer(ResumingTrainer):
         self.accelerator.dataloader_config.even_batches = False
         self.add_callback(StepsOfTrainer(self))
         self.sampler = self._batch_sampler()
-        # (2, tasks) loss sums and label counts since the last log.
-        self.logged_losses = torch.zeros(2, model.num_tasks)
-        self._task_gradient_norms: dict[str, float] = {}
         self.owned: dict[str, list[nn.Parameter]] = {}
         self.stream_state: dict[str, Any] | None = None
-        self.balance: GradientBalance | None = None
-        self._set_up_balance()
+        self.set_up_balance()
 
     def _training_rows(self, args: MultiTaskTrainingArguments) -> FeatureDataset | StreamedMixture:
         if self.mixture.streams:
             return build_stream(self.processor, self.specs, self.mixture.streams, self.mixing, args)
         return FeatureDataset(self.processor, self.specs, self.mixture.train)
 
-    def _set_up_balance(self) -> None:
+    def set_up_balance(self) -> None:
+        """Make the loss weighting and the gradient balance of a run that begins."""
+        # (2, tasks) loss sums and label counts since the last log.
+        self.logged_losses = torch.zeros(2, self.model.num_tasks)
+        self._task_gradient_norms: dict[str, float] = {}
+        self.balance: GradientBalance | None = None
         # An epoch, or a third of a shorter run: what some weightings wait for.
         epoch_steps = min(self.sampler.epoch_steps, max(self.total_steps() // 3, 1))
         self.loss_weighting = build_loss_weighting(self.args, self.mixture, self.model.config.task_names, epoch_steps)
