@@ -10,7 +10,8 @@ from tests.training.test_step_loss import trainer
 class SmallMemory(MultiTaskTrainer):
     """A machine in whose memory so many rows fit, and none at all of them until some batches are over."""
 
-    fits, spared = 4, 0
+    fits = 4
+    spared = 0
     sizes: list[int]
 
     def training_step(self, model, inputs, *args, **more):
@@ -31,8 +32,14 @@ def build(tmp_path, tokenizer, monkeypatch, spared=0, fits=4, **arguments) -> Sm
     return own
 
 
-@pytest.mark.parametrize("spared", [0, 2])
-@pytest.mark.parametrize("size", [{}, {"global_batch_size": 16}])
+@pytest.mark.parametrize(
+    ("size", "spared"),
+    [
+        ({}, 2),
+        pytest.param({}, 0, marks=pytest.mark.slow),
+        pytest.param({"global_batch_size": 16}, 2, marks=pytest.mark.slow),
+    ],
+)
 def test_the_run_is_that_of_smaller_batches(size, spared, tmp_path, tokenizer, monkeypatch, capsys):
     weighted = {"loss_weighting": "uncertainty", **size}
     split = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 4}

@@ -57,6 +57,7 @@ def test_an_optimizer_class_that_is_given_is_used(tmp_path, tokenizer):
     assert {(group["lr"], group["momentum"]) for group in optimizer.param_groups} == {(1e-3, 0.5), (1e-2, 0.5)}
 
 
+@pytest.mark.slow
 def test_noise_on_embeddings_reaches_the_encoder(tmp_path, tokenizer):
     weights = []
     for alpha in (None, 50.0):

@@ -284,6 +284,7 @@ def test_what_does_not_make_a_run_may_change(finished, tmp_path, tokenizer):
     assert again.sampler.drawn(8).tolist() == whole.sampler.drawn(8).tolist()
 
 
+@pytest.mark.slow
 def test_a_longer_run_does_not_draw_again_what_was_drawn(tmp_path, tokenizer):
     short(tmp_path, tokenizer, mixing_strategy="annealed").train()
     with pytest.raises(InputError, match="4 steps, this one has 6"):
