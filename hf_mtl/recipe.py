@@ -26,13 +26,23 @@ from .recipe_format.yaml_reading import write_yaml
 from .systems import SYSTEMS
 from .tasks import TaskSpec, specs_from_rows
 from .training.arguments import MultiTaskTrainingArguments, json_mapping
+from .training.ignored_arguments import refuse_ignored_arguments
 from .training.training_order import NOTHING_MIXES, TRAINING_ORDERS, Stage
 
 # The file in an output folder that says what made it.
 RECIPE_FILE = "recipe.yaml"
 
-# Keys that change where a run goes or what it shows, not what it computes.
+# Keys that change where a run goes, what it shows and how often it is saved, not what it computes.
 NOT_PART_OF_A_RUN = (
+    "logging_steps",
+    "logging_strategy",
+    "logging_first_step",
+    "save_steps",
+    "save_total_limit",
+    "dataloader_num_workers",
+    "dataloader_prefetch_factor",
+    "dataloader_persistent_workers",
+    "dataloader_pin_memory",
     "output_dir",
     "disable_tqdm",
     "report_to",
@@ -42,6 +52,9 @@ NOT_PART_OF_A_RUN = (
     "doctor",
     "use_cpu",
 )
+
+# Keys that a run may raise when it is continued: it then goes on to be longer.
+LENGTH_OF_A_RUN = ("num_train_epochs", "max_steps")
 
 
 # Keys of the model that say how its encoder is loaded, and are no settings of the parts.
@@ -291,6 +304,7 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     values = {**kept, **overrides, **beside, **_flat_rows(rows)}
     values = {key: value for key, value in values.items() if key not in CAPS or caps[key] is not None}
     check_parts(model)
+    refuse_ignored_arguments(training)
     recipe = Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows, notes)
     recipe.stages()
     if data.training_order == "staged" and model.task_interaction == "none":
@@ -351,6 +365,23 @@ def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[
     """Return the keys in which two runs differ, those that do not change what is computed left out."""
     keys = {key for key in {**first, **second} if key not in NOT_PART_OF_A_RUN}
     return sorted(key for key in keys if _comparable(key, first.get(key)) != _comparable(key, second.get(key)))
+
+
+def is_longer(before: Mapping[str, Any], recipe: "Recipe") -> bool:
+    """Whether a recipe asks for a longer run than the one it would continue, in one stage.
+
+    Args:
+        before: The values of that run, as `saved_values` returns them.
+        recipe: The recipe.
+    """
+    keys = [
+        key for key in LENGTH_OF_A_RUN if _comparable(key, before.get(key)) != _comparable(key, recipe.values.get(key))
+    ]
+    if not keys or len(recipe.stages()) > 1:
+        return False
+    fields: Mapping[str, Any] = MultiTaskTrainingArguments.__dataclass_fields__
+    lengths = [(float(before.get(key) or fields[key].default), float(getattr(recipe.training, key))) for key in keys]
+    return all(0 < old < new for old, new in lengths)
 
 
 def _comparable(key: str, value: Any) -> Any:

@@ -1,5 +1,6 @@
 """A task in one row: what the checkpoint keeps of it, and where its data, metrics and weight come from."""
 
+import copy
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -48,7 +49,7 @@ class TaskSpec(TaskConfig):
         patience: Evaluations without a better score after which the task stops training; by default it never does.
         max_train_samples: Training rows used at most, drawn with the seed; tasks of one source draw the same.
         max_eval_samples: Validation and test rows used at most, a random part that no seed changes.
-        balance_classes: Weigh each label's loss by its rarity in the training rows.
+        balance_classes: Weigh each label's loss by its rarity in the training rows, instead of by `class_weights`.
     """
 
     dataset: str | None = None
@@ -71,6 +72,7 @@ class TaskSpec(TaskConfig):
     balance_classes: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check_name_and_type()
         if self.fields is None:
             known = (self.columns or {}).keys() | (self.local_columns or {}).keys()
@@ -160,14 +162,18 @@ def join_sources(specs: Iterable[TaskSpec]) -> None:
 
 
 def as_spec(task: TaskConfig | Mapping[str, Any]) -> TaskSpec:
-    """Return a task as a `TaskSpec`, made of its values where it is none.
+    """Return a task as a `TaskSpec` of its own, to be filled in without writing to what was given.
 
     Raises:
         InputError: An unknown key or value.
     """
     if isinstance(task, TaskSpec):
-        return task
-    return cast(TaskSpec, TaskSpec.from_dict(task.to_dict() if isinstance(task, TaskConfig) else task))
+        return copy.deepcopy(task)
+    values = task.to_dict() if isinstance(task, TaskConfig) else task
+    spec = cast(TaskSpec, TaskSpec.from_dict(copy.deepcopy(dict(values))))
+    if isinstance(task, TaskConfig):
+        object.__setattr__(spec, "_given", frozenset(task.given))
+    return spec
 
 
 def specs_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSpec]:

@@ -20,7 +20,7 @@ from ..data.mixture import Mixture, load_mixture
 from ..model_card import write_model_card
 from ..modeling import InputError, MultiTaskAttentionModel
 from ..modeling.encoders import find_encoder
-from ..recipe import Recipe, differing_keys, read_recipe, saved_values
+from ..recipe import LENGTH_OF_A_RUN, Recipe, differing_keys, is_longer, read_recipe, saved_values
 from ..report import Scores, baseline_scores, change_table, dropped_lines, mixture_table, score_table
 from ..training.callbacks import InterruptCallback
 from ..training.checkpoints import last_whole_checkpoint
@@ -138,13 +138,18 @@ def run_stage(
     with stage.trained(model):
         trainer = MultiTaskTrainer(model, args, mixture, callbacks=[interrupt])
         say("", *mixture_table(trainer.preview_mixture()))
+        checkpoint, broken = last_whole_checkpoint(folder)
+        if checkpoint:
+            trainer.check_checkpoint(Path(checkpoint))
         if is_main_process():
             folder.mkdir(parents=True, exist_ok=True)
+            for name in (RESULTS_FILE, TEST_RESULTS_FILE):
+                # Of a shorter run, which goes on.
+                (folder / name).unlink(missing_ok=True)
             recipe.save(recipe.folder)
             if stage.name:
                 recipe.of_stage(names, args).save(folder)
         start = initial_parts(model)
-        checkpoint, broken = last_whole_checkpoint(folder)
         say(*broken)
         if checkpoint:
             say(f"Continuing from {checkpoint}.")
@@ -175,11 +180,20 @@ def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
         raise InputError(
             f"The output folder {str(folder)!r} is not empty and no run of hf-mtl; choose another --output_dir."
         )
-    if differing := differing_keys(before, recipe.values):
+    longer = is_longer(before, recipe)
+    differing = [key for key in differing_keys(before, recipe.values) if not (longer and key in LENGTH_OF_A_RUN)]
+    if differing:
         raise InputError(
             f"The output folder {str(folder)!r} holds another recipe's run; it differs in {', '.join(differing)}. "
             "Choose another --output_dir."
         )
+    if longer and (folder / RESULTS_FILE).is_file():
+        if last_whole_checkpoint(folder)[0] is None:
+            raise InputError(
+                f"The run in {str(folder)!r} is finished and holds no whole checkpoint from which a longer one could "
+                "go on. Choose another --output_dir."
+            )
+        return None
     return folder / RESULTS_FILE if (folder / RESULTS_FILE).is_file() else None
 
 

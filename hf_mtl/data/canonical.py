@@ -50,6 +50,17 @@ def canonical_splits(
     return canonical
 
 
+def canonical_inputs(spec: TaskSpec, rows: Dataset, split: str) -> Dataset:
+    """Return rows that have no labels with the task's input fields as their only columns.
+
+    Raises:
+        InputError: A missing column, or a field that is empty or of the wrong type.
+    """
+    fields = {name: _field(spec, rows, name, RowPlaces(split), local=False) for name in spec.input_fields}
+    numbers = {} if spec.source is None else {ROW_FIELD: list(range(len(rows)))}
+    return Dataset.from_dict({**fields, **numbers})
+
+
 def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool, sorted_names: bool) -> Dataset:
     """One split with input fields and label."""
     fields = {name: _field(spec, rows, name, column.places, local) for name in spec.input_fields}

@@ -12,6 +12,7 @@ from torch.utils import data
 
 from ..modeling import InputError
 from ..modeling.processing_multitask import Feature, MultiTaskProcessor
+from ..modeling.task_heads import TASK_HEADS
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec, tasks_by_source
 from .batch_forms import RowCosts
 from .feature_cache import cached_features, features_key, tokenizer_key
@@ -34,7 +35,7 @@ class FeatureDataset(data.Dataset):
     Args:
         processor: Knows the tokenizer and the tasks' order.
         specs: The tasks by name.
-        rows: Canonical rows by task name.
+        rows: Canonical rows by task name; those without a label column are answered and not scored.
         progress: Whether to show how far tokenising is, and to keep features for other runs; no use for rows that are
             read once.
     """
@@ -219,7 +220,9 @@ def _tokenise(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, star
     if LABEL_FIELD in batch:
         batch[LABEL_FIELD] = _trainable_labels(spec, batch[LABEL_FIELD])
     features = processor.features(spec, batch)
+    head = TASK_HEADS[spec.problem_type]
     for feature in features:
+        feature.setdefault("labels", head.hole(spec.num_outputs, len(feature["sequences"][0])))
         feature["source"] += start
         feature["length"] = max(map(len, feature["sequences"]))
         feature["pieces"] = len(feature["sequences"])

@@ -10,7 +10,7 @@ from datasets import Dataset, IterableDataset
 
 from ..modeling import InputError
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES, check_choice
-from ..tasks import LABEL_FIELD, TaskSpec, join_sources
+from ..tasks import LABEL_FIELD, TaskSpec, as_spec, join_sources
 from .canonical import canonical_splits
 from .caps import EVAL_SEED, drawn_rows, smaller_cap
 from .holdout import with_validation
@@ -54,7 +54,7 @@ def load_mixture(
     not the first rows, since a file may be sorted by class. Tasks of one source are capped on the same rows.
 
     Args:
-        specs: The tasks; their labels and label statistics are filled in.
+        specs: The tasks; the labels of those that name none are filled in. Label statistics are in `Mixture.specs`.
         data_dir: A folder with a folder a task, read in place of the Hub.
         exclude_overlap: Drop training rows whose normalised input, of 12 characters or more, stands in any task's
             held-out split. None drops them, unless they are more than half of a task's rows: then an error asks for
@@ -66,11 +66,12 @@ def load_mixture(
     Raises:
         InputError: Anything in a data set that cannot be used.
     """
-    splits = {}
-    for spec in specs:
+    splits, copies = {}, [as_spec(spec) for spec in specs]
+    for spec, given in zip(copies, specs):
         loaded, local, places = load_splits(spec, data_dir)
         splits[spec.name] = with_validation(canonical_splits(spec, loaded, local, places), spec)
-    return build_mixture(specs, splits, exclude_overlap, max_train_samples, max_eval_samples, seed)
+        given.labels = given.labels or spec.labels
+    return build_mixture(copies, splits, exclude_overlap, max_train_samples, max_eval_samples, seed)
 
 
 def build_mixture(
@@ -82,6 +83,7 @@ def build_mixture(
     seed: int = 42,
 ) -> Mixture:
     """Cap, part and measure canonical rows; see `load_mixture`."""
+    specs = [as_spec(spec) for spec in specs]
     by_name = {spec.name: spec for spec in specs}
     parts = {
         split: {name: rows[split] for name, rows in splits.items() if split in rows}
@@ -100,7 +102,7 @@ def build_mixture(
     validation, test = (
         drawn_rows(held_out[split], caps, specs, EVAL_SEED, "max_eval_samples") for split in ("validation", "test")
     )
-    return Mixture(list(specs), train, validation, test, dropped)
+    return Mixture(specs, train, validation, test, dropped)
 
 
 def mixture_from_datasets(
@@ -135,7 +137,7 @@ def specs_of_datasets(
     Raises:
         InputError: Names that do not fit together, or features that do not say what the task is.
     """
-    given = list(specs or ())
+    given = [as_spec(spec) for spec in specs or ()]
     join_sources(given)
     for spec in given:
         check_choice(f"source of task {spec.name!r} in train_dataset:", spec.source_name, train)
@@ -158,7 +160,13 @@ def measure_labels(spec: TaskSpec, rows: Dataset) -> None:
     if spec.balance_classes:
         if spec.problem_type not in LABELLED_PROBLEM_TYPES:
             raise InputError(f"`balance_classes` makes no sense for task {spec.name!r} ({spec.problem_type}).")
-        spec.class_weights = _rarity(spec, labels)
+        measured = _rarity(spec, labels)
+        if spec.class_weights is not None and not np.allclose(spec.class_weights, measured):
+            raise InputError(
+                f"Task {spec.name!r} has class_weights={spec.class_weights!r} and balance_classes=True, which would "
+                f"be {[round(weight, 4) for weight in measured]!r}; leave one of the two out."
+            )
+        spec.class_weights = measured
 
 
 def _rarity(spec: TaskSpec, labels: Sequence[int | Sequence[int]]) -> list[float]:

@@ -14,10 +14,11 @@ from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..tasks import LABEL_FIELD, TaskSpec, tasks_by_source
 from .batch_forms import BATCH_FORMS, StepShape
-from .canonical import canonical_splits, is_missing
+from .canonical import canonical_splits
 from .collator import MultiTaskCollator
 from .draws import CyclicDraws, FixedDraws
 from .features import FeatureDataset
+from .label_columns import is_missing
 from .mixing import MixingStrategy, TaskShare
 from .mixture import Mixture, measure_labels, specs_of_datasets
 from .sampler import WINDOW_STEPS

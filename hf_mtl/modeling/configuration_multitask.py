@@ -31,6 +31,10 @@ INPUT_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "multiple_choice": (("text", "choices"), ()),
 }
 
+# The longest input in word pieces where a task does not say it, by problem type; the others have `MAX_LENGTH`.
+MAX_LENGTHS = {"question_answering": 384}
+MAX_LENGTH = 128
+
 # What settings of a task that are sizes must be at least.
 LEAST_OF_TASK = {"max_length": 1, "stride": 0, "max_answer_length": 1, "num_best": 1}
 
@@ -110,7 +114,7 @@ class TaskConfig:
         labels: Class, flag or tag names in id order; None for regression, question answering and multiple choice.
         fields: Input fields read from a row; by default those the problem type needs.
         max_length: Longest input in word pieces, special ones included; longer ones are cut (question answering:
-            split into windows).
+            split into windows). By default 128, of question answering 384.
         stride: Word pieces two neighbouring windows of a context share (question answering).
         reads: Names of the tasks this one may attend to; None for all that are trained together.
         threshold: Probability from which a flag is set (multi-label).
@@ -126,7 +130,8 @@ class TaskConfig:
     problem_type: str
     labels: list[str] | None = None
     fields: list[str] | None = None
-    max_length: int = 128
+    # Until `__post_init__`, which knows the problem type.
+    max_length: int = cast(int, None)
     stride: int = 64
     reads: list[str] | None = None
     threshold: float = 0.5
@@ -136,6 +141,22 @@ class TaskConfig:
     max_answer_length: int = 30
     num_best: int = 3
     null_answer: bool | None = None
+
+    def __new__(cls, *args: Any, **values: Any) -> "TaskConfig":
+        """Remember which values were given: a default that was meant differs from one that was left."""
+        task = super().__new__(cls)
+        object.__setattr__(task, "_given", frozenset(values))
+        return task
+
+    def __post_init__(self) -> None:
+        if "max_length" not in vars(self)["_given"]:
+            self.max_length = MAX_LENGTHS.get(str(self.problem_type), MAX_LENGTH)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The values that were given when the task was made, by key; defaults that were left are not among them."""
+        named = vars(self)["_given"]
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name in named}
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "TaskConfig":

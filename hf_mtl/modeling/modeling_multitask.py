@@ -127,6 +127,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
             self.read_encoder: nn.Module = SeparateReader(self.encoder, pooling.reads_layers)
         else:
             self.read_encoder = EncoderReader(first, pooling.reads_layers, self.mtl.conditioning.reads_embeddings)
+        # Tasks whose label statistics come from rows: other rows' may take their place until the head has learned.
+        self.measured_tasks: set[str] = set()
         self.post_init()
         if self.device.type != "meta":
             with kept_random_states(self.device):
@@ -154,7 +156,10 @@ class MultiTaskAttentionModel(PreTrainedModel):
         rows = [task if isinstance(task, TaskConfig) else TaskConfig.from_dict(task) for task in tasks]
         for key in config_kwargs:
             check_choice("setting", key, MultiTaskAttentionConfig.__dataclass_fields__)
-        config = MultiTaskAttentionConfig(tasks=[row.to_dict() for row in rows], **config_kwargs)
+        # A `TaskSpec` is a task with its data, of which a model keeps nothing.
+        kept = TaskConfig.__dataclass_fields__
+        values = [{key: value for key, value in row.to_dict().items() if key in kept} for row in rows]
+        config = MultiTaskAttentionConfig(tasks=values, **config_kwargs)
         check_config(config)
         encoder = load_encoder(name, TASK_POOLINGS[config.pooling].reads_pooler, **(encoder_kwargs or {}))
         attention = encoder.config._attn_implementation
@@ -360,6 +365,25 @@ class MultiTaskAttentionModel(PreTrainedModel):
         output.task_penalty_sums = found
         rows_by_task = cast(torch.Tensor, output.task_row_counts)
         output.loss = cast(torch.Tensor, output.loss) + step_loss(found, rows_by_task, rows_by_task)
+
+    def has_learned(self, task: str) -> bool:
+        """Whether a task's head has left its start: its bias, which begins at zero, has moved."""
+        names = [name for name, _ in self.named_parameters() if ".heads." in name and ".bias." in name]
+        own = [name for name in names if owner_of(name, self.config.task_names) == task]
+        return any(bool(self.get_parameter(name).any()) for name in own)
+
+    def take_task(self, task: TaskConfig) -> None:
+        """Put a task's values in the place of those it had: label statistics, input fields.
+
+        Args:
+            task: A task of the model with the same name, labels and problem type.
+        """
+        rows = cast(list[dict], self.config.tasks)
+        self.config.tasks = [task.to_dict() if row["name"] == task.name else row for row in rows]
+        tasks = dict(enumerate(self.config.task_configs))
+        for head in self.modules():
+            if isinstance(head, TaskHead):
+                head.read_tasks({place: tasks[place] for place in head.tasks})
 
     def set_progress(self, progress: float) -> None:
         """Say how much of a run is over, in [0, 1]: adversaries start weak."""

@@ -1,5 +1,6 @@
 """One head class a problem type: logits of (row, task) entries, their loss sums, and decoded answers."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -46,7 +47,6 @@ class TaskHead(nn.Module, ABC):
 
     def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
         super().__init__()
-        self.tasks = tasks
         sizes = {task.name: task.num_outputs for task in tasks.values()}
         self.weight = TaskTensors(sizes, width=hidden_size, std=INITIALIZER_RANGE)
         if self.has_bias:
@@ -54,6 +54,15 @@ class TaskHead(nn.Module, ABC):
         self.dropout = nn.Dropout(dropout)
         self.places = fixed(list(tasks))
         self.sizes = fixed([task.num_outputs for task in tasks.values()])
+        self.read_tasks(tasks)
+
+    def read_tasks(self, tasks: dict[int, TaskConfig]) -> None:
+        """Take what tasks say that is no weight: label statistics, and what decoding reads.
+
+        Args:
+            tasks: The tasks that the head was built for, by their index in the model.
+        """
+        self.tasks = tasks
         widest = max(task.num_outputs for task in tasks.values())
         rows = [list(task.class_weights or [1.0] * task.num_outputs) for task in tasks.values()]
         self.class_weights = fixed([row + [1.0] * (widest - len(row)) for row in rows])
@@ -93,6 +102,16 @@ class TaskHead(nn.Module, ABC):
     def is_label(labels: torch.Tensor) -> torch.Tensor:
         """Return where `labels` holds a label and not a hole (-100, NaN)."""
         return (labels != IGNORED_LABEL) & ~labels.isnan()
+
+    @staticmethod
+    def hole(num_outputs: int, length: int) -> Any:
+        """Return the label of an entry that has none, in the shape of one.
+
+        Args:
+            num_outputs: The task's.
+            length: Word pieces of the entry.
+        """
+        return IGNORED_LABEL
 
     def _weight_and_bias(self, tasks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Each entry's head: weight (N, outputs, hidden) and bias (N, outputs)."""
@@ -151,6 +170,10 @@ class MultiLabelHead(SentenceHead):
 
     problem_type = "multi_label_classification"
 
+    @staticmethod
+    def hole(num_outputs: int, length: int) -> list[float]:
+        return [float(IGNORED_LABEL)] * num_outputs
+
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
         labels = flag_labels(entries, self.tasks, self._sizes(entries["tasks"]), logits.shape[1]).to(logits.dtype)
         present = self.is_label(labels)
@@ -177,8 +200,12 @@ class RegressionHead(SentenceHead):
 
     problem_type = "regression"
 
-    def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
-        super().__init__(tasks, hidden_size, dropout)
+    @staticmethod
+    def hole(num_outputs: int, length: int) -> float:
+        return math.nan
+
+    def read_tasks(self, tasks: dict[int, TaskConfig]) -> None:
+        super().read_tasks(tasks)
         self.standards = fixed([[float(task.label_mean), float(task.label_scale)] for task in tasks.values()])
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
@@ -228,6 +255,10 @@ class TokenClassificationHead(TokenLevelHead):
 
     problem_type = "token_classification"
 
+    @staticmethod
+    def hole(num_outputs: int, length: int) -> list[int]:
+        return [IGNORED_LABEL] * length
+
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
         labels = class_labels(entries, self.tasks, self._sizes(entries["tasks"]), logits.shape[2])  # (N, length)
         losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED_LABEL)
@@ -249,6 +280,10 @@ class QuestionAnsweringHead(TokenLevelHead):
     """A span of the context: cross-entropy of its first and last piece, padding left out."""
 
     problem_type = "question_answering"
+
+    @staticmethod
+    def hole(num_outputs: int, length: int) -> list[int]:
+        return [IGNORED_LABEL] * 2
 
     def task_share(self, states: torch.Tensor, task_part: torch.Tensor) -> torch.Tensor:
         # A softmax over tokens forgets what is added to all of them alike, so here the task scales their features.

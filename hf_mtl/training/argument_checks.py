@@ -11,6 +11,7 @@ from ..modeling.configuration_multitask import check_choice
 from ..tasks import TaskSpec, tasks_by_source
 from .arguments import MultiTaskTrainingArguments
 from .evaluation import AVERAGE, RELATIVE, WORST
+from .optimizing import scheduler_options
 
 
 def check_arguments(
@@ -24,6 +25,8 @@ def check_arguments(
         evaluated: Names of the tasks with validation rows.
         mixing_name: The mixing strategy.
     """
+    args.check_derived()
+    scheduler_options(args)
     by_name = {spec.name: spec for spec in specs}
     for name in ("target_scores", "single_task_scores"):
         _check_scores(name, getattr(args, name) or {}, by_name)

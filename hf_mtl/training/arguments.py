@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +36,8 @@ POSITIVE = (
 )
 
 MOST_POWER = 10.0
+# How much faster than the encoder everything behind it learns by default.
+PARTS_RATE = 10
 
 
 @dataclass
@@ -145,12 +147,6 @@ class MultiTaskTrainingArguments(TrainingArguments):
             check_choice("gradient_balancing", self.gradient_balancing, GRADIENT_BALANCERS)
         if self.loss_smoothing > 1:
             raise InputError(f"loss_smoothing={self.loss_smoothing!r}; expected a number in (0, 1].")
-        if self.greater_is_better is None and any(
-            str(self.metric_for_best_model).endswith(f"_{name}")
-            for name, metric in METRICS.items()
-            if not metric.higher_is_better
-        ):
-            self.greater_is_better = False
         self._check_numbers()
         if self.ddp_find_unused_parameters is None:
             # A step may hold no row of a task; Transformers would say False under activation checkpointing.
@@ -159,10 +155,22 @@ class MultiTaskTrainingArguments(TrainingArguments):
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
         # Rows are features with routing, which no signature of the model names.
         self.remove_unused_columns = False
-        if self.parts_learning_rate is None:
-            self.parts_learning_rate = 10 * self.learning_rate
-        if self.global_batch_size is not None:
-            self.gradient_accumulation_steps = self._accumulation(self.global_batch_size)
+        # From here on, when the devices are known, accumulation follows from the rows of a step.
+        self._is_set_up = True
+        self.check_derived()
+
+    def check_derived(self) -> None:
+        """Raise `InputError` for a value that was given and contradicts those that it would follow from."""
+        for name, derive in DERIVED.items():
+            value, derived = vars(self).get(name), derive(self)
+            default = self.__dataclass_fields__[name].default
+            if name == "parts_learning_rate" or derived is None or value in (default, derived):
+                continue
+            source = "metric_for_best_model" if name == "greater_is_better" else "global_batch_size"
+            raise InputError(
+                f"{name}={value!r} contradicts {source}={getattr(self, source)!r}, from which {derived!r} follows; "
+                f"leave {name} out ({name}={default!r})."
+            )
 
     def _check_numbers(self) -> None:
         if not math.isfinite(self.mixing_power) or abs(self.mixing_power) > MOST_POWER:
@@ -174,7 +182,10 @@ class MultiTaskTrainingArguments(TrainingArguments):
             if value is not None and value < 0:
                 raise InputError(f"{name}={value!r}; expected a whole number >= 0.")
 
-    def _accumulation(self, rows: int) -> int:
+    def _accumulation(self) -> int | None:
+        if self.global_batch_size is None or not vars(self).get("_is_set_up"):
+            return None
+        rows = self.global_batch_size
         per_pass = self.train_batch_size * self.world_size
         if rows < per_pass or rows % per_pass:
             raise InputError(
@@ -182,6 +193,58 @@ class MultiTaskTrainingArguments(TrainingArguments):
                 f"{self.world_size} processes; choose one, or another per_device_train_batch_size."
             )
         return rows // per_pass
+
+
+class DerivedRate(float):
+    """A number that follows from other arguments; given back, as `dataclasses.replace` does, it is not given."""
+
+
+class DerivedCount(int):
+    """The same of a whole number."""
+
+
+def lower_is_better(metric: str | None) -> bool:
+    """Whether less of a metric is better: of losses and of errors such as ``stars_rmse``."""
+    worse = ["loss", *(name for name, kind in METRICS.items() if not kind.higher_is_better)]
+    return any(str(metric) == name or str(metric).endswith(f"_{name}") for name in worse)
+
+
+def _parts_rate(args: MultiTaskTrainingArguments) -> Any:
+    return DerivedRate(PARTS_RATE * args.learning_rate)
+
+
+def _accumulation(args: MultiTaskTrainingArguments) -> Any:
+    steps = args._accumulation()
+    return None if steps is None else DerivedCount(steps)
+
+
+def _greater_is_better(args: MultiTaskTrainingArguments) -> Any:
+    return None if args.metric_for_best_model is None else not lower_is_better(args.metric_for_best_model)
+
+
+# Arguments that follow from others where they are not given, or always: read anew each time, since those may change.
+DERIVED: dict[str, Callable[[MultiTaskTrainingArguments], Any]] = {
+    "parts_learning_rate": _parts_rate,
+    "gradient_accumulation_steps": _accumulation,
+    "greater_is_better": _greater_is_better,
+}
+
+
+def _following(name: str, derive: Callable[[MultiTaskTrainingArguments], Any], default: Any) -> property:
+    def read(args: MultiTaskTrainingArguments) -> Any:
+        value = vars(args).get(name, default)
+        derived = derive(args) if value == default else None
+        return value if derived is None else derived
+
+    def write(args: MultiTaskTrainingArguments, value: Any) -> None:
+        vars(args)[name] = default if isinstance(value, (DerivedRate, DerivedCount)) else value
+
+    return property(read, write)
+
+
+for _name, _derive in DERIVED.items():
+    _default = MultiTaskTrainingArguments.__dataclass_fields__[_name].default
+    setattr(MultiTaskTrainingArguments, _name, _following(_name, _derive, _default))
 
 
 def json_mapping(name: str, given: Any, expected: str) -> dict[str, Any] | None:

@@ -17,14 +17,16 @@ class InterruptCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Take over the interrupt signal."""
-        self._previous = signal.signal(signal.SIGINT, self._interrupt)
+        """Take over the interrupt signal, once if a run begins anew."""
+        if self._previous is None:
+            self._previous = signal.signal(signal.SIGINT, self._interrupt)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Give the interrupt signal back."""
         signal.signal(signal.SIGINT, self._previous)
+        self._previous = None
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -52,5 +54,29 @@ class InterruptCallback(TrainerCallback):
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.interrupted:
             signal.signal(signal.SIGINT, self._previous)
+            self._previous = None
             raise KeyboardInterrupt
         self.interrupted = True
+
+
+class StepsOfTrainer(TrainerCallback):
+    """Tells the sampler its epoch, which Transformers cannot reach behind the wrappers of several processes, and the
+    trainer that the optimizer has taken its step.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say which epoch begins."""
+        sampler = self.trainer.sampler
+        sampler.set_epoch(state.global_step // sampler.epoch_steps)
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say how much of the run is over."""
+        self.trainer.model.set_progress(state.global_step / max(state.max_steps, 1))
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Measure the losses after the step, where a weighting reads them."""
+        if self.trainer.loss_weighting.needs == "losses_after":
+            self.trainer.measure_after_step()

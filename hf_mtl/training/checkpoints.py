@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from transformers import Trainer
@@ -19,7 +19,9 @@ WRITING = f"{PREFIX_CHECKPOINT_DIR}-writing"
 FILES_LIST = "checkpoint_files.json"
 # What a checkpoint keeps beside what Transformers' Trainer does.
 RUN_STATE_FILE = "multitask_state.json"
-# The same of each process.
+# What a finished run returned, in its last checkpoint.
+OUTPUT_FILE = "train_output.json"
+# What `run_state` returns, of each process.
 PROCESS_STATE_FILE = "process_state_{}.json"
 
 
@@ -73,6 +75,22 @@ def last_whole_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
     return None, broken
 
 
+def read_output(folder: Path, state: TrainerState) -> TrainOutput:
+    """Return what a finished run returned; of one that was killed after its last step, what its log says.
+
+    Args:
+        folder: Its last checkpoint.
+        state: The state it ended with.
+    """
+    if (path := folder / OUTPUT_FILE).is_file():
+        return TrainOutput(**json.loads(path.read_text("utf-8")))
+    logged = [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry]
+    spans = [step - before for before, (step, _) in zip([0, *(step for step, _ in logged)], logged)]
+    loss = sum(span * value for span, (_, value) in zip(spans, logged)) / max(sum(spans), 1)
+    metrics = {"total_flos": state.total_flos, "train_loss": loss, "epoch": state.epoch}
+    return TrainOutput(state.global_step, loss, cast(dict[str, float], metrics))
+
+
 def clear_unfinished(folder: str | Path) -> None:
     """Remove what a killed run had not finished writing."""
     shutil.rmtree(Path(folder) / WRITING, ignore_errors=True)
@@ -86,6 +104,9 @@ class CheckpointingTrainer(Trainer):
     def run_state(self) -> dict[str, Any]:
         """Return what a checkpoint keeps beside model, optimizer and random states: JSON values."""
         return {}
+
+    def check_run_state(self, state: Mapping[str, Any], folder: str) -> None:
+        """Raise `InputError` if this run cannot go on from what a checkpoint kept."""
 
     def load_run_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what a checkpoint kept."""
@@ -108,10 +129,26 @@ class CheckpointingTrainer(Trainer):
         if self.is_world_process_zero():
             clear_unfinished(folder)
         self.accelerator.wait_for_everyone()
-        if resume_from_checkpoint and self._is_over(Path(resume_from_checkpoint)):
-            # Transformers would take one step more.
-            return TrainOutput(self.state.global_step, 0.0, {})
-        return super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        if resume_from_checkpoint:
+            self.check_checkpoint(Path(resume_from_checkpoint))
+            if self._is_over(Path(resume_from_checkpoint)):
+                # Transformers would take one step more.
+                return read_output(Path(resume_from_checkpoint), self.state)
+        output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
+        last = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{output.global_step}"
+        if self.is_world_process_zero() and last.is_dir():
+            (last / OUTPUT_FILE).write_text(json.dumps(output._asdict()) + "\n", "utf-8")
+        return output
+
+    def check_checkpoint(self, folder: Path) -> None:
+        """Raise `InputError` unless this run can go on from a checkpoint."""
+        if not (folder / "trainer_state.json").is_file():
+            raise InputError(
+                f"{str(folder)!r} is no training checkpoint: it holds no trainer_state.json. Name a folder such as "
+                f"{PREFIX_CHECKPOINT_DIR}-100 of an output_dir, or write resume_from_checkpoint=True for its last one."
+            )
+        if (path := folder / RUN_STATE_FILE).is_file():
+            self.check_run_state(json.loads(path.read_text("utf-8")), str(folder))
 
     def total_steps(self) -> int | None:
         """Return how many steps the run takes, where that is known."""
@@ -133,6 +170,8 @@ class CheckpointingTrainer(Trainer):
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, resume: Any, trial: Any
     ) -> tuple[int, int]:
         found = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, resume, trial)
+        # How often is logged, evaluated and saved is this run's to say, not the checkpoint's.
+        self.state.compute_steps(self.args, max_steps)
         if resume is not None and (path := Path(resume) / RUN_STATE_FILE).is_file():
             self.load_run_state(json.loads(path.read_text("utf-8")))
             self._load_own_state(Path(resume))

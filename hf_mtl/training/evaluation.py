@@ -50,7 +50,7 @@ class AnswerCollector:
 def score_answers(
     specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset], answers: Mapping[str, Sequence[Answer]]
 ) -> dict[str, dict[str, float]]:
-    """Return the metrics (0-100) of every task that was answered."""
+    """Return the metrics (0-100) of every task that was answered and has labels."""
     return {
         name: compute(
             specs[name].metric_names,
@@ -59,6 +59,7 @@ def score_answers(
             label_scores(specs[name], found),
         )
         for name, found in answers.items()
+        if LABEL_FIELD in rows[name].column_names
     }
 
 
@@ -78,6 +79,8 @@ def flat_scores(
     scores are given, the mean relative improvement over them.
     """
     flat = {f"{task}_{metric}": value for task, own in scores.items() for metric, value in own.items()}
+    if not scores:
+        return flat
     flat[AVERAGE] = mtl_average(scores)
     flat[WORST] = min(map(task_score, scores.values()))
     if single_task and any(task in single_task for task in scores):

@@ -8,19 +8,24 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+from transformers.utils.logging import get_logger
 
-from ..data.canonical import canonical_splits
 from ..data.collator import MultiTaskCollator
+from ..data.dataset_forms import named_datasets
 from ..data.features import FeatureDataset
+from ..data.mixture import Mixture
+from ..data.unlabelled import rows_to_answer, rows_to_score
 from ..modeling import InputError, MultiTaskAttentionModel
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.processing_multitask import MultiTaskProcessor
-from ..tasks import TaskSpec
+from ..tasks import TaskSpec, tasks_by_source
 from .arguments import MultiTaskTrainingArguments
 from .checkpoints import CheckpointingTrainer
 from .evaluation import AnswerCollector, flat_scores, score_answers
 from .evaluation_batches import EvaluationBatches, evaluation_loader
+
+logger = get_logger(__name__)
 
 
 class EvaluatingTrainer(CheckpointingTrainer):
@@ -32,6 +37,7 @@ class EvaluatingTrainer(CheckpointingTrainer):
     data_collator: MultiTaskCollator
     processor: MultiTaskProcessor
     specs: dict[str, TaskSpec]
+    mixture: Mixture
 
     def evaluation_loop(
         self,
@@ -83,33 +89,88 @@ class EvaluatingTrainer(CheckpointingTrainer):
         return logits, torch.stack([outputs.task_loss_sums, outputs.task_label_counts]).cpu()
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Score every task on the validation rows, or on data sets by task name, which are scored together."""
-        return super().evaluate(self._features(eval_dataset), *args, **kwargs)
+        """Score every task on the validation rows, or on other rows, which are scored together.
+
+        Args:
+            eval_dataset: Data sets by task name or source; a single data set where there is one task; or a task's
+                name, for its validation rows alone. See `named_datasets` for the forms a data set may have.
+            *args: As of `Trainer.evaluate`.
+            **kwargs: As of `Trainer.evaluate`.
+
+        Raises:
+            InputError: Rows without labels, or which task they are of is open.
+        """
+        return super().evaluate(self._features(eval_dataset, "validation"), *args, **kwargs)
+
+    def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """Answer rows, and score the tasks whose rows all have labels.
+
+        Args:
+            test_dataset: As in `evaluate`; a task's name stands for its test rows. Rows may lack labels: no label
+                column, or None, NaN, -100 or (of classes) -1 in it.
+            *args: As of `Trainer.predict`.
+            **kwargs: As of `Trainer.predict`.
+
+        Raises:
+            InputError: Which task the rows are of is open, or they cannot be used.
+        """
+        if test_dataset is None:
+            raise InputError("predict needs rows: trainer.predict({task: data}), or trainer.evaluate() for scores.")
+        return super().predict(cast(Any, self._features(test_dataset, "test")), *args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Return this process's part of the rows of all tasks, longest last, entries' features beside each batch."""
-        data = self._features(eval_dataset) if eval_dataset is not None else self.eval_dataset
+        data = self.eval_dataset if eval_dataset is None else self._features(eval_dataset, "validation")
         if data is None:
             raise InputError("There are no validation rows; give eval_dataset={task: Dataset}.")
         return evaluation_loader(data, self.data_collator, self.args)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         """Return the rows of all tasks of a test split."""
-        return self.get_eval_dataloader(test_dataset)
+        return self.get_eval_dataloader(self._features(test_dataset, "test"))
 
-    def _features(self, given: Any) -> Any:
-        """Data sets by task name or source as features; anything else as it is."""
-        if not isinstance(given, Mapping):
+    def _features(self, given: Any, split: str) -> FeatureDataset | None:
+        """Rows in whatever form as features, with labels to score or, of a test split, without."""
+        if given is None or isinstance(given, FeatureDataset):
             return given
-        known = dict.fromkeys(name for spec in self.specs.values() for name in (spec.name, spec.source_name))
-        for name in given:
-            check_choice("task of the data sets", name, known)
+        if isinstance(given, str):
+            return self.features_of(self._held_rows(given, split))
+        sources = list(tasks_by_source(self.specs.values()))
+        every_name = list(dict.fromkeys([*self.specs, *sources]))
+        datasets = named_datasets(given, sources if len(sources) == 1 else every_name, split)
+        for name in datasets:
+            check_choice("task of the data sets", name, every_name)
         rows = {}
         for spec in self.specs.values():
-            own = next((given[name] for name in (spec.name, spec.source_name) if name in given), None)
-            if own is not None:
-                rows[spec.name] = canonical_splits(spec, {"validation": own}, local=False)["validation"]
+            for name in (spec.name, spec.source_name):
+                if name in datasets:
+                    rows[spec.name] = self._canonical(spec, datasets[name], split)
+                    break
         return self.features_of(rows)
+
+    @staticmethod
+    def _canonical(spec: TaskSpec, rows: Any, split: str) -> Dataset:
+        if not isinstance(rows, Dataset):
+            raise InputError(
+                f"The rows of task {spec.name!r} are a stream; take as many as are wanted: "
+                "Dataset.from_list(list(stream.take(1000)))."
+            )
+        if split == "validation":
+            return rows_to_score(spec, rows)
+        canonical, unlabelled = rows_to_answer(spec, rows)
+        if 0 < unlabelled < len(rows):
+            logger.warning(f"Task {spec.name}: {unlabelled} of {len(rows)} rows have no label; none of it is scored.")
+        return canonical
+
+    def _held_rows(self, task: str, split: str) -> dict[str, Dataset]:
+        check_choice("task", task, self.specs)
+        held = self.mixture.validation if split == "validation" else self.mixture.test
+        if task not in held:
+            method = "evaluate" if split == "validation" else "predict"
+            raise InputError(
+                f"Task {task!r} has no {split} rows here; give them: trainer.{method}({{{task!r}: data}})."
+            )
+        return {task: held[task]}
 
     def features_of(self, rows: Mapping[str, Dataset]) -> FeatureDataset:
         """Return canonical rows by task as a data set that `evaluate` and `predict` take."""

@@ -29,7 +29,7 @@ def parameter_groups(
             shared = args.parts_learning_rate if ".mtl." in f".{name}" else args.learning_rate
             rate = own_rates.get(owner_of(name, own_rates) or "", shared)
             assert rate is not None
-            groups.setdefault((rate, name in decayed), []).append(parameter)
+            groups.setdefault((float(rate), name in decayed), []).append(parameter)
     return [
         {"params": parameters, "lr": rate, "weight_decay": args.weight_decay if decays else 0.0}
         for (rate, decays), parameters in groups.items()

@@ -1,6 +1,6 @@
 """A loss weighting among the steps of a run: what it reads of them, and when."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -102,3 +102,13 @@ def build_loss_weighting(
         seed=args.seed,
     )
     return LOSS_WEIGHTINGS[args.loss_weighting]([specs[name].weight for name in names], options)
+
+
+def task_gradient_norms(owned: Mapping[str, Sequence[nn.Parameter]]) -> dict[str, float]:
+    """Return the norm of the gradient of each task's own parameters; a task without gradient is left out."""
+    found = {}
+    for name, parameters in owned.items():
+        gradients = [tensor.grad for tensor in parameters if tensor.grad is not None]
+        if gradients:
+            found[name] = float(torch.linalg.vector_norm(torch.stack([gradient.norm() for gradient in gradients])))
+    return found

@@ -1,12 +1,24 @@
-"""Model and data must mean the same tasks."""
+"""Model and data must mean the same tasks, and nothing may be set in two places in two ways."""
 
+import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import torch
 
+from ..data.fingerprint import fingerprint_rows
+from ..data.mixture import Mixture
 from ..modeling import InputError, MultiTaskAttentionModel, TaskConfig
+from ..modeling.configuration_multitask import check_choice
 from ..tasks import TaskSpec
+
+# What is measured in training rows where nobody gives it.
+STATISTICS = ("label_mean", "label_scale", "class_weights", "null_answer")
+# Compared by themselves: always, whoever wrote them.
+ALWAYS_COMPARED = ("name", "problem_type", "labels", "fields")
+
+_DEFAULTS = {item.name: item.default for item in dataclasses.fields(TaskConfig)}
 
 
 def check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec]) -> None:
@@ -22,9 +34,30 @@ def check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec]) 
                 )
 
 
-def adopt_tasks(specs: Sequence[TaskSpec], tasks: Sequence[TaskConfig]) -> None:
-    """Give the task rows what the model holds of its tasks (label statistics, lengths, thresholds): it decides."""
-    for spec, task in zip(specs, tasks, strict=True):
+def agree_on_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], written: Collection[str]) -> None:
+    """Let the model's tasks decide, refuse what task rows say otherwise, and give heads that have not learned yet the
+    label statistics of the data.
+
+    Args:
+        model: The model.
+        specs: The trainer's own copies of the task rows, which take over what the model holds.
+        written: Names of the tasks whose rows the caller wrote; the others were read off features.
+
+    Raises:
+        InputError: A row gives a value that the model has otherwise.
+    """
+    for spec, task in zip(specs, model.config.task_configs, strict=True):
+        learned = model.has_learned(spec.name)
+        if spec.name in written:
+            _refuse_other_values(spec, task, learned)
+        if not learned:
+            _take_measured(model, spec, task)
+        if task.input_fields != spec.input_fields:
+            raise InputError(
+                f"Task {spec.name!r}: the model reads {', '.join(task.input_fields)}, the data have "
+                f"{', '.join(spec.input_fields)}. Build the model with fields={list(spec.input_fields)!r} in its "
+                f"task, or name the columns of {', '.join(task.input_fields)} alone."
+            )
         for item in dataclasses.fields(TaskConfig):
             setattr(spec, item.name, getattr(task, item.name))
 
@@ -33,3 +66,80 @@ def train_in_float32(model: MultiTaskAttentionModel) -> None:
     """Make weights float32 that are shorter only because they were stored so: small steps would be lost in them."""
     if not model.has_given_precision and model.dtype in (torch.float16, torch.bfloat16):
         model.float()
+
+
+def _refuse_other_values(spec: TaskSpec, task: TaskConfig, learned: bool) -> None:
+    for key, value in spec.given.items():
+        if key not in _DEFAULTS or key in ALWAYS_COMPARED or value is None or value == getattr(task, key):
+            continue
+        if key in STATISTICS and not learned and getattr(task, key) == _DEFAULTS[key]:
+            continue
+        raise InputError(
+            f"Task {spec.name!r}: its row says {key}={value!r}, the model has {key}={getattr(task, key)!r}. Leave it "
+            f"out of the row, or build the model with it: MultiTaskAttentionModel.from_encoder(..., tasks=[TaskConfig("
+            f"name={spec.name!r}, ..., {key}={value!r})])."
+        )
+    if spec.balance_classes and learned and task.class_weights is None:
+        raise InputError(
+            f"Task {spec.name!r}: its row says balance_classes=True, the model was trained with class_weights=None. "
+            "Leave balance_classes out, or begin from the encoder."
+        )
+
+
+def _take_measured(model: MultiTaskAttentionModel, spec: TaskSpec, task: TaskConfig) -> None:
+    """Fill in `task` and the model what its configuration leaves open."""
+    measured = spec.name in model.measured_tasks
+    before = copy.deepcopy(task)
+    if measured or all(getattr(task, key) == _DEFAULTS[key] for key in STATISTICS):
+        for key in STATISTICS:
+            setattr(task, key, copy.deepcopy(getattr(spec, key)))
+    if task.fields is None:
+        task.fields = list(spec.input_fields)
+    if task != before:
+        model.take_task(task)
+        model.measured_tasks.add(spec.name)
+
+
+def check_settings(model: MultiTaskAttentionModel, settings: Mapping[str, Any] | None) -> None:
+    """Raise `InputError` for `model_settings` beside a model that has others."""
+    for key, value in (settings or {}).items():
+        check_choice("setting", key, type(model.config).__dataclass_fields__)
+        if getattr(model.config, key) != value:
+            raise InputError(
+                f"model_settings say {key}={value!r}, the model has {key}={getattr(model.config, key)!r}. Leave "
+                "model_settings out, or give the encoder's name as `model` to build another one."
+            )
+
+
+def check_rows_of_mixture(mixture: Mixture, tasks: Sequence[TaskSpec]) -> None:
+    """Raise `InputError` for `tasks` beside a mixture whose rows say otherwise."""
+    rows = {spec.name: spec for spec in mixture.specs}
+    for task in tasks:
+        check_choice("task in `tasks` beside a mixture:", task.name, rows)
+        for key, value in task.given.items():
+            other = getattr(rows[task.name], key)
+            if value != other:
+                raise InputError(
+                    f"Task {task.name!r}: `tasks` say {key}={value!r}, the mixture {key}={other!r}. Leave `tasks` "
+                    "out; a mixture holds its tasks, so load it with these rows: load_mixture([...])."
+                )
+
+
+def join_validation(mixture: Mixture, given: Mapping[str, Any]) -> None:
+    """Add validation rows to those of a mixture.
+
+    Args:
+        mixture: The trainer's own mixture.
+        given: Canonical rows by task.
+
+    Raises:
+        InputError: The mixture has other validation rows of a task.
+    """
+    for name, rows in given.items():
+        held = mixture.validation.get(name)
+        if held is not None and fingerprint_rows(held) != fingerprint_rows(rows):
+            raise InputError(
+                f"eval_dataset has {len(rows)} rows of task {name!r}, the mixture has {len(held)} validation rows of "
+                "it, and they differ. Leave eval_dataset out, or score other rows with trainer.evaluate(...)."
+            )
+        mixture.validation[name] = rows

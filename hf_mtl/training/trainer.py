@@ -6,37 +6,35 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from datasets import Dataset, IterableDataset
 from torch import nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
-from transformers.trainer_callback import TrainerCallback
 from transformers.utils.logging import get_logger
 
 from ..balancing.gradient_balancing import GradientBalancer
 from ..data.collator import MultiTaskCollator
 from ..data.features import FeatureDataset
 from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShare
-from ..data.mixture import Mixture, mixture_from_datasets
 from ..data.sampler import MixtureBatchSampler
-from ..data.streams import STREAM_STATE, StreamedMixture, mixture_from_streams
+from ..data.streams import STREAM_STATE, StreamedMixture
 from ..modeling import MultiTaskAttentionModel, MultiTaskOutput, TaskConfig
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.modeling_multitask import count_labels
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..modeling.random_states import kept_random_states, random_states, set_random_states
 from ..modeling.step_loss import step_loss
-from ..tasks import as_spec, tasks_by_source
+from ..tasks import tasks_by_source
 from .argument_checks import check_arguments
 from .arguments import MultiTaskTrainingArguments
+from .batch_fitting import FittingTrainer
+from .callbacks import StepsOfTrainer
 from .doctor import Diagnosis, diagnose
 from .evaluation import source_scores
-from .evaluation_loop import EvaluatingTrainer
+from .given_data import model_and_mixture
 from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
-from .parameter_groups import parameter_groups
+from .ignored_arguments import refuse_ignored_of_trainer
 from .shared_parameters import last_shared_matrix, shared_parameters
-from .step_weighting import StepWeighting, build_loss_weighting
-from .task_agreement import adopt_tasks, check_same_tasks, train_in_float32
+from .step_weighting import StepWeighting, build_loss_weighting, task_gradient_norms
 from .task_freezing import TaskFreezer
 from .train_sampler import build_sampler, build_stream, choose_mixing, run_steps
 from .training_order import arguments_of, mixture_of, model_of
@@ -44,16 +42,19 @@ from .training_order import arguments_of, mixture_of, model_of
 logger = get_logger(__name__)
 
 
-class MultiTaskTrainer(EvaluatingTrainer):
+class MultiTaskTrainer(FittingTrainer):
     """Trains a `MultiTaskAttentionModel` on a mixture.
 
     Args:
         model: A model, or the name of an encoder to wrap for the tasks of the data.
         args: `MultiTaskTrainingArguments`.
         train_dataset: A `Mixture`, or data sets by task name (their tasks are read off their features, or given as
-            `tasks`); tasks with the same `source` share the data set of that name.
-        eval_dataset: Data sets by task name or source; with a `Mixture`, its validation rows are used.
-        tasks: Tasks (`TaskSpec`, or its values as a mapping) for data sets whose features do not say enough.
+            `tasks`); tasks with the same `source` share the data set of that name. A data set is a `Dataset`, a list
+            of rows, columns, a DataFrame, or a `DatasetDict`, of which train and validation are used. Where there is
+            one task it needs no name.
+        eval_dataset: Data sets by task name or source, likewise; with a `Mixture`, beside its own validation rows.
+        tasks: Tasks (`TaskSpec`, or its values as a mapping) for data sets whose features do not say enough. What
+            they say must be what a model that exists, or a `Mixture`, holds.
         processing_class: The encoder's tokenizer; by default the one beside the model.
         model_settings: Settings of `MultiTaskAttentionConfig` for an encoder given by name.
         mixing: A `MixingStrategy`, or a function of the tasks' sizes (tasks,) and the progress of the run in [0, 1]
@@ -63,10 +64,9 @@ class MultiTaskTrainer(EvaluatingTrainer):
         **kwargs: Passed to `Trainer` (callbacks, optimizers, ...).
 
     Raises:
-        InputError: Model and data disagree on the tasks, or the data cannot be used.
+        InputError: Model and data disagree on the tasks, the data cannot be used, or something would have no effect.
     """
 
-    train_dataset: FeatureDataset | StreamedMixture
     processing_class: PreTrainedTokenizerBase
 
     # The loss is defined on the whole step, so accumulated batches must not be averaged once more.
@@ -76,8 +76,8 @@ class MultiTaskTrainer(EvaluatingTrainer):
         self,
         model: MultiTaskAttentionModel | str,
         args: MultiTaskTrainingArguments,
-        train_dataset: Mixture | Mapping[str, Dataset],
-        eval_dataset: Mapping[str, Dataset] | None = None,
+        train_dataset: Any,
+        eval_dataset: Any = None,
         tasks: Sequence[TaskConfig | Mapping[str, Any]] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_settings: Mapping[str, Any] | None = None,
@@ -85,23 +85,14 @@ class MultiTaskTrainer(EvaluatingTrainer):
         gradient_balancing: GradientBalancer | Callable[[torch.Tensor], torch.Tensor] | None = None,
         **kwargs: Any,
     ) -> None:
-        mixture = train_dataset
-        if not isinstance(mixture, Mixture):
-            specs = None if tasks is None else [as_spec(task) for task in tasks]
-            streamed = any(isinstance(rows, IterableDataset) for rows in mixture.values())
-            build = mixture_from_streams if streamed else mixture_from_datasets
-            mixture = build(mixture, eval_dataset, specs)
-        if isinstance(model, str):
-            rows = [spec.to_config() for spec in mixture.specs]
-            model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **(model_settings or {}))
-        check_same_tasks(model, mixture.specs)
-        train_in_float32(model)
-        adopt_tasks(mixture.specs, model.config.task_configs)
+        refuse_ignored_of_trainer(kwargs)
+        model, mixture = model_and_mixture(model, args, train_dataset, eval_dataset, tasks, model_settings)
         tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor.for_model(model, tokenizer)
-        self.given_arguments, args = args, copy.copy(args)
+        self.given_arguments, self.values_given = args, dict(vars(args))
+        args = copy.copy(args)
         self.balancer = choose_balancer(gradient_balancing, args)
         if self.balancer is not None:
             draw_every_task(mixing, args, len(tasks_by_source(mixture.specs)))
@@ -120,22 +111,23 @@ class MultiTaskTrainer(EvaluatingTrainer):
         )
         # An epoch is whole steps on every process, so there is no tail to fill up with rows of its beginning.
         self.accelerator.dataloader_config.even_batches = False
-        self.add_callback(_StepsOfTrainer(self))
+        self.add_callback(StepsOfTrainer(self))
         self.sampler = self._batch_sampler()
-        # (2, tasks) loss sums and label counts since the last log.
-        self.logged_losses = torch.zeros(2, model.num_tasks)
-        self._task_gradient_norms: dict[str, float] = {}
         self.owned: dict[str, list[nn.Parameter]] = {}
         self.stream_state: dict[str, Any] | None = None
-        self.balance: GradientBalance | None = None
-        self._set_up_balance()
+        self.set_up_balance()
 
     def _training_rows(self, args: MultiTaskTrainingArguments) -> FeatureDataset | StreamedMixture:
         if self.mixture.streams:
             return build_stream(self.processor, self.specs, self.mixture.streams, self.mixing, args)
         return FeatureDataset(self.processor, self.specs, self.mixture.train)
 
-    def _set_up_balance(self) -> None:
+    def set_up_balance(self) -> None:
+        """Make the loss weighting and the gradient balance of a run that begins."""
+        # (2, tasks) loss sums and label counts since the last log.
+        self.logged_losses = torch.zeros(2, self.model.num_tasks)
+        self._task_gradient_norms: dict[str, float] = {}
+        self.balance: GradientBalance | None = None
         # An epoch, or a third of a shorter run: what some weightings wait for.
         epoch_steps = min(self.sampler.epoch_steps, max(self.total_steps() // 3, 1))
         self.loss_weighting = build_loss_weighting(self.args, self.mixture, self.model.config.task_names, epoch_steps)
@@ -187,10 +179,6 @@ class MultiTaskTrainer(EvaluatingTrainer):
             processing_class=self.processing_class,
         )
 
-    def total_steps(self) -> int:
-        """Return how many steps the run takes."""
-        return run_steps(self.sampler, self.args)
-
     def _batch_sampler(self) -> MixtureBatchSampler | StreamedMixture:
         if isinstance(self.train_dataset, StreamedMixture):
             return self.train_dataset
@@ -211,20 +199,9 @@ class MultiTaskTrainer(EvaluatingTrainer):
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
+            multiprocessing_context=self.args.dataloader_multiprocessing_context,
         )
         return self.accelerator.prepare(loader)
-
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Build the optimizer: the encoder at `learning_rate`, everything else at `parts_learning_rate`, and a task's
-        own parameters at the rate its row gives.
-        """
-        if self.optimizer is None:
-            opt_model = self.model if model is None else model
-            decayed = set(self.get_decay_parameter_names(opt_model))
-            optimizer_class, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            groups = parameter_groups(opt_model, self.args, self.specs.values(), decayed)
-            self.optimizer = optimizer_class(groups, **options)
-        return self.optimizer
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
@@ -358,61 +335,3 @@ class MultiTaskTrainer(EvaluatingTrainer):
             sources = source_scores(self.task_scores(metrics), self.train_dataset.tasks_of)
             self.mixing.update(self.sampler.window_of(self.state.global_step), sources)
         return metrics
-
-    def run_state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps of the mixture and the tasks: JSON values."""
-        history = self.mixing.history if isinstance(self.mixing, DevGapMixing) else []
-        return {
-            "mixing": history,
-            "freezing": self.freezer.state(),
-            "loss_weighting": self.loss_weighting.state(),
-            "gradient_balancing": None if self.balancer is None else self.balancer.state(),
-        }
-
-    def load_run_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what a checkpoint kept."""
-        if isinstance(self.mixing, DevGapMixing):
-            self.mixing.history = [(int(first), list(shares)) for first, shares in state["mixing"]]
-        self.freezer.load_state(state["freezing"])
-        self.loss_weighting.load_state(state["loss_weighting"])
-        if self.balancer is not None:
-            self.balancer.load_state(state["gradient_balancing"])
-
-    def process_state(self) -> dict[str, Any] | None:
-        """Return what a checkpoint keeps of this process: where its streams stood."""
-        return self.stream_state
-
-    def load_process_state(self, state: Mapping[str, Any]) -> None:
-        """Go on reading streams where the checkpoint was written."""
-        if isinstance(self.train_dataset, StreamedMixture):
-            self.train_dataset.load_state(state)
-
-
-class _StepsOfTrainer(TrainerCallback):
-    """Tells the sampler its epoch, which Transformers cannot reach behind the wrappers of several processes, and the
-    trainer that the optimizer has taken its step.
-    """
-
-    def __init__(self, trainer: MultiTaskTrainer) -> None:
-        self.trainer = trainer
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        sampler = self.trainer.sampler
-        sampler.set_epoch(state.global_step // sampler.epoch_steps)
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.model.set_progress(state.global_step / max(state.max_steps, 1))
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.trainer.loss_weighting.needs == "losses_after":
-            self.trainer.measure_after_step()
-
-
-def task_gradient_norms(owned: Mapping[str, Sequence[nn.Parameter]]) -> dict[str, float]:
-    """Return the norm of the gradient of each task's own parameters; a task without gradient is left out."""
-    found = {}
-    for name, parameters in owned.items():
-        gradients = [tensor.grad for tensor in parameters if tensor.grad is not None]
-        if gradients:
-            found[name] = float(torch.linalg.vector_norm(torch.stack([gradient.norm() for gradient in gradients])))
-    return found

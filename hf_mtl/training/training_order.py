@@ -18,6 +18,7 @@ from ..modeling.interaction_base import reads_lists
 from ..modeling.random_states import kept_random_states
 from ..modeling.task_aggregation import partners_of
 from ..modeling.task_parameters import PREFIX, owner_of
+from ..tasks import as_spec
 from .arguments import MultiTaskTrainingArguments
 
 NOTHING_MIXES = (
@@ -283,7 +284,9 @@ def mixture_of(mixture: Mixture, tasks: Sequence[str]) -> Mixture:
     def kept(rows: dict[str, Any]) -> dict[str, Any]:
         return {name: own for name, own in rows.items() if name in tasks}
 
-    specs = [spec for spec in mixture.specs if spec.name in tasks]
+    specs = [as_spec(spec) for spec in mixture.specs if spec.name in tasks]
+    for spec in specs:
+        spec.reads = None if spec.reads is None else [name for name in spec.reads if name in tasks]
     return Mixture(specs, kept(mixture.train), kept(mixture.validation), kept(mixture.test), kept(mixture.dropped))
 
 
@@ -316,8 +319,6 @@ def arguments_of(
         changes = {"metric_for_best_model": "mtl_average", **changes}
     if "metric_for_best_model" in changes:
         changes = {"greater_is_better": None, **changes}
-    if "learning_rate" in changes and args.parts_learning_rate == 10 * args.learning_rate:
-        changes = {"parts_learning_rate": None, **changes}
     scores = {name: kept(getattr(args, name)) for name in ("target_scores", "single_task_scores")}
     return dataclasses.replace(args, **{**scores, "output_dir": str(output_dir), **changes})
 

@@ -173,8 +173,8 @@ def test_a_window_may_lack_a_tasks_labels(tokenizer):
     mixture = mixture_from_streams(given, None, specs)
     mixing = MIXING_STRATEGIES["uniform"](MixingOptions(tasks=("mood",)))
     own = StreamedMixture(
-        MultiTaskProcessor(tokenizer, specs),
-        {spec.name: spec for spec in specs},
+        MultiTaskProcessor(tokenizer, mixture.specs),
+        {spec.name: spec for spec in mixture.specs},
         mixture.streams,
         mixing,
         StepShape(8),

@@ -14,7 +14,8 @@ from hf_mtl import InputError
 from hf_mtl.balancing.gradient_balancing import GRADIENT_BALANCERS
 from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS
 from hf_mtl.data.mixing import MIXING_STRATEGIES
-from hf_mtl.training.checkpoints import FILES_LIST, WRITING, last_whole_checkpoint
+from hf_mtl.recipe import is_longer, read_recipe
+from hf_mtl.training.checkpoints import FILES_LIST, OUTPUT_FILE, WRITING, last_whole_checkpoint
 from tests.conftest import StopAfter
 from tests.training.test_step_loss import datasets, trainer
 
@@ -212,3 +213,98 @@ def test_old_and_best_checkpoints_are_kept_as_asked(tmp_path, tokenizer):
         saved = json.loads((tmp_path / name / "trainer_state.json").read_text("utf-8"))
         assert WRITING not in json.dumps(saved)
     shutil.rmtree(tmp_path / best)
+
+
+def short(folder, tokenizer, rows=None, **arguments):
+    """Four steps of four rows, a checkpoint after every second."""
+    given = {"max_steps": 4, "per_device_train_batch_size": 4, "save_steps": 2, "logging_steps": 1, **arguments}
+    return trainer(folder, tokenizer, rows=rows, save_strategy="steps", learning_rate=1e-3, **given)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tokenizer):
+    """A finished run, and what it returned."""
+    folder = tmp_path_factory.mktemp("finished")
+    return folder, short(folder, tokenizer).train()
+
+
+def test_a_finished_run_returns_what_it_returned(finished, tmp_path, tokenizer):
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    assert short(folder, tokenizer).train(resume_from_checkpoint=True) == finished[1]
+    assert finished[1].metrics["train_loss"] == finished[1].training_loss > 0
+    # Killed after its last checkpoint: the mean of the losses that were logged.
+    (folder / "checkpoint-4" / OUTPUT_FILE).unlink()
+    found = short(folder, tokenizer).train(resume_from_checkpoint=True)
+    assert found.global_step == 4
+    assert found.training_loss == pytest.approx(finished[1].training_loss, rel=1e-5)
+
+
+def others(change):
+    return {**datasets(), "mood": change(datasets()["mood"])}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows", "message"),
+    [
+        ({"loss_weighting": "dwa"}, None, "loss_weighting = 'fixed', this one has 'dwa'"),
+        ({"gradient_balancing": "pcgrad"}, None, "gradient_balancing = None, this one has 'pcgrad'"),
+        ({"mixing_strategy": "uniform"}, None, "mixing_strategy = 'proportional', this one has 'uniform'"),
+        ({"seed": 1}, None, "seed = 42, this one has 1"),
+        ({"learning_rate": 2e-3}, None, "learning_rate = 0.001, this one has 0.002"),
+        ({"per_device_train_batch_size": 8}, None, "= 4, this one has 8"),
+        ({}, others(lambda rows: rows.select(range(20))), r"Task 'mood'.*24 then, 20 now"),
+        ({}, others(lambda rows: rows.select(range(23, -1, -1))), r"Task 'mood'.*24, as many as then"),
+        ({}, others(lambda rows: rows.map(lambda row: {"text": row["text"] + "!"})), "Task 'mood'"),
+    ],
+)
+def test_another_run_is_refused_by_name(arguments, rows, message, finished, tokenizer):
+    if "gradient_balancing" in arguments:
+        pytest.importorskip("torchjd", reason="the optional package `torchjd` is not installed")
+    given = {"max_steps": 6, "learning_rate": 1e-3, **arguments}
+    rate = given.pop("learning_rate")
+    own = short(finished[0], tokenizer, rows, **given)
+    own.given_arguments.learning_rate = rate
+    with pytest.raises(InputError, match=message):
+        own.train(resume_from_checkpoint=True)
+
+
+def test_what_does_not_make_a_run_may_change(finished, tmp_path, tokenizer):
+    """Longer, split otherwise, saved and logged at other steps: the rates are those of the longer schedule."""
+    folder = shutil.copytree(finished[0], tmp_path / "run")
+    changes = {"max_steps": 8, "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    again = short(folder, tokenizer, save_steps=3, logging_steps=2, **changes)
+    again.train(resume_from_checkpoint=True)
+    whole = short(tmp_path / "whole", tokenizer, max_steps=8, logging_steps=1)
+    whole.train()
+    rates = {entry["step"]: entry["learning_rate"] for entry in whole.state.log_history if "learning_rate" in entry}
+    logged = {entry["step"]: entry["learning_rate"] for entry in again.state.log_history[4:] if "loss" in entry}
+    assert logged == {step: pytest.approx(rates[step]) for step in (6, 8)}
+    saved = {path.name for path in folder.glob("checkpoint-*")}
+    assert saved == {"checkpoint-2", "checkpoint-4", "checkpoint-6", "checkpoint-8"}
+    assert again.sampler.drawn(8).tolist() == whole.sampler.drawn(8).tolist()
+
+
+@pytest.mark.slow
+def test_a_longer_run_does_not_draw_again_what_was_drawn(tmp_path, tokenizer):
+    short(tmp_path, tokenizer, mixing_strategy="annealed").train()
+    with pytest.raises(InputError, match="4 steps, this one has 6"):
+        short(tmp_path, tokenizer, mixing_strategy="annealed", max_steps=6).train(resume_from_checkpoint=True)
+
+
+def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, tokenizer):
+    with pytest.raises(InputError, match="holds no trainer_state.json"):
+        short(tmp_path, tokenizer).train(resume_from_checkpoint=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "longer"),
+    [
+        ({"num_train_epochs": 2}, "3", True),
+        ({}, "4", True),  # The default is 3.
+        ({"num_train_epochs": 3}, "2", False),
+        ({"num_train_epochs": 2, "max_steps": 5}, "3", False),
+    ],
+)
+def test_the_program_goes_on_to_be_longer(before, now, longer):
+    recipe = read_recipe("recipes/support_desk/train.yaml", ["--num_train_epochs", now])
+    assert is_longer(before, recipe) is longer

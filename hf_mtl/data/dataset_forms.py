@@ -1,0 +1,147 @@
+"""Whatever form rows are given in, here they become data sets by name, or the error says what to write."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+from ..modeling import InputError
+from ..tasks import SPLITS
+
+Rows: TypeAlias = Dataset | IterableDataset
+
+# What stands in an example where the caller has named no task yet.
+EXAMPLE_TASK = "mood"
+ARGUMENTS = {"train": "train_dataset", "validation": "eval_dataset", "test": "test_dataset"}
+
+
+def named_datasets(given: Any, names: Sequence[str], split: str) -> dict[str, Rows]:
+    """Return data sets by name.
+
+    Args:
+        given: Data sets by name, or a single one where there is one name; each a `Dataset`, its splits, a list of
+            mappings, a mapping of columns or a DataFrame.
+        names: The names that are known: of tasks and their sources.
+        split: The split to take where splits are given.
+
+    Raises:
+        InputError: Something else, or several names that it could be meant for; the message shows the line to write.
+    """
+    if given is None or isinstance(given, str):
+        raise InputError(_no_rows((names or [EXAMPLE_TASK])[0], given, split))
+    if not isinstance(given, Mapping) or is_splits(given, names) or is_table(given):
+        if len(names) != 1:
+            raise InputError(_which_task(given, names, split))
+        given = {names[0]: given}
+    if not given:
+        raise InputError(f"{ARGUMENTS[split]} is empty; expected data sets by task, such as {_example(names, split)}.")
+    return {str(name): rows_of(name, rows, split) for name, rows in given.items()}
+
+
+def splits_of(given: Any, names: Sequence[str]) -> dict[str, Rows]:
+    """Return the validation rows, by name, that stand beside the training rows of what was given to train on."""
+    if is_splits(given, names):
+        given = {names[0]: given}
+    if not isinstance(given, Mapping) or is_table(given):
+        return {}
+    return {
+        str(name): rows_of(name, rows, "validation")
+        for name, rows in given.items()
+        if is_splits(rows) and "validation" in rows
+    }
+
+
+def is_splits(given: Any, names: Iterable[str] = ()) -> bool:
+    """Whether something is one data set's splits; a mapping whose names are tasks' is none."""
+    if not isinstance(given, Mapping) or not given or is_table(given):
+        return False
+    return not set(given) & set(names) and bool(set(given) & set(SPLITS))
+
+
+def is_table(given: Any) -> bool:
+    """Whether a mapping holds columns, and not lists of rows by task."""
+    return (
+        isinstance(given, Mapping)
+        and bool(given)
+        and all(isinstance(value, (list, tuple, np.ndarray, pd.Series)) for value in given.values())
+        and not all(_is_list_of_rows(value) for value in given.values())
+    )
+
+
+def rows_of(name: str, given: Any, split: str) -> Rows:
+    """Return one data set, of the split that is wanted where splits are given.
+
+    Raises:
+        InputError: No rows, or splits that lack it.
+    """
+    if isinstance(given, (DatasetDict, IterableDatasetDict)) or is_splits(given):
+        given = _split_of(name, given, split)
+    if isinstance(given, (Dataset, IterableDataset)):
+        return given
+    try:
+        if isinstance(given, pd.DataFrame):
+            return Dataset.from_pandas(given, preserve_index=False)
+        if _is_list_of_rows(given):
+            # Of all rows: a key that the first row lacks is a column too.
+            keys = dict.fromkeys(key for row in given for key in row)
+            return Dataset.from_dict({key: [row.get(key) for row in given] for key in keys})
+        if is_table(given):
+            return Dataset.from_dict({key: list(values) for key, values in given.items()})
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"The rows of {name!r} are no table: {' '.join(str(error).split())}.") from error
+    raise InputError(_no_rows(name, given, split))
+
+
+def _no_rows(name: str, given: Any, split: str) -> str:
+    return (
+        f"{ARGUMENTS[split]} has {_kind(given)} for {name!r}; expected rows: a Dataset, a list of mappings, columns "
+        f"or a DataFrame. A file is read with load_dataset('csv', data_files=...)['train'], or by the task's row: "
+        "load_mixture([TaskSpec(..., data_files={'train': ...})])."
+    )
+
+
+def _split_of(name: str, splits: Mapping[str, Any], split: str) -> Any:
+    unknown = [other for other in splits if other not in SPLITS]
+    if split not in splits or (unknown and split == "train"):
+        raise InputError(
+            f"The data set {name!r} has the splits {', '.join(splits)}; expected {split!r}. Say which rows are meant: "
+            f"{ARGUMENTS[split]}={{{name!r}: data[{next(iter(unknown or splits))!r}]}}."
+        )
+    return splits[split]
+
+
+def _is_list_of_rows(given: Any) -> bool:
+    return isinstance(given, (list, tuple)) and bool(given) and all(isinstance(row, Mapping) for row in given)
+
+
+def _kind(given: Any) -> str:
+    return repr(given) if isinstance(given, (str, int, float, type(None))) else f"a {type(given).__name__}"
+
+
+def _which_task(given: Any, names: Sequence[str], split: str) -> str:
+    """The error for rows without a name."""
+    after = f"a task ({', '.join(names)})" if names else "their task"
+    if is_splits(given):
+        lacking = "" if split in given else f" (none of them is called {split!r})"
+        return (
+            f"{ARGUMENTS[split]} is one data set's splits ({', '.join(given)}){lacking}, and which task they are of "
+            f"is open. Name them after {after}: {_splits_example(names, given, split)}."
+        )
+    return (
+        f"{ARGUMENTS[split]} is {_kind(given)}, and which task its rows are of is open. Name them after {after}: "
+        f"{_example(names, split)}."
+    )
+
+
+def _example(names: Sequence[str], split: str) -> str:
+    return f"{ARGUMENTS[split]}={{{(names or [EXAMPLE_TASK])[0]!r}: data}}".replace("'", '"')
+
+
+def _splits_example(names: Sequence[str], given: Mapping[str, Any], split: str) -> str:
+    wanted = ["train", "validation"] if split == "train" else [split]
+    task = (names or [EXAMPLE_TASK])[0]
+    lines = [f'{ARGUMENTS[name]}={{"{task}": data["{name}"]}}' for name in wanted if name in given]
+    return ", ".join(lines) or f'{ARGUMENTS[split]}={{"{task}": data["{next(iter(given))}"]}}'

@@ -1,0 +1,143 @@
+"""What a trainer is given, as a model and a mixture of its own: nothing of the caller's is written to."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset, IterableDataset
+from transformers import TrainingArguments, enable_full_determinism, set_seed
+
+from ..data.dataset_forms import named_datasets, splits_of
+from ..data.fingerprint import fingerprint_rows
+from ..data.mixture import Mixture, mixture_from_datasets
+from ..data.streams import mixture_from_streams
+from ..data.unlabelled import rows_to_score
+from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
+from ..modeling.configuration_multitask import check_choice
+from ..tasks import TaskSpec, as_spec, tasks_by_source
+from .arguments import MultiTaskTrainingArguments
+from .ignored_arguments import refuse_ignored_arguments
+from .task_agreement import (
+    agree_on_tasks,
+    check_rows_of_mixture,
+    check_same_tasks,
+    check_settings,
+    join_validation,
+    train_in_float32,
+)
+
+
+def model_and_mixture(
+    model: Any,
+    args: TrainingArguments,
+    train_dataset: Any,
+    eval_dataset: Any,
+    tasks: TaskConfig | Mapping[str, Any] | Sequence[TaskConfig | Mapping[str, Any]] | None,
+    model_settings: Mapping[str, Any] | None,
+) -> tuple[MultiTaskAttentionModel, Mixture]:
+    """Return the model, built where an encoder was named, and a mixture that agree on the tasks.
+
+    Args:
+        model: See `MultiTaskTrainer`.
+        args: See `MultiTaskTrainer`.
+        train_dataset: See `MultiTaskTrainer`.
+        eval_dataset: See `MultiTaskTrainer`.
+        tasks: See `MultiTaskTrainer`.
+        model_settings: See `MultiTaskTrainer`.
+
+    Raises:
+        InputError: Something that cannot be used, or is said in two ways.
+    """
+    if not isinstance(args, MultiTaskTrainingArguments):
+        raise InputError(
+            f"args is {type(args).__name__}; expected MultiTaskTrainingArguments(output_dir=...), which takes what "
+            "TrainingArguments takes."
+        )
+    refuse_ignored_arguments(args)
+    if not isinstance(model, str):
+        model_type = getattr(getattr(model, "config", None), "model_type", None)
+        if model_type != MultiTaskAttentionConfig.model_type:
+            raise InputError(
+                f"model is {type(model).__name__}; expected an encoder's name (model='bert-base-uncased'), or a model "
+                "made of one: MultiTaskAttentionModel.from_encoder(name, tasks=[...])."
+            )
+        check_settings(model, model_settings)
+    if isinstance(tasks, (TaskConfig, Mapping)):
+        tasks = [tasks]
+    specs = None if tasks is None else [as_spec(task) for task in tasks]
+    if isinstance(train_dataset, Mixture):
+        mixture = _own_mixture(train_dataset, eval_dataset, specs)
+        written = [spec.name for spec in mixture.specs]
+    else:
+        names = [] if isinstance(model, str) else list(model.config.task_names)
+        mixture = _built_mixture(train_dataset, eval_dataset, specs, names)
+        written = [spec.name for spec in specs or ()]
+    if isinstance(model, str):
+        # As the program does: what is drawn for the new parts follows from the seed.
+        enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
+        rows = [spec.to_config() for spec in mixture.specs]
+        model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **(model_settings or {}))
+        model.measured_tasks.update(spec.name for spec in mixture.specs)
+    check_same_tasks(model, mixture.specs)
+    train_in_float32(model)
+    agree_on_tasks(model, mixture.specs, written)
+    return model, mixture
+
+
+def _own_mixture(given: Mixture, eval_dataset: Any, tasks: Sequence[TaskSpec] | None) -> Mixture:
+    check_rows_of_mixture(given, tasks or ())
+    specs = [as_spec(spec) for spec in given.specs]
+    mixture = dataclasses.replace(given, specs=specs, validation=dict(given.validation))
+    if eval_dataset is not None:
+        sources = list(tasks_by_source(specs))
+        names = list(dict.fromkeys([*sources, *(spec.name for spec in specs)]))
+        datasets = _validation_sets(eval_dataset, sources if len(sources) == 1 else names)
+        for name in datasets:
+            check_choice("task in eval_dataset:", name, names)
+        rows = {
+            spec.name: rows_to_score(spec, datasets[name])
+            for spec in specs
+            for name in (spec.source_name, spec.name)
+            if name in datasets
+        }
+        join_validation(mixture, rows)
+    return mixture
+
+
+def _built_mixture(
+    train_dataset: Any, eval_dataset: Any, specs: Sequence[TaskSpec] | None, model_tasks: Sequence[str]
+) -> Mixture:
+    """A mixture of data sets, whose own validation splits stand in where none is given."""
+    written = {spec.name for spec in specs or ()}
+    sources = [spec.source_name for spec in specs or ()]
+    names = list(dict.fromkeys([*sources, *(name for name in model_tasks if name not in written)]))
+    train = named_datasets(train_dataset, names, "train")
+    validation = _at_hand(splits_of(train_dataset, list(train)))
+    if eval_dataset is not None:
+        wanted = _validation_sets(eval_dataset, list(train))
+        for name in wanted.keys() & validation.keys():
+            if fingerprint_rows(wanted[name]) != fingerprint_rows(validation[name]):
+                raise InputError(
+                    f"eval_dataset has {len(wanted[name])} rows of {name!r}, and train_dataset has a validation split "
+                    f"of {len(validation[name])} others. To score those of eval_dataset, write train_dataset="
+                    f"{{{name!r}: data['train']}}."
+                )
+        validation = {**validation, **wanted}
+    streamed = any(isinstance(rows, IterableDataset) for rows in train.values())
+    build = mixture_from_streams if streamed else mixture_from_datasets
+    return build(train, validation or None, specs)
+
+
+def _validation_sets(given: Any, names: Sequence[str]) -> dict[str, Dataset]:
+    return _at_hand(named_datasets(given, names, "validation"))
+
+
+def _at_hand(datasets: Mapping[str, Dataset | IterableDataset]) -> dict[str, Dataset]:
+    """Data sets to score, which must be in memory."""
+    rows_at_hand = {name: rows for name, rows in datasets.items() if isinstance(rows, Dataset)}
+    for name in datasets.keys() - rows_at_hand.keys():
+        raise InputError(
+            f"The validation rows of {name!r} are a stream; take as many as are wanted: eval_dataset={{{name!r}: "
+            "Dataset.from_list(list(stream.take(1000)))}."
+        )
+    return rows_at_hand

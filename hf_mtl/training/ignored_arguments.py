@@ -1,0 +1,67 @@
+"""What Transformers' Trainer takes and several tasks cannot be served with: refused by name, with the way to go."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import TrainingArguments
+
+from ..modeling import InputError
+
+_DECODED = (
+    "An evaluation decodes answers and scores them by each task's `metrics`; for other scores read "
+    "trainer.predict({task: data}).predictions, the decoded answers by task."
+)
+_FULL_PRECISION = "Evaluations run in the precision of training; write bf16=True (or fp16=True)."
+
+# Of `TrainingArguments`: values other than the default have no effect here.
+IGNORED_ARGUMENTS: dict[str, str] = {
+    "label_smoothing_factor": "The tasks' losses are those of their problem types; for another loss override "
+    "compute_loss in a subclass of MultiTaskTrainer.",
+    "prediction_loss_only": "Leave it out: an evaluation always answers, and logs eval_<task>_loss too.",
+    "eval_do_concat_batches": "Leave it out. " + _DECODED,
+    "batch_eval_metrics": "Leave it out. " + _DECODED,
+    "include_for_metrics": "Leave it out. " + _DECODED,
+    "bf16_full_eval": _FULL_PRECISION,
+    "fp16_full_eval": _FULL_PRECISION,
+    "dataloader_drop_last": "Leave it out: every step is whole, and an epoch is rounded up to whole steps.",
+    "dataloader_in_order": "Leave it out: which rows make up a step is fixed.",
+    "train_sampling_strategy": "Rows are drawn by mixing_strategy, and rows of similar length share a batch by "
+    "length_grouping=True (the default).",
+    "length_column_name": "Lengths are those of the tokenised rows; leave it out.",
+    "label_names": "Labels are columns of the data sets; name them in the tasks: TaskSpec(columns={'label': ...}).",
+    "use_liger_kernel": "Its kernels are for language models; leave it out.",
+    "liger_kernel_config": "Its kernels are for language models; leave it out.",
+    "use_cache": "Encoders keep no cache; leave it out.",
+}
+
+# Of the trainer itself.
+IGNORED_OF_TRAINER: dict[str, str] = {
+    "data_collator": "Batches carry the routing of their rows to the tasks' heads, which only the trainer's own "
+    "collator makes; change rows before they are given.",
+    "compute_metrics": "Name the metrics in the tasks: TaskSpec(metrics=[...]). " + _DECODED,
+    "compute_loss_func": "Weigh tasks by TaskSpec(weight=...) or loss_weighting; for another loss override "
+    "compute_loss in a subclass of MultiTaskTrainer.",
+    "preprocess_logits_for_metrics": _DECODED,
+    "model_init": "Give the encoder's name as `model`, and each trainer begins from the encoder anew.",
+}
+
+
+def refuse_ignored_arguments(args: TrainingArguments) -> None:
+    """Raise `InputError` for an argument that would have no effect."""
+    for item in dataclasses.fields(TrainingArguments):
+        if item.name in IGNORED_ARGUMENTS:
+            value = getattr(args, item.name)
+            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+            if value != default:
+                raise InputError(
+                    f"{item.name}={value!r} would have no effect; expected the default {default!r}. "
+                    f"{IGNORED_ARGUMENTS[item.name]}"
+                )
+
+
+def refuse_ignored_of_trainer(given: Mapping[str, Any]) -> None:
+    """Raise `InputError` for something given to the trainer that would have no effect."""
+    for name, advice in IGNORED_OF_TRAINER.items():
+        if given.get(name) is not None:
+            raise InputError(f"MultiTaskTrainer takes no `{name}` (it would have no effect). {advice}")

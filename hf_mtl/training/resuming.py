@@ -1,0 +1,137 @@
+"""A Trainer that goes on from its checkpoints: what they keep, and what must be as it was."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+from torch.optim.lr_scheduler import LambdaLR
+
+from ..balancing.gradient_balancing import GradientBalancer
+from ..balancing.loss_weighting import LossWeighting
+from ..data.features import FeatureDataset
+from ..data.mixing import DevGapMixing, MixingStrategy
+from ..data.sampler import MixtureBatchSampler
+from ..data.streams import StreamedMixture
+from ..modeling import InputError
+from .arguments import MultiTaskTrainingArguments
+from .optimizing import OptimizingTrainer
+from .run_identity import check_run, fingerprints, run_arguments
+from .task_freezing import TaskFreezer
+from .train_sampler import run_steps
+
+# What `draw_every_task` writes in the trainer's copy of the arguments.
+SET_BY_BALANCING = ("mixing_strategy", "batch_form", "gradient_accumulation_steps")
+
+
+class ResumingTrainer(OptimizingTrainer):
+    """A Trainer whose checkpoints keep the state of the mixture, the tasks and their weights."""
+
+    train_dataset: FeatureDataset | StreamedMixture
+    sampler: MixtureBatchSampler | StreamedMixture
+    mixing: MixingStrategy
+    freezer: TaskFreezer
+    loss_weighting: LossWeighting
+    balancer: GradientBalancer | None
+    stream_state: dict[str, Any] | None
+    # The arguments as they were given, and their values then.
+    given_arguments: MultiTaskTrainingArguments
+    values_given: dict[str, Any]
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+        """Train, with the arguments as they are now; see `CheckpointingTrainer.train`."""
+        self.follow_arguments()
+        return super().train(resume_from_checkpoint, **kwargs)
+
+    def follow_arguments(self) -> None:
+        """Take over what was changed of the given arguments since the trainer was made, as Transformers' does.
+
+        Raises:
+            InputError: An argument that gradient balancing sets itself.
+        """
+        values = vars(self.given_arguments)
+        changed = [name for name, value in values.items() if value != self.values_given.get(name)]
+        for name in changed:
+            if self.balancer is not None and name in SET_BY_BALANCING:
+                raise InputError(
+                    f"{name} was changed to {values[name]!r} after the trainer was made, and gradient_balancing has "
+                    "set how steps are drawn; make a new trainer."
+                )
+            setattr(self.args, name, values[name])
+        self.values_given.update({name: values[name] for name in changed})
+        self.args.check_derived()
+
+    def total_steps(self) -> int:
+        """Return how many steps the run takes."""
+        return run_steps(self.sampler, self.args)
+
+    @cached_property
+    def _row_fingerprints(self) -> dict[str, list[Any]]:
+        return fingerprints(self.mixture.train)
+
+    def run_identity(self) -> dict[str, Any]:
+        """Return what a continued run must share, and its length: JSON values."""
+        return {
+            "arguments": run_arguments(self.args),
+            "rows": self._row_fingerprints,
+            "total_steps": self.total_steps(),
+        }
+
+    def run_state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of the mixture and the tasks: JSON values."""
+        history = self.mixing.history if isinstance(self.mixing, DevGapMixing) else []
+        return {
+            "run": self.run_identity(),
+            "mixing": history,
+            "freezing": self.freezer.state(),
+            "loss_weighting": self.loss_weighting.state(),
+            "gradient_balancing": None if self.balancer is None else self.balancer.state(),
+        }
+
+    def check_run_state(self, state: Mapping[str, Any], folder: str) -> None:
+        """Refuse another run's checkpoint by name, and another length where the rows that were drawn depend on it."""
+        then = state.get("run")
+        if then is None:
+            return
+        now = self.run_identity()
+        check_run(then, now, folder)
+        before, total = then["total_steps"], now["total_steps"]
+        if before != total and self.mixing.changes and not isinstance(self.mixing, DevGapMixing):
+            raise InputError(
+                f"The checkpoint {folder!r} is of a run of {before} steps, this one has {total}; the tasks' shares "
+                "follow the progress of the run, so rows that were drawn would be drawn again. Keep the length, or "
+                "begin a new run in another output_dir."
+            )
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        schedule = self.lr_scheduler
+        if checkpoint is None or not isinstance(schedule, LambdaLR) or self.optimizer is None:
+            return
+        # The optimizer kept the rate that a run of another length had reached.
+        place = schedule.last_epoch
+        rates = [base * rate_at(place) for base, rate_at in zip(schedule.base_lrs, schedule.lr_lambdas)]
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+        schedule._last_lr = rates
+
+    def load_run_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint kept; say so where the run has another length."""
+        total = self.total_steps()
+        before = state["run"]["total_steps"] if "run" in state else total
+        if before != total and self.is_world_process_zero():
+            print(f"The run has {total} steps instead of {before}; its learning rate goes on as in a run of {total}.")
+        if isinstance(self.mixing, DevGapMixing):
+            self.mixing.history = [(int(first), list(shares)) for first, shares in state["mixing"]]
+        self.freezer.load_state(state["freezing"])
+        self.loss_weighting.load_state(state["loss_weighting"])
+        if self.balancer is not None:
+            self.balancer.load_state(state["gradient_balancing"])
+
+    def process_state(self) -> dict[str, Any] | None:
+        """Return what a checkpoint keeps of this process: where its streams stood."""
+        return self.stream_state
+
+    def load_process_state(self, state: Mapping[str, Any]) -> None:
+        """Go on reading streams where the checkpoint was written."""
+        if isinstance(self.train_dataset, StreamedMixture):
+            self.train_dataset.load_state(state)

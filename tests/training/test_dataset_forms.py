@@ -1,0 +1,204 @@
+"""Rows in whatever form: served where their task is sure, else refused with the line to write."""
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
+from hf_mtl.data.dataset_forms import named_datasets
+from hf_mtl.data.unlabelled import count_labelled
+from tests.conftest import build_model
+from tests.training.test_step_loss import datasets, trainer
+
+FEATURES = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
+ROWS = [{"text": f"row {index} of it", "label": index % 2} for index in range(8)]
+MOOD = Dataset.from_list(ROWS, features=FEATURES)
+SPLITS = DatasetDict(train=MOOD, validation=MOOD.select(range(4)), test=MOOD.select(range(3)).remove_columns("label"))
+COLUMNS = {name: [row[name] for row in ROWS] for name in ("text", "label")}
+FORMS = {
+    "dataset": MOOD,
+    "splits": SPLITS,
+    "plain_splits": {"train": MOOD, "validation": MOOD},
+    "rows": ROWS,
+    "columns": COLUMNS,
+    "frame": MOOD.to_pandas(),
+}
+
+
+def build(tmp_path, tokenizer, *given, tasks=(("mood", ["no", "yes"]),), **options) -> MultiTaskTrainer:
+    rows = [{"name": name, "problem_type": "single_label_classification", "labels": labels} for name, labels in tasks]
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True)
+    specs = [TaskSpec(**row) for row in rows]
+    model = build_model(rows, vocab_size=tokenizer.vocab_size)
+    return MultiTaskTrainer(model, args, *given, tasks=specs, processing_class=tokenizer, **options)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("named", [False, True])
+def test_one_task_needs_no_name(form, named, tmp_path, tokenizer):
+    given = {"mood": FORMS[form]} if named else FORMS[form]
+    own = build(tmp_path, tokenizer, given)
+    assert own.mixture.train["mood"][:] == {"text": COLUMNS["text"], "label": COLUMNS["label"]}
+    assert len(own.mixture.validation.get("mood", ())) == {"splits": 4, "plain_splits": 8}.get(form, 0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_a_name_the_line_to_write_is_shown(form):
+    for names in ([], ["mood", "stars"]):
+        with pytest.raises(InputError) as error:
+            named_datasets(FORMS[form], names, "train")
+        if "splits" in form:
+            line = 'train_dataset={"mood": data["train"]}, eval_dataset={"mood": data["validation"]}'
+        else:
+            line = 'train_dataset={"mood": data}'
+        assert line in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("data.csv", "load_dataset"),
+        (None, "has None for 'mood'"),
+        ({"mood": "data.csv"}, "load_dataset"),
+        ({"mood": 3}, "has 3 for 'mood'"),
+        ({}, "is empty"),
+        ({"mood": [{"text": "a"}, {"text": 3}]}, "are no table"),
+        ({"mood": {"text": ["a", "b"], "label": [1]}}, "are no table"),
+        ({"mood": DatasetDict(train=MOOD, dev=MOOD)}, r"splits train, dev.*data\['dev'\]"),
+        ({"mood": DatasetDict(test=MOOD)}, "splits test; expected 'train'"),
+        ([MOOD, MOOD], "a list for 'mood'"),
+    ],
+)
+def test_what_holds_no_rows_is_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        named_datasets(given, ["mood"], "train")
+
+
+def test_names_of_splits_may_be_tasks_where_tasks_say_so(tmp_path, tokenizer):
+    own = build(
+        tmp_path, tokenizer, {"train": MOOD, "test": MOOD}, tasks=[("train", ["no", "yes"]), ("test", ["no", "yes"])]
+    )
+    assert list(own.specs) == ["train", "test"]
+
+
+def test_keys_that_the_first_row_lacks_are_columns():
+    rows = named_datasets({"mood": [{"text": "a"}, {"text": "b", "more": 1}]}, [], "train")["mood"]
+    assert rows[:] == {"text": ["a", "b"], "more": [None, 1]}
+
+
+def test_test_rows_are_neither_trained_on_nor_used_to_choose(tmp_path, tokenizer):
+    marked = DatasetDict(
+        {name: rows.map(lambda row, name=name: {"text": f"{name} {row['text']}"}) for name, rows in SPLITS.items()}
+    )
+    own = build(tmp_path, tokenizer, {"mood": marked})
+    assert all(text.startswith("train") for text in own.mixture.train["mood"]["text"])
+    assert all(text.startswith("validation") for text in own.mixture.validation["mood"]["text"])
+
+
+def test_two_validation_splits_are_one_too_many(tmp_path, tokenizer):
+    build(tmp_path, tokenizer, {"mood": SPLITS}, {"mood": SPLITS})
+    build(tmp_path, tokenizer, {"mood": SPLITS}, {"mood": SPLITS["validation"]})
+    with pytest.raises(InputError, match="eval_dataset has 2 rows of 'mood', and .* 4 others"):
+        build(tmp_path, tokenizer, {"mood": SPLITS}, {"mood": MOOD.select(range(2))})
+
+
+@pytest.fixture(scope="module")
+def one_task(tmp_path_factory, tokenizer):
+    return build(tmp_path_factory.mktemp("one"), tokenizer, {"mood": SPLITS})
+
+
+def unlabelled(value) -> Dataset:
+    return Dataset.from_dict({"text": COLUMNS["text"], "label": [value] * 8})
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_other_rows_are_scored_in_any_form(form, one_task):
+    metrics = one_task.evaluate(FORMS[form])
+    rows = {"splits": 4}.get(form, 8)
+    assert metrics["eval_mood_accuracy"] == one_task.evaluate({"mood": MOOD.select(range(rows))})["eval_mood_accuracy"]
+
+
+def test_a_name_stands_for_its_rows(one_task):
+    assert one_task.evaluate("mood")["eval_mood_loss"] == one_task.evaluate()["eval_mood_loss"]
+    with pytest.raises(InputError, match="Did you mean 'mood'"):
+        one_task.evaluate("mod")
+    with pytest.raises(InputError, match="no test rows here"):
+        one_task.predict("mood")
+    with pytest.raises(InputError, match="stream"):
+        one_task.evaluate(MOOD.to_iterable_dataset())
+
+
+@pytest.mark.parametrize(
+    "rows", [MOOD.remove_columns("label"), *(unlabelled(value) for value in (None, -1, -100, float("nan")))]
+)
+def test_rows_without_labels_are_answered_and_not_scored(rows, one_task):
+    found, expected = one_task.predict(rows), one_task.predict(MOOD)
+    assert found.predictions == expected.predictions
+    assert found.label_ids is None
+    assert not [key for key in found.metrics if "mood" in key or "mtl" in key]
+    assert expected.metrics["test_mood_accuracy"] == one_task.evaluate(MOOD)["eval_mood_accuracy"]
+    with pytest.raises(InputError, match="none of the 8 rows has a label"):
+        one_task.evaluate({"mood": rows})
+
+
+def test_rows_of_which_some_have_labels_are_answered(one_task):
+    part = Dataset.from_dict({"text": COLUMNS["text"], "label": [0, 1, -1, 0, 1, 0, 1, 0]})
+    found = one_task.predict(part)
+    assert len(found.predictions["mood"]) == 8
+    assert "test_mood_accuracy" not in found.metrics
+    with pytest.raises(InputError, match="row 2"):
+        one_task.evaluate(part)
+
+
+def test_tasks_with_and_without_labels_are_answered_together(tmp_path, tokenizer):
+    own, rows = trainer(tmp_path, tokenizer), datasets()
+    whole = own.predict(rows)
+    for hidden in rows:
+        column = "tags" if hidden == "tags" else "label"
+        found = own.predict({**rows, hidden: rows[hidden].remove_columns(column)})
+        assert found.predictions == whole.predictions
+        for name in rows:
+            assert (f"test_{name}_loss" in found.metrics) is (name != hidden)
+            if name != hidden:
+                assert found.metrics[f"test_{name}_loss"] == pytest.approx(whole.metrics[f"test_{name}_loss"])
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels", "count"),
+    [
+        ("regression", [-1.0, -1.0], 0),
+        ("regression", [-1.0, 0.5], 2),
+        ("regression", [None, 0.5], 1),
+        ("token_classification", [[-100, -100], [0, 1]], 1),
+        ("token_classification", [[], [0]], 2),
+        ("multi_label_classification", [[], [1]], 2),
+        ("multiple_choice", [-1, 0], 1),
+        ("single_label_classification", ["", "no"], 2),
+        ("question_answering", [{"text": [], "answer_start": []}, None], 1),
+    ],
+)
+def test_what_counts_as_a_label(problem_type, labels, count):
+    spec = TaskSpec(name="a", problem_type=problem_type)
+    assert count_labelled(spec, Dataset.from_dict({"label": labels})) == count
+
+
+@pytest.mark.parametrize("hidden", ["flags", "span", "pick"])
+def test_every_problem_type_is_answered_without_labels(hidden, tmp_path, tokenizer):
+    tasks = {
+        "flags": ("multi_label_classification", {"text": ["a b", "c"], "label": [[0], [1]]}, {"labels": ["p", "q"]}),
+        "span": (
+            "question_answering",
+            {"question": ["who", "what"], "context": ["it is Bob", "a cat"],
+             "label": [{"text": ["Bob"], "answer_start": [6]}, {"text": ["cat"], "answer_start": [2]}]},
+            {"max_length": 24, "stride": 4},
+        ),
+        "pick": ("multiple_choice", {"text": ["a", "b"], "choices": [["c", "d"], ["e", "f"]], "label": [0, 1]}, {}),
+    }  # fmt: skip
+    kind, columns, settings = tasks[hidden]
+    rows = Dataset.from_dict(columns)
+    row = {"name": hidden, "problem_type": kind, **settings}
+    model = build_model([row], vocab_size=tokenizer.vocab_size)
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True)
+    own = MultiTaskTrainer(model, args, rows, tasks=[TaskSpec(**row)], processing_class=tokenizer)
+    found, whole = own.predict(rows.remove_columns("label")), own.predict(rows)
+    assert found.predictions == whole.predictions
+    assert f"test_{hidden}_loss" in whole.metrics and f"test_{hidden}_loss" not in found.metrics
