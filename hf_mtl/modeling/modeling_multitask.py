@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -13,7 +12,6 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
-from transformers.utils import ModelOutput
 
 from .checkpoint_report import refuse_incomplete
 from .configuration_multitask import (
@@ -34,6 +32,7 @@ from .encoder_reader import (
 from .encoders import build_encoder, find_encoder, load_encoder
 from .errors import InputError
 from .multitask_module import MultiTaskModule, Routing, TaskParts
+from .multitask_output import MultiTaskOutput
 from .part_checks import check_config
 from .pipeline_multitask import Answerer
 from .random_states import kept_random_states
@@ -41,41 +40,6 @@ from .step_loss import step_loss
 from .task_attention import TASK_POOLINGS
 from .task_heads import IGNORED_LABEL, TASK_HEADS, Answer, TaskHead
 from .task_parameters import SharedVectors, TaskTensors, UnitScaleLinear, ZeroStartLinear, owner_of, picked
-
-
-@dataclass
-class MultiTaskOutput(ModelOutput):
-    """What `MultiTaskAttentionModel` returns (B rows, L tokens, D hidden size, T tasks).
-
-    Args:
-        loss: The loss of this batch with task weights 1 (see `step_loss`).
-        task_losses: Mean loss of each task's labels in this batch, by task name.
-        logits: Without routing, every task's logits for every row, by task name: (B, classes), (B,) for regression
-            and multiple choice (the score of a row as a choice), (B, L, tags), (B, L, 2) for spans.
-        entry_logits: With routing, logits of the entries by problem type; outputs a task does not have are -inf.
-        task_loss_sums: (T,) sums of the losses of the labels in this batch.
-        task_label_counts: (T,) numbers of labels in this batch.
-        task_row_counts: (T,) numbers of rows with a label in this batch.
-        task_penalty_sums: (T,) sums over these rows of what the parts themselves add to the loss, where they do.
-        task_states: (B, T, D) what passed the gate; of rows that are answered for A tasks each, (B, A, D).
-        pooling_weights: (B, T, L) how much a task reads of a token, where asked for and weighed.
-        interaction_weights: (B, heads, T, T) how much a task reads of another, (B, T, experts) of experts, where asked
-            for and weighed.
-        gates: (B, T, D) how much of the mixed state passes, where asked for; (B, A, D) as `task_states`.
-    """
-
-    loss: torch.Tensor | None = None
-    task_losses: dict[str, torch.Tensor] | None = None
-    logits: dict[str, torch.Tensor] | None = None
-    entry_logits: dict[str, torch.Tensor] | None = None
-    task_loss_sums: torch.Tensor | None = None
-    task_label_counts: torch.Tensor | None = None
-    task_row_counts: torch.Tensor | None = None
-    task_penalty_sums: torch.Tensor | None = None
-    task_states: torch.Tensor | None = None
-    pooling_weights: torch.Tensor | None = None
-    interaction_weights: torch.Tensor | None = None
-    gates: torch.Tensor | None = None
 
 
 class MultiTaskAttentionModel(PreTrainedModel):

@@ -38,6 +38,7 @@ RENAMED = {
     "dropout": "head_dropout",
     "interaction": "task_interaction",
     "random_seed": "seed",
+    "torch_dtype": "dtype",
 }
 
 _ROW_DATA = "write `data_files: {train: FILE, validation: FILE}` in the task's row under `tasks:`"
@@ -54,7 +55,7 @@ ELSEWHERE = {
     **dict.fromkeys(("columns", "text_column", "text_column_name", "label_column", "label_column_name"), _ROW_COLUMNS),
     **dict.fromkeys(("tokenizer", "tokenizer_name", "tokenizer_name_or_path", "config_name"), _TOKENIZER),
     **dict.fromkeys(("command", "mode"), _COMMAND),
-    **dict.fromkeys(("mixed_precision", "precision", "dtype", "torch_dtype"), _PRECISION),
+    **dict.fromkeys(("mixed_precision", "precision"), _PRECISION),
     "max_seq_length": "write `max_length:` in each task's row under `tasks:`",
     "max_seq_len": "write `max_length:` in each task's row under `tasks:`",
     "warmup_ratio": "write `warmup_steps: 0.06`; a number below 1 is a share of the steps",
