@@ -42,6 +42,7 @@ NOT_PART_OF_A_RUN = (
     "baselines",
     "doctor",
     "use_cpu",
+    "trust_remote_code",
 )
 
 
