@@ -51,6 +51,7 @@ NOT_PART_OF_A_RUN = (
     "baselines",
     "doctor",
     "use_cpu",
+    "trust_remote_code",
 )
 
 # Keys that a run may raise when it is continued: it then goes on to be longer.
