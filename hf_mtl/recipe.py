@@ -27,7 +27,6 @@ from .modeling.task_relations import RELATIONS
 from .systems import SYSTEMS
 from .tasks import TaskSpec, specs_from_rows
 from .training.arguments import MultiTaskTrainingArguments, json_mapping
-from .training.ignored_arguments import refuse_ignored_arguments
 from .training.training_order import NOTHING_MIXES, TRAINING_ORDERS, Stage
 
 # The file in an output folder that says what made it.
@@ -264,7 +263,6 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     values = {**{key: value for key, value in given.items() if key not in typed}, **overrides}
     values.update(_flat_rows(rows))
     check_parts(model)
-    refuse_ignored_arguments(training)
     recipe = Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows)
     recipe.stages()
     if data.training_order == "staged" and model.task_interaction == "none":
