@@ -26,7 +26,6 @@ from .recipe_format.yaml_reading import write_yaml
 from .systems import SYSTEMS
 from .tasks import TaskSpec, specs_from_rows
 from .training.arguments import MultiTaskTrainingArguments, json_mapping
-from .training.ignored_arguments import refuse_ignored_arguments
 from .training.training_order import NOTHING_MIXES, TRAINING_ORDERS, Stage
 
 # The file in an output folder that says what made it.
@@ -305,7 +304,6 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     values = {**kept, **overrides, **beside, **_flat_rows(rows)}
     values = {key: value for key, value in values.items() if key not in CAPS or caps[key] is not None}
     check_parts(model)
-    refuse_ignored_arguments(training)
     recipe = Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows, notes)
     recipe.stages()
     if data.training_order == "staged" and model.task_interaction == "none":

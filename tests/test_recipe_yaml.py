@@ -175,7 +175,7 @@ def test_names_of_tasks_are_words(read):
         ("run_name: 010", "010"),
         ("run_name: on", "on"),
         ("save_strategy: no", "no"),
-        ("mran_relations: [task_task]", ["task_task"]),
+        ("label_names: [1, no]", ["1", "no"]),
         ("gate: none", "none"),
         ("lr_scheduler_kwargs: {num_cycles: 2, power: 1e-3}", {"num_cycles": 2, "power": 1e-3}),
         ("single_task_scores: {on: 6e1}", {"on": 60.0}),

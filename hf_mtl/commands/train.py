@@ -25,6 +25,7 @@ from ..report import Scores, baseline_scores, change_table, dropped_lines, mixtu
 from ..training.callbacks import InterruptCallback
 from ..training.checkpoints import last_whole_checkpoint
 from ..training.evaluation import AVERAGE, mtl_average
+from ..training.ignored_arguments import refuse_ignored_arguments
 from ..training.part_report import PartReport, initial_parts
 from ..training.processes import leave_together
 from ..training.trainer import MultiTaskTrainer
@@ -66,6 +67,7 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 def train(recipe: Recipe) -> int:
     """Train what a recipe says, stage by stage; return 0, or 130 after an interrupt."""
+    refuse_ignored_arguments(recipe.training)
     folder = recipe.folder
     if finished := check_output_folder(folder, recipe):
         say(f"This run is finished: {finished}. To train again, choose another --output_dir.")
