@@ -16,7 +16,7 @@ from .batch_forms import RowCosts
 
 MAP_BATCH = 1000
 # Of features; counts up when they change, so that none are read from a cache that holds others.
-FORM = 1
+FORM = 2
 
 
 class FeatureDataset(data.Dataset):
