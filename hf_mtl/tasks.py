@@ -100,7 +100,11 @@ class TaskSpec(TaskConfig):
     @property
     def metric_names(self) -> list[str]:
         """The task's metrics, the problem type's own where the row names none."""
-        if self.metrics is None and self.problem_type == "token_classification" and SpanTags.of(self.labels or []) is None:
+        if (
+            self.metrics is None
+            and self.problem_type == "token_classification"
+            and SpanTags.of(self.labels or []) is None
+        ):
             return ["token_accuracy"]
         return self.metrics or list(DEFAULT_METRICS[self.problem_type])
 

@@ -56,6 +56,7 @@ def main(known: argparse.Namespace, rest: Sequence[str]) -> int:
         return 0
     answers = model.predict(rows, known.tasks, tokenizer)[0]
     print(json.dumps(answers, ensure_ascii=False, indent=2) if known.json else "\n".join(_lines(answers)))
+    _say_cut(model.config.task_configs, [answers])
     for task in _unanswered(model, row, answers, known.tasks):
         print(f"{task.name}: not answered, needs --{missing_fields(task, row)[0]}", file=sys.stderr)
     return 0
@@ -88,6 +89,21 @@ def _answer_file(answerer: Answerer, rows: Sequence[dict[str, Any]], known: argp
             stream.write(json.dumps({**row, "answers": answer}, ensure_ascii=False) + "\n")
     part.rename(known.output)
     print(f"{len(rows)} rows answered: {known.output}")
+    _say_cut(answerer.tasks, answers)
+
+
+def _say_cut(tasks: Sequence[TaskConfig], answers: Sequence[Mapping[str, Answer]]) -> None:
+    """Print for each task how many rows were longer than it reads, apart from the answers."""
+    for task in tasks:
+        cut = [answer[task.name] for answer in answers if answer.get(task.name, {}).get("truncated")]
+        if cut:
+            unread = sum(len(answer["tokens"]) - answer["words_read"] for answer in cut if "words_read" in answer)
+            words = f" and {unread:,} of their words, which are tagged as outside, were not read" if unread else ""
+            print(
+                f"{task.name}: {len(cut):,} of {len(answers):,} rows were cut at max_length={task.max_length} word pieces "
+                f'("truncated": true){words}. Give shorter texts, or train the task with a larger max_length.',
+                file=sys.stderr,
+            )
 
 
 def _unanswered(

@@ -185,7 +185,9 @@ class MultiTaskProcessor:
         )
         features = []
         for source, context in enumerate(rows["context"]):
-            features += self._windows(task, encoded, source, context, rows["label"][source] if "label" in rows else None)
+            features += self._windows(
+                task, encoded, source, context, rows["label"][source] if "label" in rows else None
+            )
         return features
 
     def _windows(
