@@ -228,7 +228,8 @@ LINEAR_PREDICTORS: dict[str, Callable[[BaselineTask], Rows]] = {
 
 
 def _vectorizer() -> TfidfVectorizer:
-    # scikit-learn's own pattern drops "I", "5" and "!", fails on rows that hold nothing else, and divides words at marks.
+    # scikit-learn's own pattern drops "I", "5" and "!", divides words at marks, and fails on
+    # rows that hold nothing else.
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=1, token_pattern=WORD.pattern)
 
 

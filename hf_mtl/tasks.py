@@ -128,8 +128,8 @@ class TaskSpec(TaskConfig):
         if span_tags.odd:
             raise InputError(
                 f"Task {self.name!r}: span_f1 needs tags of one scheme, such as 'O', 'B-PER' and 'I-PER'; found "
-                f"{', '.join(map(repr, span_tags.odd[:8]))} beside {next(iter(span_tags.parts))!r}. Rename them in the "
-                "data, or use `metrics: [token_accuracy]`, and they mark no spans."
+                f"{', '.join(map(repr, span_tags.odd[:8]))} beside {next(iter(span_tags.parts))!r}. Rename them in "
+                "the data, or score them with `metrics: [token_accuracy]`."
             )
 
     @property

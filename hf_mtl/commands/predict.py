@@ -100,8 +100,8 @@ def _say_cut(tasks: Sequence[TaskConfig], answers: Sequence[Mapping[str, Answer]
             unread = sum(len(answer["tokens"]) - answer["words_read"] for answer in cut if "words_read" in answer)
             words = f" and {unread:,} of their words, which are tagged as outside, were not read" if unread else ""
             print(
-                f"{task.name}: {len(cut):,} of {len(answers):,} rows were cut at max_length={task.max_length} word pieces "
-                f'("truncated": true){words}. Give shorter texts, or train the task with a larger max_length.',
+                f"{task.name}: {len(cut):,} of {len(answers):,} rows were cut at max_length={task.max_length} word "
+                f'pieces ("truncated": true){words}. Give shorter texts, or train the task with a larger max_length.',
                 file=sys.stderr,
             )
 

@@ -1,6 +1,6 @@
 """From scores to answers: probabilities, tagged spans, the best answer spans of a context."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -54,8 +54,8 @@ def best_spans(
     """Return the best answers over all windows of a context, best first.
 
     A window's tokens that are no context have offsets of -1. An answer is widened to whole words, without blanks and
-    invisible characters at its ends; answers that become one keep the best score. "No answer" scores as the first token
-    of the window where it scores least, as in SQuAD 2.0.
+    invisible characters at its ends; answers that become one keep the best score. "No answer" scores as the first
+    token of the window where it scores least, as in SQuAD 2.0.
 
     Args:
         logits: For each window (length, 2) scores of beginning and end.
@@ -66,7 +66,7 @@ def best_spans(
     candidates: dict[tuple[int, int], float] = {}
     words = WholeWords(context)
     for scores, places in zip(logits, offsets):
-        for span, score in _window_spans(scores, np.asarray(places), task).items():
+        for span, score in _window_spans(scores, np.asarray(places), task):
             start, end = words.widened(*span)
             if start < end:
                 candidates[start, end] = max(score, candidates.get((start, end), -np.inf))
@@ -80,14 +80,12 @@ def best_spans(
     ]
 
 
-def _window_spans(scores: np.ndarray, places: np.ndarray, task: TaskConfig) -> dict[tuple[int, int], float]:
-    """The candidate spans of one window with their scores, as character spans."""
+def _window_spans(scores: np.ndarray, places: np.ndarray, task: TaskConfig) -> Iterator[tuple[tuple[int, int], float]]:
+    """The candidates of one window, as character spans, with their scores; several pieces may end at one character."""
     in_context = np.flatnonzero(places[:, 0] >= 0)
     starts = in_context[np.argsort(-scores[in_context, 0], kind="stable")[:CANDIDATES]]
     ends = in_context[np.argsort(-scores[in_context, 1], kind="stable")[:CANDIDATES]]
-    return {
-        (int(places[start, 0]), int(places[end, 1])): float(scores[start, 0] + scores[end, 1])
-        for start in starts
-        for end in ends
-        if start <= end < start + task.max_answer_length
-    }
+    for start in starts:
+        for end in ends:
+            if start <= end < start + task.max_answer_length:
+                yield (int(places[start, 0]), int(places[end, 1])), float(scores[start, 0] + scores[end, 1])

@@ -12,8 +12,8 @@ def piece_places(text: str, offsets: Sequence[Sequence[int]]) -> list[Place]:
     """Return the (first, past last) characters that each word piece of a text stands for, none of them hidden.
 
     Tokenizers count the blank before a word as its piece's (GPT-2), or leave out the first letter of a word behind a
-    blank (RobBERT), which makes the offsets of a letter that stands alone empty. Blanks and invisible characters are no
-    part of a place; a visible character that no piece has belongs to the next one of its word.
+    blank (RobBERT), which makes the offsets of a letter that stands alone empty. Blanks and invisible characters are
+    no part of a place; a visible character that no piece has belongs to the next one of its word.
     """
     places, covered = [], 0
     for start, end in offsets:

@@ -24,8 +24,9 @@ class MultiTaskProcessor:
 
     A feature holds ``sequences`` (one list of word pieces; multiple choice: one a choice), ``segments`` beside them,
     ``source`` (the row it came from), ``truncated``, ``labels`` where the row has them, and what decoding needs:
-    ``positions`` (each word's first piece) and ``words_read``, or ``offsets`` (each piece's characters in the context).
-    No sequence is empty: where a tokenizer returns nothing, one padding (or ending, or unknown) piece stands for it.
+    ``positions`` (each word's first piece) and ``words_read``, or ``offsets`` (each piece's characters in the
+    context). No sequence is empty: where a tokenizer returns nothing, one padding (or ending, or unknown) piece
+    stands for it.
 
     Args:
         tokenizer: The encoder's tokenizer.
@@ -172,8 +173,8 @@ class MultiTaskProcessor:
     def encode_windows(self, task: TaskConfig, rows: Columns) -> list[Feature]:
         """One sequence a window of the context, labelled with the first accepted answer that stands in it whole.
 
-        A window without one is labelled (0, 0), its first piece, which is never one of the context. A question takes at
-        most half of the length.
+        A window without one is labelled (0, 0), its first piece, which is never one of the context. A question takes
+        at most half of the length.
         """
         encoded = self.tokenizer(
             list(rows["question"]),
@@ -202,8 +203,8 @@ class MultiTaskProcessor:
         features = []
         for start in range(0, max(len(inside) - size, 0) + step, step):
             pieces = before + inside[start : start + size] + after
-            segments = [segment for _, segment, _ in pieces] if "token_type_ids" in encoded else None
-            feature = self._feature([[piece for piece, _, _ in pieces]], segments and [segments], source, is_cut)
+            segments = [[segment for _, segment, _ in pieces]] if "token_type_ids" in encoded else None
+            feature = self._feature([[piece for piece, _, _ in pieces]], segments, source, is_cut)
             feature["offsets"] = [list(place) for _, _, place in pieces]
             if answers is not None:
                 whole = [span for span in spans if start <= span[0] and span[1] < start + size]
@@ -214,7 +215,7 @@ class MultiTaskProcessor:
     def _parts(
         self, encoded: Any, source: int, context: str, max_length: int
     ) -> tuple[list[Piece], list[Piece], list[Piece], bool]:
-        """What stands before the context, the context's pieces, what stands after, and whether the question was cut."""
+        """What stands before the context, the context, what stands after it, and whether the question was cut."""
         parts = encoded.sequence_ids(source)
         in_context = [index for index, part in enumerate(parts) if part == 1]
         first, past = (in_context[0], in_context[-1] + 1) if in_context else (len(parts), len(parts))

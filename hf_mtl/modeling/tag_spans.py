@@ -121,7 +121,7 @@ class SpanTags:
 
 
 def spelled_as_bioes(tags: Sequence[str]) -> list[str]:
-    """Return all tags of a task as `span_f1` reads them, which sees some of them only; those of no spans as they are."""
+    """Return all tags of a task as `span_f1` reads them, which sees only some; those of no spans as they are."""
     span_tags = SpanTags.of(tags)
     return list(tags) if span_tags is None else [span_tags.spelled_as_bioes(tag) for tag in tags]
 
@@ -156,8 +156,9 @@ def _read(tags: Sequence[str], spelling: Callable[[str], TagParts]) -> dict[str,
     parts = {tag: spelling(tag) for tag in tags if not (spelling is _lower_case and tag == OUTSIDE.lower())}
     sure = spelling is _letter_first and all("-" in tag for tag in tags)
     likely = {"B", "I"} if spelling is _letter_first else {"B"}
+    if not parts or not (sure or likely & {part.letter for part in parts.values()}):
+        return None
     for letters in SCHEMES:
-        if parts and all(part.letter in letters and part.label for part in parts.values()):
-            if sure or likely & {part.letter for part in parts.values()}:
-                return {tag: TagParts(letters[part.letter], part.label) for tag, part in parts.items()}
+        if all(part.letter in letters and part.label for part in parts.values()):
+            return {tag: TagParts(letters[part.letter], part.label) for tag, part in parts.items()}
     return None

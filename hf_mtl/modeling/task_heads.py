@@ -85,7 +85,7 @@ class TaskHead(nn.Module, ABC):
             task: The task.
             logits: The logits of the row's entries (one; question answering: one a window).
             row: The row's input fields.
-            features: What the processor remembers of each entry (word positions, character offsets, whether it was cut).
+            features: What the processor remembers of each entry (words' positions, offsets, whether it was cut).
         """
 
     @staticmethod

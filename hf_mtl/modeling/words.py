@@ -1,8 +1,9 @@
 """What a word is, in every script: in answers, in the linear baseline, and where inputs are compared.
 
-A word is a letter, digit or underscore with all letters, digits and combining marks (vowel signs, points, accents) that
-follow; characters without a form of their own (joiners, soft hyphens) do not end it. Any other visible character is a
-word of its own, with its marks. Scripts that put no blanks between words (Chinese, Japanese, Thai) are not divided.
+A word is a letter, digit or underscore with all letters, digits and combining marks (vowel signs, points, accents)
+that follow; characters without a form of their own (joiners, soft hyphens) do not end it. Any other visible character
+is a word of its own, with its marks. Scripts that put no blanks between words (Chinese, Japanese, Thai) are not
+divided.
 """
 
 import re

@@ -59,8 +59,8 @@ def answers_in_no_window(trainer: "MultiTaskTrainer") -> list[Finding]:
         if lost:
             most = trainer.processor.max_length(spec)
             what = (
-                f"{len(lost):,} of {len(with_answer):,} {split} answers fit in no window of {most} word pieces or have no "
-                f"word piece, such as {answers[lost[0]]['text'][0]!r}, and count as no answer"
+                f"{len(lost):,} of {len(with_answer):,} {split} answers fit in no window of {most} word pieces or "
+                f"have no word piece, such as {answers[lost[0]]['text'][0]!r}, and count as no answer"
             )
             advice = "Give the task's row a larger max_length or stride, or leave these rows out."
             findings.append(Finding("answers_in_no_window", spec.name, what, advice))
