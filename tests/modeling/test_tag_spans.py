@@ -24,7 +24,7 @@ TAGS = {
     "underscore": "B_PER I_PER I_PER O B_PER O B_LOC O B_LOC",
     "underscore behind": "PER_B PER_I PER_E O PER_S O LOC_S O LOC_S",
 }
-WORDS = "Anna Lee Smith met Bob in Oslo and Rio".split()
+WORDS = ["Anna", "Lee", "Smith", "met", "Bob", "in", "Oslo", "and", "Rio"]
 
 
 @pytest.mark.parametrize("scheme", TAGS)
