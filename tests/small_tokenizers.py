@@ -1,5 +1,6 @@
 """Tokenizers of every kind, trained on a few words; each gives its own account of where pieces stand."""
 
+import json
 from functools import cache
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -45,6 +46,29 @@ def _unigram() -> Tokenizer:
     return _train(own, trainers.UnigramTrainer(**options))
 
 
+def _t5() -> Tokenizer:
+    own = _unigram()
+    end = [("</s>", 2)]
+    own.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B:1 </s>:1", end)
+    return own
+
+
+def _llama() -> Tokenizer:
+    """Pieces of one byte where a character is unknown; the blanks are put in by the normalizer."""
+    trained = Tokenizer(models.BPE())
+    trained.pre_tokenizer = pre_tokenizers.Metaspace()
+    options = {"vocab_size": 380, "show_progress": False, "limit_alphabet": 20}
+    pieces = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256))]
+    model = json.loads(_train(trained, trainers.BpeTrainer(special_tokens=pieces, **options)).to_str())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    # A new one, to which the bytes are no special pieces.
+    own = Tokenizer(models.BPE(model["vocab"], merges, byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    own.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    own.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    own.post_processor = processors.TemplateProcessing("<s> $A", "<s> $A <s>:1 $B:1", [("<s>", 1)])
+    return own
+
+
 def _characters() -> Tokenizer:
     own = Tokenizer(models.WordLevel(unk_token="<unk>"))
     own.pre_tokenizer, own.decoder = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"), decoders.Fuse()
@@ -63,6 +87,8 @@ BUILD = {
         roberta,
     ),
     "Unigram": _unigram,
+    "T5": _t5,
+    "Llama": _llama,
     "characters": _characters,
 }
 # Those that put no piece of their own beside a text's.

@@ -66,10 +66,8 @@ def best_spans(
     candidates: dict[tuple[int, int], float] = {}
     words = WholeWords(context)
     for scores, places in zip(logits, offsets):
-        for span, score in _window_spans(scores, np.asarray(places), task):
-            start, end = words.widened(*span)
-            if start < end:
-                candidates[start, end] = max(score, candidates.get((start, end), -np.inf))
+        for span, score in _window_spans(scores, np.asarray(places), words, task):
+            candidates[span] = max(score, candidates.get(span, -np.inf))
     if task.null_answer or not candidates:
         candidates[0, 0] = min(float(scores[0].sum()) for scores in logits)
     ranked = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))[: max(task.num_best, 1)]
@@ -80,12 +78,16 @@ def best_spans(
     ]
 
 
-def _window_spans(scores: np.ndarray, places: np.ndarray, task: TaskConfig) -> Iterator[tuple[tuple[int, int], float]]:
-    """The candidates of one window, as character spans, with their scores; several pieces may end at one character."""
+def _window_spans(
+    scores: np.ndarray, places: np.ndarray, words: WholeWords, task: TaskConfig
+) -> Iterator[tuple[tuple[int, int], float]]:
+    """The candidates of one window, widened to whole words, with their scores; one may come several times."""
     in_context = np.flatnonzero(places[:, 0] >= 0)
     starts = in_context[np.argsort(-scores[in_context, 0], kind="stable")[:CANDIDATES]]
     ends = in_context[np.argsort(-scores[in_context, 1], kind="stable")[:CANDIDATES]]
-    for start in starts:
-        for end in ends:
-            if start <= end < start + task.max_answer_length:
-                yield (int(places[start, 0]), int(places[end, 1])), float(scores[start, 0] + scores[end, 1])
+    beginnings = {start: words.beginning(int(places[start, 0])) for start in starts}
+    endings = {end: words.ending(int(places[end, 1])) for end in ends}
+    for start, first in beginnings.items():
+        for end, past in endings.items():
+            if start <= end < start + task.max_answer_length and first < past:
+                yield (first, past), float(scores[start, 0] + scores[end, 1])

@@ -97,11 +97,23 @@ class WholeWords:
         self.starts = [start for start, _ in self.spans]
 
     def widened(self, start: int, end: int) -> tuple[int, int]:
-        """Return the span without what is hidden at its ends, and with all of the words it begins and ends in."""
-        start, end = visible_part(self.text, start, end)
-        if start == end:
-            return start, end
-        return min(start, self._word_at(start)[0]), max(end, self._word_at(end - 1)[1])
+        """Return a span without what is hidden at its ends, and with all of the words it begins and ends in.
+
+        Nothing is left of it where its end is not behind its beginning.
+        """
+        return self.beginning(start), self.ending(end)
+
+    def beginning(self, start: int) -> int:
+        """Return where the word begins that holds the first visible character from `start` on."""
+        while start < len(self.text) and is_hidden(self.text[start]):
+            start += 1
+        return self._word_at(start)[0]
+
+    def ending(self, end: int) -> int:
+        """Return where the word ends that holds the last visible character before `end`."""
+        while end > 0 and is_hidden(self.text[end - 1]):
+            end -= 1
+        return self._word_at(end - 1)[1]
 
     def _word_at(self, place: int) -> tuple[int, int]:
         """The word that holds a character; for one that is in none, the character."""

@@ -26,7 +26,9 @@ def processor(name: str, problem_type: str, **settings) -> tuple[MultiTaskProces
 def plain(name: str, text: str) -> str:
     """A text without blanks, as the tokenizer's normalizer has it."""
     normalizer = small_tokenizer(name).backend_tokenizer.normalizer
-    return "".join((normalizer.normalize_str(text) if normalizer else text).replace("\u200b", "").split())
+    return "".join(
+        (normalizer.normalize_str(text) if normalizer else text).translate({0x200B: "", ord("▁"): ""}).split()
+    )
 
 
 def read(name: str, pieces: list[int]) -> str:
