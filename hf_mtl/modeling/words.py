@@ -85,23 +85,16 @@ def visible_part(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 class WholeWords:
-    """Widens spans of a text to whole words.
+    """Where the words of a text begin and end, to widen spans to; of a hidden span the end is not behind the beginning.
 
     Args:
-        text: The text. Where its script runs words together, a letter is whole.
+        text: The text. Where its script runs words together, a letter is a word.
     """
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.spans = [match.span() for match in _UNIT.finditer(text)]
         self.starts = [start for start, _ in self.spans]
-
-    def widened(self, start: int, end: int) -> tuple[int, int]:
-        """Return a span without what is hidden at its ends, and with all of the words it begins and ends in.
-
-        Nothing is left of it where its end is not behind its beginning.
-        """
-        return self.beginning(start), self.ending(end)
 
     def beginning(self, start: int) -> int:
         """Return where the word begins that holds the first visible character from `start` on."""
