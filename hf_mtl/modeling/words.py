@@ -85,7 +85,7 @@ def visible_part(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 class WholeWords:
-    """Where the words of a text begin and end, to widen spans to; of a hidden span the end is not behind the beginning.
+    """Where the words of a text begin and end, to widen spans to; of a hidden span nothing is left.
 
     Args:
         text: The text. Where its script runs words together, a letter is a word.
