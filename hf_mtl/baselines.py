@@ -21,6 +21,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 
 from .metrics import Rows, compute
+from .modeling.words import MARKS, WORD
 
 # Keeps learning to tag whole documents as quick as learning to tag sentences.
 MAX_TRAIN_WORDS = 200_000
@@ -236,8 +237,9 @@ LINEAR_PREDICTORS: dict[str, Callable[[BaselineTask], Rows]] = {
 
 
 def _vectorizer() -> TfidfVectorizer:
-    # scikit-learn's own pattern drops "I", "5" and "!", and fails on rows that hold nothing else.
-    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=1, token_pattern=r"\w+|[^\w\s]")
+    # scikit-learn's own pattern drops "I", "5" and "!", divides words at marks, and fails on
+    # rows that hold nothing else.
+    return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=1, token_pattern=WORD.pattern)
 
 
 def _text_features(task: BaselineTask) -> tuple[csr_matrix, csr_matrix]:
@@ -300,6 +302,10 @@ def _row_features(tokens: Sequence[str]) -> Iterator[list[str]]:
 
 @lru_cache(maxsize=100_000)
 def _shape(word: str) -> str:
-    """Return a word's shape: X, x and 0 for capital letters, small letters and digits, equal neighbours merged."""
-    shape = re.sub(r"\d", "0", re.sub(r"[^\W\d_]", lambda letter: "X" if letter[0].isupper() else "x", word))
+    """Return a word's shape: X, x and 0 for capital letters, small letters and digits, equal neighbours merged.
+
+    A letter's marks are part of it.
+    """
+    letters = re.sub(rf"[^\W\d_][{MARKS}]*", lambda letter: "X" if letter[0][0].isupper() else "x", word)
+    shape = re.sub(r"\d", "0", letters)
     return re.sub(r"(.)\1+", r"\1", shape)

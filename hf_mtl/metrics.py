@@ -15,11 +15,13 @@ import difflib
 import re
 import string
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from .modeling.tag_spans import SpanTags
 
 if TYPE_CHECKING:
     import evaluate
@@ -140,11 +142,16 @@ def span_f1(predictions: StringLists, references: StringLists) -> float:
     """Return the F1 of the spans, right in type, beginning and end, pooled over types and rows, 0 to 100.
 
     Spans are read off the tags as conlleval and seqeval's default do: an I- that continues no span of its type begins
-    one. 0 where nobody marks a span.
+    one. BIO, BIOES, BILOU, BMES and IO tags are read (`SpanTags`). 0 where nobody marks a span.
     """
     _check_lengths(predictions, references)
-    predicted = {(row, *span) for row, tags in enumerate(predictions) for span in _spans(tags)}
-    true = {(row, *span) for row, tags in enumerate(references) for span in _spans(tags)}
+    all_tags = dict.fromkeys(tag for rows in (predictions, references) for tags in rows for tag in tags)
+    span_tags = SpanTags.of(all_tags)
+    if span_tags is None or span_tags.odd:
+        odd = next(iter(all_tags if span_tags is None else span_tags.odd))
+        raise ValueError(f"Found the tag {odd!r}; 'span_f1' expects 'O', 'B-…' and 'I-…'. Use 'token_accuracy'.")
+    predicted = {(row, *span) for row, tags in enumerate(predictions) for span in span_tags.spans(tags)}
+    true = {(row, *span) for row, tags in enumerate(references) for span in span_tags.spans(tags)}
     return 200 * len(predicted & true) / max(len(predicted) + len(true), 1)
 
 
@@ -299,21 +306,6 @@ def _check_lengths(predictions: StringLists, references: StringLists) -> None:
     for row, (tags, true_tags) in enumerate(zip(predictions, references)):
         if len(tags) != len(true_tags):
             raise ValueError(f"Row {row}: found {len(tags)} predicted tags; expected {len(true_tags)}, one per word.")
-
-
-def _spans(tags: Sequence[str]) -> Iterator[tuple[str, int, int]]:
-    """Yield the (type, first word, last word) of each span of BIO (or BIOES) tags."""
-    prefix, kind, start = "O", "", 0
-    for place, tag in enumerate([*tags, "O"]):
-        next_prefix, _, next_kind = tag.partition("-")
-        if next_prefix not in ("B", "I", "E", "S") and tag != "O":
-            raise ValueError(f"Found the tag {tag!r}; 'span_f1' expects 'O', 'B-…' and 'I-…'. Use 'token_accuracy'.")
-        if next_prefix in ("I", "E") and prefix in ("B", "I") and next_kind == kind:
-            prefix = next_prefix
-            continue
-        if prefix != "O":
-            yield kind, start, place - 1
-        prefix, kind, start = next_prefix, next_kind, place
 
 
 def _best_overlap(predictions: Sequence[str], references: StringLists, overlap: Callable[..., float]) -> float:

@@ -9,6 +9,7 @@ from .baselines import BaselineTask, tfidf_scores, trivial_scores
 from .data.mixing import TaskShare
 from .data.mixture import Mixture
 from .metrics import METRICS, task_score
+from .modeling.tag_spans import spelled_as_bioes
 from .tasks import LABEL_FIELD, TaskSpec
 from .training.evaluation import mtl_average
 
@@ -92,10 +93,11 @@ def baseline_scores(mixture: Mixture) -> dict[str, tuple[dict[str, float], dict[
 
 
 def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> BaselineTask:
+    is_tagging = spec.problem_type == "token_classification"
     return BaselineTask(
         name=spec.name,
         problem_type=spec.problem_type,
-        labels=spec.labels,
+        labels=spelled_as_bioes(spec.labels) if is_tagging and spec.labels else spec.labels,
         metrics=tuple(metric for metric in spec.metric_names if not METRICS[metric].reads_scores),
         train=_baseline_rows(spec, train),
         validation=_baseline_rows(spec, validation),

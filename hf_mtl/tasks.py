@@ -9,6 +9,7 @@ from typing import Any, cast
 from .metrics import DEFAULT_METRICS, check_metrics
 from .modeling import InputError, TaskConfig
 from .modeling.configuration_multitask import INPUT_FIELDS, check_choice
+from .modeling.tag_spans import SpanTags
 
 SPLITS = ("train", "validation", "test")
 
@@ -107,21 +108,36 @@ class TaskSpec(TaskConfig):
     @property
     def metric_names(self) -> list[str]:
         """The task's metrics, the problem type's own where the row names none."""
-        if self.metrics is None and self.problem_type == "token_classification" and not are_spans(self.labels or []):
+        if (
+            self.metrics is None
+            and self.problem_type == "token_classification"
+            and SpanTags.of(self.labels or []) is None
+        ):
             return ["token_accuracy"]
         return self.metrics or list(DEFAULT_METRICS[self.problem_type])
 
     def check_metric_labels(self) -> None:
         """Raise `InputError` for metrics that cannot score the task's labels."""
-        if self.labels is not None and "span_f1" in self.metric_names and not are_spans(self.labels):
-            raise InputError(
-                f"Task {self.name!r}: span_f1 needs tags such as 'O', 'B-PER' and 'I-PER'; found "
-                f"{', '.join(self.labels[:8])}. Use `metrics: [token_accuracy]`."
-            )
+        if self.labels is not None and "span_f1" in self.metric_names:
+            self._check_span_labels(self.labels)
         if self.labels is not None and "f1" in self.metric_names and len(self.labels) != 2:
             raise InputError(
                 f"Task {self.name!r}: f1 needs two classes, this task has {len(self.labels)}. Use f1_macro or "
                 "f1_micro."
+            )
+
+    def _check_span_labels(self, labels: list[str]) -> None:
+        span_tags = SpanTags.of(labels)
+        if span_tags is None:
+            raise InputError(
+                f"Task {self.name!r}: span_f1 needs tags such as 'O', 'B-PER' and 'I-PER'; found "
+                f"{', '.join(labels[:8])}. Use `metrics: [token_accuracy]`."
+            )
+        if span_tags.odd:
+            raise InputError(
+                f"Task {self.name!r}: span_f1 needs tags of one scheme, such as 'O', 'B-PER' and 'I-PER'; found "
+                f"{', '.join(map(repr, span_tags.odd[:8]))} beside {next(iter(span_tags.parts))!r}. Rename them in "
+                "the data, or score them with `metrics: [token_accuracy]`."
             )
 
     @property
@@ -137,11 +153,6 @@ class TaskSpec(TaskConfig):
         """Return the data set's column (or columns) of an input field or of the label."""
         columns = {**self.columns, **((self.local_columns or {}) if local else {})}
         return columns.get(name, name)
-
-
-def are_spans(labels: Iterable[str]) -> bool:
-    """Whether tags are BIO or BIOES."""
-    return all(label == "O" or label[:2] in ("B-", "I-", "E-", "S-") for label in labels)
 
 
 def tasks_by_source(specs: Iterable[TaskSpec]) -> dict[str, list[str]]:

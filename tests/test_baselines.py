@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from hf_mtl import baselines
-from hf_mtl.baselines import LINEAR_PREDICTORS, TRIVIAL_PREDICTORS, BaselineTask, tfidf_scores, trivial_scores
+from hf_mtl.baselines import (
+    LINEAR_PREDICTORS,
+    TRIVIAL_PREDICTORS,
+    BaselineTask,
+    _shape,
+    _vectorizer,
+    tfidf_scores,
+    trivial_scores,
+)
 from hf_mtl.metrics import DEFAULT_METRICS, METRICS
 
 FILLER = [f"w{number}" for number in range(60)]
@@ -227,6 +235,13 @@ def test_words_of_one_letter_are_features():
     rows = [{"text": text, "label": label} for label, text in enumerate(["I", "5", "!"])] * 5
     task = BaselineTask("t", "single_label_classification", None, ("accuracy",), rows, rows)
     assert tfidf_scores(task)["accuracy"] == 100
+
+
+def test_words_are_whole_where_only_a_vowel_sign_differs():
+    vectorizer = _vectorizer().fit(["दिन दीन", "مَطَرٌ cafe\u0301"])
+    words = {word for word in vectorizer.get_feature_names_out() if " " not in word}
+    assert words == {"दिन", "दीन", "مَطَرٌ", "cafe\u0301"}
+    assert _shape("दिल्ली") == _shape("cafe\u0301s") == "x" and _shape("E\u0301ric-5") == "Xx-0"
 
 
 def test_an_empty_context_has_an_empty_answer():

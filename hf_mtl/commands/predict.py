@@ -68,10 +68,12 @@ def main(known: argparse.Namespace, rest: Sequence[str]) -> int:
         raise InputError(f"There is no folder {str(Path(known.output).parent)!r}; make it or name another --output.")
     quiet_libraries()
     model, tokenizer = load_checkpoint(known.checkpoint, known.trust_remote_code)
+    answerer = Answerer(model, tokenizer)
     if known.file:
-        return _answer_file(Answerer(model, tokenizer), rows, known)
-    answers = model.predict([row], known.tasks, tokenizer)[0]
+        return _answer_file(answerer, rows, known)
+    answers = answerer.answer([row], known.tasks)[0]
     print(json.dumps(answers, ensure_ascii=False, indent=2) if known.json else "\n".join(_lines(answers)))
+    _say_cut(answerer, [answers])
     for task in _unanswered(model, row, answers, known.tasks):
         print(f"{task.name}: not answered, needs --{missing_fields(task, row)[0]}", file=sys.stderr)
     return 0
@@ -121,6 +123,7 @@ def _answer_file(answerer: Answerer, rows: Sequence[FileRow], known: argparse.Na
     part.rename(known.output)
     errors = [outcomes[index]["error"] for index in range(len(rows)) if "error" in outcomes[index]]
     print(f"{len(rows) - len(errors)} rows answered: {known.output}")
+    _say_cut(answerer, [outcomes[index].get("answers", {}) for index in range(len(rows))])
     return _report_errors(errors, len(rows), known.output)
 
 
@@ -148,6 +151,22 @@ def _report_errors(errors: Sequence[str], num_rows: int, output: str) -> int:
             file=sys.stderr,
         )
     return 1 if errors else 0
+
+
+def _say_cut(answerer: Answerer, answers: Sequence[Mapping[str, Answer]]) -> None:
+    """Print for each task how many rows were longer than it reads, apart from the answers."""
+    for task in answerer.tasks:
+        cut = [answer[task.name] for answer in answers if answer.get(task.name, {}).get("truncated")]
+        if cut:
+            unread = sum(len(answer["tokens"]) - answer["words_read"] for answer in cut if "words_read" in answer)
+            words = f" and {unread:,} of their words, which are tagged as outside, were not read" if unread else ""
+            most = answerer.processor.max_length(task)
+            print(
+                f"{task.name}: {len(cut):,} of {len(answers):,} rows were cut at {most} "
+                f'word pieces ("truncated": true){words}. Give shorter texts, or train the task with a larger '
+                "max_length.",
+                file=sys.stderr,
+            )
 
 
 def _unanswered(

@@ -1,6 +1,5 @@
 """Training rows whose input also stands in a validation or test split, of their own task or of another."""
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -8,19 +7,13 @@ from typing import Any
 from datasets import Dataset
 
 from ..modeling import InputError
+from ..modeling.words import letters_of
 from ..tasks import TaskSpec
 
 # Shorter inputs ("yes", "thank you") repeat by chance.
 MIN_CHARACTERS = 12
 # By default no more of a task's training rows than this are dropped without being asked for.
 MOST_DROPPED = 0.5
-
-_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
-
-
-def normalised(text: str) -> str:
-    """Return the letters and digits of a text, lower case."""
-    return _NOT_ALPHANUMERIC.sub("", text.lower())
 
 
 def input_keys(rows: Dataset, spec: TaskSpec) -> list[str]:
@@ -34,11 +27,11 @@ def _parts(cells: Sequence[Any], problem_type: str) -> Iterator[str]:
     """The normalised texts of a row; a list of choices is as many of them, one of words a single one."""
     for cell in cells:
         if isinstance(cell, str):
-            yield normalised(cell)
+            yield letters_of(cell)
         elif problem_type == "multiple_choice":
-            yield from map(normalised, cell)
+            yield from map(letters_of, cell)
         else:
-            yield normalised(" ".join(cell))
+            yield letters_of(" ".join(cell))
 
 
 def drop_overlap(

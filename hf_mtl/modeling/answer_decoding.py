@@ -1,11 +1,13 @@
 """From scores to answers: probabilities, tagged spans, the best answer spans of a context."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .configuration_multitask import TaskConfig
+from .tag_spans import SpanTags
+from .words import WholeWords
 
 CANDIDATES = 20
 
@@ -16,26 +18,25 @@ def softmax(scores: np.ndarray) -> np.ndarray:
     return powers / powers.sum()
 
 
-def tag_spans(row: Mapping[str, Any], tags: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the spans that BIO tags mark, as label, text and character offsets (of the text, where it is known)."""
+def tag_spans(row: Mapping[str, Any], tags: Sequence[str], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the spans that tags mark, as label, text and character offsets (of the text, where it is known).
+
+    Args:
+        row: Its ``tokens``, and perhaps their ``text`` and ``word_spans`` in it.
+        tags: The tag of each word.
+        labels: All tags of the task, which say how they mark spans (`SpanTags`).
+    """
+    span_tags = SpanTags.of(labels)
+    if span_tags is None:
+        return []
     words = row["tokens"]
     text = row.get("text") or " ".join(words)
     places = row.get("word_spans") or word_places(words)
-    spans: list[dict[str, Any]] = []
-    for index, tag in enumerate(tags):
-        kind, _, label = tag.partition("-")
-        if kind not in ("B", "I") or not label:
-            continue
-        start, end = places[index]
-        continues = kind == "I" and spans and spans[-1]["last"] == index - 1 and spans[-1]["label"] == label
-        if continues:
-            spans[-1].update(end=end, last=index)
-        else:
-            spans.append({"label": label, "start": start, "end": end, "last": index})
-    return [
-        {"label": span["label"], "text": text[span["start"] : span["end"]], "start": span["start"], "end": span["end"]}
-        for span in spans
-    ]
+    spans = []
+    for span in span_tags.spans(tags):
+        start, end = places[span.first][0], places[span.last][1]
+        spans.append({"label": span.label, "text": text[start:end], "start": start, "end": end})
+    return spans
 
 
 def word_places(words: Sequence[str]) -> list[tuple[int, int]]:
@@ -52,8 +53,9 @@ def best_spans(
 ) -> list[dict[str, Any]]:
     """Return the best answers over all windows of a context, best first.
 
-    A window's tokens that are no context have offsets of -1. "No answer" scores as the first token of the window
-    where it scores least, as in SQuAD 2.0.
+    A window's tokens that are no context have offsets of -1. An answer is widened to whole words, without blanks and
+    invisible characters at its ends; answers that become one keep the best score. "No answer" scores as the first
+    token of the window where it scores least, as in SQuAD 2.0.
 
     Args:
         logits: For each window (length, 2) scores of beginning and end.
@@ -61,13 +63,14 @@ def best_spans(
         context: The text that is searched.
         task: Gives `max_answer_length`, `num_best` and `null_answer`.
     """
-    found: dict[tuple[int, int], float] = {}
+    candidates: dict[tuple[int, int], float] = {}
+    words = WholeWords(context)
     for scores, places in zip(logits, offsets):
-        for (start, end), score in _window_spans(scores, np.asarray(places), task).items():
-            found[start, end] = max(score, found.get((start, end), -np.inf))
-    if task.null_answer or not found:
-        found[0, 0] = min(float(scores[0].sum()) for scores in logits)
-    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))[: max(task.num_best, 1)]
+        for span, score in _window_spans(scores, np.asarray(places), words, task):
+            candidates[span] = max(score, candidates.get(span, -np.inf))
+    if task.null_answer or not candidates:
+        candidates[0, 0] = min(float(scores[0].sum()) for scores in logits)
+    ranked = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))[: max(task.num_best, 1)]
     probabilities = softmax(np.array([score for _, score in ranked]))
     return [
         {"answer": context[start:end], "start": start, "end": end, "score": float(probability)}
@@ -75,14 +78,16 @@ def best_spans(
     ]
 
 
-def _window_spans(scores: np.ndarray, places: np.ndarray, task: TaskConfig) -> dict[tuple[int, int], float]:
-    """The candidate spans of one window with their scores, as character spans."""
+def _window_spans(
+    scores: np.ndarray, places: np.ndarray, words: WholeWords, task: TaskConfig
+) -> Iterator[tuple[tuple[int, int], float]]:
+    """The candidates of one window, widened to whole words, with their scores; one may come several times."""
     in_context = np.flatnonzero(places[:, 0] >= 0)
     starts = in_context[np.argsort(-scores[in_context, 0], kind="stable")[:CANDIDATES]]
     ends = in_context[np.argsort(-scores[in_context, 1], kind="stable")[:CANDIDATES]]
-    return {
-        (int(places[start, 0]), int(places[end, 1])): float(scores[start, 0] + scores[end, 1])
-        for start in starts
-        for end in ends
-        if start <= end < start + task.max_answer_length
-    }
+    beginnings = {start: words.beginning(int(places[start, 0])) for start in starts}
+    endings = {end: words.ending(int(places[end, 1])) for end in ends}
+    for start, first in beginnings.items():
+        for end, past in endings.items():
+            if start <= end < start + task.max_answer_length and first < past:
+                yield (first, past), float(scores[start, 0] + scores[end, 1])

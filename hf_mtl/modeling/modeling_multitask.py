@@ -418,6 +418,10 @@ class MultiTaskAttentionModel(PreTrainedModel):
     ) -> list[dict[str, Answer]]:
         """Return every task's decoded answer for every row, from one encoder pass a batch.
 
+        An answer whose input was longer than the task's `max_length` has ``"truncated": True``, one of tags also
+        ``"words_read"``, how many of its words were read; the others are tagged as outside. A context is read whole,
+        in windows; only a question is cut.
+
         Args:
             rows: Texts, or mappings of input fields such as ``{"question": ..., "context": ...}``; or a single one.
             tasks: The tasks to answer; by default all whose input fields a row has.

@@ -167,7 +167,7 @@ class Answerer:
         for (row, index), found in sorted(grouped.items()):
             task = self.tasks[index]
             parts, scores = zip(*found)
-            answers[row][task.name] = TASK_HEADS[task.problem_type].decode(
+            answers[row][task.name] = TASK_HEADS[task.problem_type].answer(
                 task, scores, answer_row(task, rows[row]), parts
             )
         return answers

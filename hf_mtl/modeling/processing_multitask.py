@@ -1,6 +1,5 @@
 """Fields of a row become encoder inputs: pairs, windows, choices, word positions; shared by training and answering."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,12 +11,14 @@ from .answer_decoding import word_places
 from .configuration_multitask import TaskConfig
 from .encoder_limits import check_tokenizer, limits_of_model
 from .errors import InputError
+from .piece_places import answer_pieces, first_pieces, piece_places, words_within
 from .task_heads import IGNORED_LABEL
+from .words import word_spans
 
 Feature = dict[str, Any]
 Columns = Mapping[str, Sequence[Any]]
-
-WORD = re.compile(r"\w+|[^\w\s]")
+# A word piece, the segment it is in, and its characters in the context, -1 outside it.
+Piece = tuple[int, int, tuple[int, int]]
 
 
 class MultiTaskProcessor:
@@ -25,7 +26,9 @@ class MultiTaskProcessor:
 
     A feature holds ``sequences`` (one list of word pieces; multiple choice: one a choice), ``segments`` beside them,
     ``source`` (the row it came from), ``truncated``, ``labels`` where the row has them, and what decoding needs:
-    ``positions`` (each word's first piece) or ``offsets`` (each piece's characters in the context).
+    ``positions`` (each word's first piece) and ``words_read``, or ``offsets`` (each piece's characters in the
+    context). No sequence is empty: where a tokenizer returns nothing, one padding (or ending, or unknown) piece
+    stands for it.
 
     Args:
         tokenizer: The encoder's tokenizer.
@@ -33,7 +36,8 @@ class MultiTaskProcessor:
         positions: Word pieces that the encoder can read of a row; None for any number.
 
     Raises:
-        InputError: A task tags tokens or finds spans and the tokenizer is not a fast one.
+        InputError: A task tags tokens or finds spans and the tokenizer is not a fast one, or a task's length has no
+            room for a word piece.
     """
 
     def __init__(
@@ -51,6 +55,20 @@ class MultiTaskProcessor:
         if needs_offsets and not tokenizer.is_fast:
             raise InputError(
                 f"The tasks {', '.join(needs_offsets)} need a fast tokenizer; found {type(tokenizer).__name__}."
+            )
+        ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, 0)
+        self.filler = next(number for number in ids if number is not None)
+        for task in tasks:
+            self._check_length(task)
+
+    def _check_length(self, task: TaskConfig) -> None:
+        """Raise `InputError` where special pieces leave no room; question answering needs two pieces, others one."""
+        is_pair = any(field in task.input_fields for field in ("text_pair", "context", "choices"))
+        least = self.tokenizer.num_special_tokens_to_add(pair=is_pair) + 1 + ("context" in task.input_fields)
+        if self.max_length(task) < least:
+            raise InputError(
+                f"Task {task.name!r} reads {self.max_length(task)} word pieces; with this tokenizer expected "
+                f"max_length >= {least}, special pieces included."
             )
 
     @classmethod
@@ -151,7 +169,7 @@ class MultiTaskProcessor:
         """One sequence a row, of one text or two."""
         pairs = rows["text_pair"] if "text_pair" in task.input_fields else None
         encoded = self._encode(rows["text"], pairs, self.max_length(task))
-        features = [self._feature(encoded, [index], index) for index in range(len(rows["text"]))]
+        features = [self._encoded_feature(encoded, [index], index) for index in range(len(rows["text"]))]
         for feature, label in zip(features, rows.get("label", ())):
             feature["labels"] = label
         return features
@@ -162,43 +180,79 @@ class MultiTaskProcessor:
         encoded = self._encode(texts, None, self.max_length(task), return_offsets_mapping=True)
         features = []
         for index, words in enumerate(places):
-            feature = self._feature(encoded, [index], index)
-            feature["positions"] = first_pieces(words, encoded["offset_mapping"][index])
+            feature = self._encoded_feature(encoded, [index], index)
+            pieces = piece_places(texts[index], encoded["offset_mapping"][index])
+            feature["positions"] = first_pieces(words, pieces)
+            feature["words_read"] = words_within(words, pieces) if feature["truncated"] else len(words)
             if "label" in rows:
                 labels = [IGNORED_LABEL] * len(feature["sequences"][0])
                 for place, label in zip(feature["positions"], rows["label"][index], strict=True):
-                    if place >= 0:
+                    # Words that share a piece: it is the first one's.
+                    if place >= 0 and labels[place] == IGNORED_LABEL:
                         labels[place] = label
                 feature["labels"] = labels
             features.append(feature)
         return features
 
     def encode_windows(self, task: TaskConfig, rows: Columns) -> list[Feature]:
-        """One sequence a window of the context; an answer outside the window is labelled (0, 0)."""
-        max_length = self.max_length(task)
-        questions = [self._cut(question, max_length // 2) for question in rows["question"]]
+        """One sequence a window of the context, labelled with the first accepted answer that stands in it whole.
+
+        A window without one is labelled (0, 0), its first piece, which is never one of the context. A question takes
+        at most half of the length.
+        """
         encoded = self.tokenizer(
-            questions,
+            list(rows["question"]),
             list(rows["context"]),
-            truncation="only_second",
-            max_length=max_length,
-            stride=min(task.stride, max_length // 4),
-            return_overflowing_tokens=True,
-            return_offsets_mapping=True,
+            truncation=False,
             padding=False,
+            return_offsets_mapping=True,
             verbose=False,
         )
-        encoded["truncated"] = [False] * len(encoded["input_ids"])
         features = []
-        for window, source in enumerate(encoded["overflow_to_sample_mapping"]):
-            feature = self._feature(encoded, [window], source)
-            in_context = [part == 1 for part in encoded.sequence_ids(window)]
-            places = encoded["offset_mapping"][window]
-            feature["offsets"] = [list(place) if inside else [-1, -1] for place, inside in zip(places, in_context)]
-            if "label" in rows:
-                feature["labels"] = answer_pieces(rows["label"][source], feature["offsets"])
+        for source, context in enumerate(rows["context"]):
+            features += self._windows(
+                task, encoded, source, context, rows["label"][source] if "label" in rows else None
+            )
+        return features
+
+    def _windows(
+        self, task: TaskConfig, encoded: Any, source: int, context: str, answers: Mapping[str, Any] | None
+    ) -> list[Feature]:
+        """The features of one row."""
+        max_length = self.max_length(task)
+        before, inside, after, is_cut = self._parts(encoded, source, context, max_length)
+        size = max_length - len(before) - len(after)
+        step = size - min(task.stride, max_length // 4, size - 1)
+        spans = answer_pieces(answers, context, [place for _, _, place in inside]) if answers else []
+        features = []
+        for start in range(0, max(len(inside) - size, 0) + step, step):
+            pieces = before + inside[start : start + size] + after
+            segments = [[segment for _, segment, _ in pieces]] if "token_type_ids" in encoded else None
+            feature = self._feature([[piece for piece, _, _ in pieces]], segments, source, is_cut)
+            feature["offsets"] = [list(place) for _, _, place in pieces]
+            if answers is not None:
+                whole = [span for span in spans if start <= span[0] and span[1] < start + size]
+                feature["labels"] = [place - start + len(before) for place in whole[0]] if whole else [0, 0]
             features.append(feature)
         return features
+
+    def _parts(
+        self, encoded: Any, source: int, context: str, max_length: int
+    ) -> tuple[list[Piece], list[Piece], list[Piece], bool]:
+        """What stands before the context, the context, what stands after it, and whether the question was cut."""
+        parts = encoded.sequence_ids(source)
+        in_context = [index for index, part in enumerate(parts) if part == 1]
+        first, past = (in_context[0], in_context[-1] + 1) if in_context else (len(parts), len(parts))
+        question = [index for index, part in enumerate(parts) if part == 0]
+        room = max_length - self.tokenizer.num_special_tokens_to_add(pair=True)
+        surplus = set(question[min(max_length // 2, room - 1) :])
+        ids = encoded["input_ids"][source]
+        segments = encoded["token_type_ids"][source] if "token_type_ids" in encoded else [0] * len(ids)
+        pieces = [(ids[index], segments[index], (-1, -1)) for index in range(len(ids))]
+        places = piece_places(context, encoded["offset_mapping"][source][first:past])
+        inside = [(*pieces[index][:2], place) for index, place in zip(in_context, places)]
+        before = [pieces[index] for index in range(first) if index not in surplus]
+        return before or [(self.filler, 0, (-1, -1))], inside, pieces[past:], bool(surplus)
 
     def encode_choices(self, task: TaskConfig, rows: Columns) -> list[Feature]:
         """One sequence a choice, each beside the row's text."""
@@ -207,26 +261,30 @@ class MultiTaskProcessor:
         encoded = self._encode(texts, pairs, self.max_length(task))
         features, first = [], 0
         for index, choices in enumerate(rows["choices"]):
-            features.append(self._feature(encoded, range(first, first + len(choices)), index))
+            features.append(self._encoded_feature(encoded, range(first, first + len(choices)), index))
             first += len(choices)
         for feature, label in zip(features, rows.get("label", ())):
             feature["labels"] = label
         return features
 
-    def _feature(self, encoded: Mapping[str, Any], places: Sequence[int], source: int) -> Feature:
+    def _encoded_feature(self, encoded: Mapping[str, Any], places: Sequence[int], source: int) -> Feature:
         segments = encoded.get("token_type_ids")
-        return {
-            "sequences": [encoded["input_ids"][place] for place in places],
-            "segments": [segments[place] for place in places] if segments else None,
-            "source": source,
-            "truncated": any(encoded["truncated"][place] for place in places),
-        }
+        return self._feature(
+            [encoded["input_ids"][place] for place in places],
+            [segments[place] for place in places] if segments else None,
+            source,
+            any(encoded["truncated"][place] for place in places),
+        )
 
-    def _cut(self, text: str, max_pieces: int) -> str:
-        """The beginning of a text, at most `max_pieces` word pieces of it."""
-        pieces = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        places = pieces["offset_mapping"]
-        return text if len(places) <= max_pieces else text[: places[max_pieces - 1][1]]
+    def _feature(
+        self, sequences: list[list[int]], segments: list[list[int]] | None, source: int, is_cut: bool
+    ) -> Feature:
+        return {
+            "sequences": [sequence or [self.filler] for sequence in sequences],
+            "segments": segments and [segment or [0] for segment in segments],
+            "source": source,
+            "truncated": is_cut,
+        }
 
 
 ENCODINGS = {
@@ -246,31 +304,8 @@ def _length(rows: Columns) -> int:
 def words_of(row: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
     """Return the text of a row's words and where each stands in it; a row with only a text is split into words."""
     if row.get("tokens") is None:
-        return row["text"], [match.span() for match in WORD.finditer(row["text"])]
+        return row["text"], word_spans(row["text"])
     return " ".join(row["tokens"]), word_places(row["tokens"])
-
-
-def first_pieces(words: Sequence[tuple[int, int]], pieces: Sequence[tuple[int, int]]) -> list[int]:
-    """Return each word's first word piece, or -1 where a word has none (cut off, or dropped by the tokenizer)."""
-    positions, piece = [], 0
-    for start, end in words:
-        while piece < len(pieces) and pieces[piece][1] <= start:
-            piece += 1
-        found = piece < len(pieces) and pieces[piece][0] < end and pieces[piece][1] > pieces[piece][0]
-        positions.append(piece if found else -1)
-    return positions
-
-
-def answer_pieces(answers: Mapping[str, Sequence[Any]], offsets: Sequence[Sequence[int]]) -> list[int]:
-    """Return the first and last piece of the first accepted answer, or [0, 0] where the window does not hold it."""
-    if not answers["text"]:
-        return [0, 0]
-    start = answers["answer_start"][0]
-    end = start + len(answers["text"][0])
-    inside = [index for index, (first, past) in enumerate(offsets) if first >= 0 and first < end and past > start]
-    if not inside or offsets[inside[0]][0] > start or offsets[inside[-1]][1] < end:
-        return [0, 0]
-    return [inside[0], inside[-1]]
 
 
 def _choice_rows(first: torch.Tensor, counts: Sequence[int]) -> dict[str, torch.Tensor]:

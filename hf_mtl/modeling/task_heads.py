@@ -22,6 +22,7 @@ from .label_checks import (
     number_labels,
     piece_labels,
 )
+from .tag_spans import outside_tag
 from .task_parameters import TaskTensors, ZeroStartLinear, at_least_float32, fixed
 
 INITIALIZER_RANGE = 0.02
@@ -86,6 +87,17 @@ class TaskHead(nn.Module, ABC):
             LabelError: A label that its task does not have.
         """
 
+    @classmethod
+    def answer(
+        cls, task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence
+    ) -> Answer:
+        """Return the answer of one row; where its input was longer than the task reads, with ``truncated``: True.
+
+        Args: as of `decode`.
+        """
+        answer = cls.decode(task, logits, row, features)
+        return {**answer, "truncated": True} if any(feature["truncated"] for feature in features) else answer
+
     @staticmethod
     @abstractmethod
     def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
@@ -95,7 +107,7 @@ class TaskHead(nn.Module, ABC):
             task: The task.
             logits: The logits of the row's entries (one; question answering: one a window).
             row: The row's input fields.
-            features: What the processor remembers of each entry (word positions, character offsets).
+            features: What the processor remembers of each entry (words' positions, offsets, whether it was cut).
         """
 
     @staticmethod
@@ -270,10 +282,11 @@ class TokenClassificationHead(TokenLevelHead):
     @staticmethod
     def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
         best = logits[0][:, : task.num_outputs].argmax(axis=1)
-        outside = "O" if "O" in task.label_names else task.label_names[0]
-        positions = features[0]["positions"]
-        tags = [task.label_names[best[place]] if place >= 0 else outside for place in positions]
-        return {"tokens": list(row["tokens"]), "tags": tags, "spans": tag_spans(row, tags)}
+        outside = outside_tag(task.label_names)
+        feature = features[0]
+        tags = [task.label_names[best[place]] if place >= 0 else outside for place in feature["positions"]]
+        answer = {"tokens": list(row["tokens"]), "tags": tags, "spans": tag_spans(row, tags, task.label_names)}
+        return {**answer, "words_read": feature["words_read"]} if feature["truncated"] else answer
 
 
 class QuestionAnsweringHead(TokenLevelHead):

@@ -16,6 +16,7 @@ from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
 from ..modeling.task_heads import IGNORED_LABEL
 from ..report import table
 from ..tasks import LABEL_FIELD, TaskSpec
+from .answer_checks import Finding, answers_in_no_window, long_answers, truncated, words_without_pieces
 from .gradient_reach import gradient_reach
 from .step_timing import step_seconds, typical_batches
 from .unread_settings import unread_settings
@@ -31,26 +32,6 @@ ONE_SIDED = 0.9
 ROWS_SENT = 4
 # Names that a finding lists.
 NAMED = 4
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that a run should not begin with.
-
-    Args:
-        check: The function that found it.
-        subject: The task or part.
-        what: What was found.
-        advice: What to do.
-    """
-
-    check: str
-    subject: str
-    what: str
-    advice: str
-
-    def __str__(self) -> str:
-        return f"{self.subject}: {self.what}. {self.advice}"
 
 
 @dataclass(frozen=True)
@@ -194,26 +175,6 @@ def metric_fits(trainer: "MultiTaskTrainer") -> list[Finding]:
     return found
 
 
-def truncated(trainer: "MultiTaskTrainer") -> list[Finding]:
-    """Rows that are cut off at the task's length."""
-    found = []
-    for split, data in (("training", trainer.train_dataset), ("validation", trainer.eval_dataset)):
-        if not isinstance(data, FeatureDataset):
-            continue
-        for name, count in data.truncated.items():
-            if count:
-                size, most = len(data.features[name]), trainer.processor.max_length(trainer.specs[name])
-                what = f"{count:,} of {size:,} {split} rows ({count / size:.1%}) are longer than {most} word pieces"
-                if most < trainer.specs[name].max_length:
-                    advice = "They are cut: neither the encoder nor its tokenizer reads more. Take one that does."
-                else:
-                    advice = (
-                        "They are cut; give the task's row a larger max_length if its label stands in what is lost."
-                    )
-                found.append(Finding("truncated", name, what, advice))
-    return found
-
-
 def same_data(trainer: "MultiTaskTrainer", inputs: Mapping[str, Counter]) -> list[Finding]:
     """Tasks that read the same rows without saying so.
 
@@ -331,6 +292,9 @@ CHECKS: tuple[Callable[["MultiTaskTrainer"], list[Finding]], ...] = (
     constant_label,
     metric_fits,
     truncated,
+    answers_in_no_window,
+    long_answers,
+    words_without_pieces,
     outside_optimizer,
     settings,
 )

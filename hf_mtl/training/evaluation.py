@@ -12,6 +12,7 @@ from ..metrics import METRICS, compute, task_score
 from ..modeling import InputError
 from ..modeling.pipeline_multitask import answer_row
 from ..modeling.processing_multitask import Feature
+from ..modeling.tag_spans import spelled_as_bioes
 from ..modeling.task_heads import TASK_HEADS, Answer
 from ..tasks import LABEL_FIELD, TaskSpec
 
@@ -44,7 +45,7 @@ class AnswerCollector:
         spec = self.specs[name]
         features, scores = zip(*self.logits[name][source])
         row = answer_row(spec, self.rows[name][source])
-        return TASK_HEADS[spec.problem_type].decode(spec, scores, row, features)
+        return TASK_HEADS[spec.problem_type].answer(spec, scores, row, features)
 
 
 def score_answers(
@@ -145,9 +146,11 @@ def prediction(spec: TaskSpec, answer: Answer) -> Any:
         return spec.label_names.index(answer["label"])
     if spec.problem_type == "multi_label_classification":
         return [int(label in answer["labels"]) for label in spec.label_names]
+    if spec.problem_type == "token_classification":
+        scored = dict(zip(spec.label_names, spelled_as_bioes(spec.label_names)))
+        return [scored[tag] for tag in answer["tags"]]
     key = {
         "regression": "value",
-        "token_classification": "tags",
         "question_answering": "answer",
         "multiple_choice": "choice",
     }
@@ -168,8 +171,9 @@ def references(spec: TaskSpec, labels: Sequence[Any]) -> list[Any]:
     if spec.problem_type == "multi_label_classification":
         return [[int(index in label) for index in range(spec.num_outputs)] for label in labels]
     if spec.problem_type == "token_classification":
+        scored = spelled_as_bioes(spec.label_names)
         # A word without a tag is not scored.
-        return [[spec.label_names[tag] for tag in label if tag >= 0] for label in labels]
+        return [[scored[tag] for tag in label if tag >= 0] for label in labels]
     if spec.problem_type == "question_answering":
         return [label["text"] for label in labels]
     return list(labels)

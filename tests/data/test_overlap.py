@@ -32,6 +32,10 @@ def rows(*found):
         # Case, blanks and punctuation do not tell rows apart; letters do.
         ("one", {"text": FIRST}, "one", {"text": "  the FIRST long-sentence"}, 1),
         ("one", {"text": FIRST}, "one", {"text": FIRST + " Indeed."}, 0),
+        # So do vowel signs; whether an accent is composed, and joiners, do not.
+        ("one", {"text": "किताब मेज पर रखी है"}, "one", {"text": "कताब मेज पर रखी है"}, 0),
+        ("one", {"text": "किताब मेज पर रखी है"}, "one", {"text": "किताब, मेज पर रखी है!"}, 1),
+        ("one", {"text": "Élisabeth aime le café"}, "one", {"text": "E\u0301lisabeth aime le cafe\u0301"}, 1),
         # Pairs, in either order; half a pair is another row.
         ("two", {"text": FIRST, "text_pair": SECOND}, "two", {"text": FIRST, "text_pair": SECOND}, 1),
         ("two", {"text": FIRST, "text_pair": SECOND}, "two", {"text": SECOND, "text_pair": FIRST}, 1),
