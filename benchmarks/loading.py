@@ -192,9 +192,9 @@ class Arm:
         tokenizer = AutoTokenizer.from_pretrained(find_encoder(ENCODER))
         made = processor(tokenizer, [spec.to_config() for spec in mixture.specs])
         self.collate = collator(made)
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         self.data = build(made, specs, mixture.train)
-        self.seconds = time.perf_counter() - began
+        self.seconds, self.busy = time.perf_counter() - began, time.process_time() - busy
         args = MultiTaskTrainingArguments(
             tempfile.mkdtemp(), per_device_train_batch_size=BATCH_ROWS, use_cpu=True, report_to="none"
         )
@@ -242,6 +242,7 @@ def measure_run(name: str, given: argparse.Namespace) -> dict[str, float]:
     grown = [workers[-1][place] - workers[0][place] for place in range(given.workers)]
     return {
         "seconds": arm.seconds,
+        "busy": arm.busy,
         "features": after - before,
         "epoch": megabytes() - after,
         "worker": max(workers[-1], default=0.0),
@@ -268,8 +269,8 @@ def runs(given: argparse.Namespace) -> list[str]:
             for run in ("first", "second"):
                 own = in_a_process(name, given, cache)
                 megabytes_each = [f"{own[key]:,.0f}" for key in ("features", "epoch", "worker", "worker_growth")]
-                lines.append([name, run, f"{own['seconds']:.1f}", *megabytes_each])
-    header = ["arm", "run", "features, s", "main, MB", "in an epoch, MB", "worker, MB", "in an epoch, MB"]
+                lines.append([name, run, f"{own['seconds']:.1f}", f"{own['busy']:.1f}", *megabytes_each])
+    header = ["arm", "run", "features, s", "CPU, s", "main, MB", "in an epoch, MB", "worker, MB", "in an epoch, MB"]
     return table(header, lines)
 
 
