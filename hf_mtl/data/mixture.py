@@ -106,7 +106,10 @@ def build_mixture(
 
 
 def mixture_from_datasets(
-    train: Mapping[str, Dataset], validation: Mapping[str, Dataset] | None, specs: Sequence[TaskSpec] | None = None
+    train: Mapping[str, Dataset],
+    validation: Mapping[str, Dataset] | None,
+    specs: Sequence[TaskSpec] | None = None,
+    labels: Mapping[str, list[str] | None] | None = None,
 ) -> Mixture:
     """Build a mixture from data sets by task name; tasks not given are read off their features.
 
@@ -114,11 +117,12 @@ def mixture_from_datasets(
         train: Training rows by task name, or by source where several tasks share one.
         validation: Validation rows likewise, or by task; a task may lack them.
         specs: The tasks, where the features do not say enough.
+        labels: Label names by task, of a model that has them, for tasks that do not give their own.
 
     Raises:
         InputError: Names that do not fit together, or rows that cannot be used.
     """
-    ordered = specs_of_datasets(train, validation, specs)
+    ordered = specs_of_datasets(train, validation, specs, labels)
     splits = {}
     for spec in ordered:
         own = {"train": train[spec.source_name]}
@@ -130,9 +134,18 @@ def mixture_from_datasets(
 
 
 def specs_of_datasets(
-    train: Mapping[str, Any], validation: Mapping[str, Any] | None, specs: Sequence[TaskSpec] | None
+    train: Mapping[str, Any],
+    validation: Mapping[str, Any] | None,
+    specs: Sequence[TaskSpec] | None,
+    labels: Mapping[str, list[str] | None] | None = None,
 ) -> list[TaskSpec]:
     """Return the tasks in the order of their data sets: those given, the others read off the features.
+
+    Args:
+        train: Training rows by source.
+        validation: Validation rows by source or task.
+        specs: The tasks that are given.
+        labels: Label names by task, of a model that has them, for tasks that do not give their own.
 
     Raises:
         InputError: Names that do not fit together, or features that do not say what the task is.
@@ -144,9 +157,11 @@ def specs_of_datasets(
     ordered: list[TaskSpec] = []
     for name, rows in train.items():
         ordered += [spec for spec in given if spec.source_name == name] or [infer_spec(name, rows)]
-    known = {name for spec in ordered for name in (spec.name, spec.source_name)}
+    for spec in ordered:
+        spec.labels = spec.labels or (labels or {}).get(spec.name)
+    names = {name for spec in ordered for name in (spec.name, spec.source_name)}
     for name in validation or {}:
-        if name not in known:
+        if name not in names:
             raise InputError(f"eval_dataset has the task {name!r}, which train_dataset lacks: {', '.join(train)}.")
     return ordered
 

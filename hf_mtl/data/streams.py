@@ -185,7 +185,10 @@ class StreamedMixture(data.IterableDataset):
 
 
 def mixture_from_streams(
-    train: Mapping[str, Any], validation: Mapping[str, Dataset] | None, specs: Sequence[TaskSpec] | None = None
+    train: Mapping[str, Any],
+    validation: Mapping[str, Dataset] | None,
+    specs: Sequence[TaskSpec] | None = None,
+    labels: Mapping[str, list[str] | None] | None = None,
 ) -> Mixture:
     """Build a mixture whose training rows are read as they come; see `mixture_from_datasets`.
 
@@ -198,7 +201,7 @@ def mixture_from_streams(
                 f"Some training sets are streams, {name!r} is not; make it one with .to_iterable_dataset(), or load "
                 "the others into memory."
             )
-    ordered = specs_of_datasets(train, validation, specs)
+    ordered = specs_of_datasets(train, validation, specs, labels)
     held_out = {}
     for spec in ordered:
         measure_first_rows(spec, train[spec.source_name])

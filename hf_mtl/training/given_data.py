@@ -69,8 +69,8 @@ def model_and_mixture(
         mixture = _own_mixture(train_dataset, eval_dataset, specs)
         written = [spec.name for spec in mixture.specs]
     else:
-        names = [] if isinstance(model, str) else list(model.config.task_names)
-        mixture = _built_mixture(train_dataset, eval_dataset, specs, names)
+        labels = {} if isinstance(model, str) else {task.name: task.labels for task in model.config.task_configs}
+        mixture = _built_mixture(train_dataset, eval_dataset, specs, labels)
         written = [spec.name for spec in specs or ()]
     if isinstance(model, str):
         # As the program does: what is drawn for the new parts follows from the seed.
@@ -105,12 +105,15 @@ def _own_mixture(given: Mixture, eval_dataset: Any, tasks: Sequence[TaskSpec] | 
 
 
 def _built_mixture(
-    train_dataset: Any, eval_dataset: Any, specs: Sequence[TaskSpec] | None, model_tasks: Sequence[str]
+    train_dataset: Any, eval_dataset: Any, specs: Sequence[TaskSpec] | None, labels: Mapping[str, list[str] | None]
 ) -> Mixture:
-    """A mixture of data sets, whose own validation splits stand in where none is given."""
+    """A mixture of data sets, whose own validation splits stand in where none is given.
+
+    Labels are met by the names that the model has for them.
+    """
     written = {spec.name for spec in specs or ()}
     sources = [spec.source_name for spec in specs or ()]
-    names = list(dict.fromkeys([*sources, *(name for name in model_tasks if name not in written)]))
+    names = list(dict.fromkeys([*sources, *(name for name in labels if name not in written)]))
     train = named_datasets(train_dataset, names, "train")
     validation = _at_hand(splits_of(train_dataset, list(train)))
     if eval_dataset is not None:
@@ -125,7 +128,7 @@ def _built_mixture(
         validation = {**validation, **wanted}
     streamed = any(isinstance(rows, IterableDataset) for rows in train.values())
     build = mixture_from_streams if streamed else mixture_from_datasets
-    return build(train, validation or None, specs)
+    return build(train, validation or None, specs, labels)
 
 
 def _validation_sets(given: Any, names: Sequence[str]) -> dict[str, Dataset]:
