@@ -141,6 +141,16 @@ class TaskSpec(TaskConfig):
             )
 
     @property
+    def labels_are_sorted(self) -> bool:
+        """Whether the labels' order is that of their texts, because nobody said another: ids say nothing then."""
+        return bool(vars(self).get("_labels_are_sorted"))
+
+    def read_labels(self, labels: list[str], are_sorted: bool) -> None:
+        """Take the labels that training rows have."""
+        self.labels = labels
+        object.__setattr__(self, "_labels_are_sorted", are_sorted)
+
+    @property
     def source_name(self) -> str:
         """The source its rows come from."""
         return self.source or self.name

@@ -162,7 +162,7 @@ def _say_cut(answerer: Answerer, answers: Sequence[Mapping[str, Answer]]) -> Non
             words = f" and {unread:,} of their words, which are tagged as outside, were not read" if unread else ""
             most = answerer.processor.max_length(task)
             print(
-                f"{task.name}: {len(cut):,} of {len(answers):,} rows were cut at {most} "
+                f"{task.name}: {len(cut):,} of {len(answers):,} rows were cut at max_length={most} "
                 f'word pieces ("truncated": true){words}. Give shorter texts, or train the task with a larger '
                 "max_length.",
                 file=sys.stderr,

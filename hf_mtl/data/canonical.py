@@ -8,7 +8,7 @@ from datasets import Dataset
 from ..modeling import InputError
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec
-from .class_labels import ClassReader, label_set_reader, tag_reader, vocabulary
+from .class_labels import ClassReader, form_of_numbers, label_set_reader, tag_reader, vocabulary
 from .label_columns import NO_LABEL, LabelColumn, is_missing, names_of_feature, plain_column, whole_number
 from .label_values import choice_keys, choice_reader, number_reader, read_answers
 from .row_places import RowPlaces
@@ -36,15 +36,18 @@ def canonical_splits(
     """
     places = {split: RowPlaces(split) for split in splits} | dict(places or {})
     columns = {split: _label_column(spec, rows, local, places[split]) for split, rows in splits.items()}
-    sorted_names = False
     if spec.labels is None and spec.problem_type in LABELLED_PROBLEM_TYPES:
         first = columns.get("train") or next(iter(columns.values()))
         if spec.source is not None:
             first = _with_labels(first)
-        spec.labels = vocabulary(spec, first)
-        sorted_names = first.names is None and first.columns is None and _are_texts(first.values)
+        are_sorted = first.names is None and first.columns is None and _are_texts(first.values)
+        spec.read_labels(vocabulary(spec, first), are_sorted)
+    if spec.problem_type == "multi_label_classification" and spec.label_form is None and "train" in columns:
+        # What the numbers of training rows are, those of other rows are, too.
+        train = _with_labels(columns["train"]) if spec.source is not None else columns["train"]
+        spec.label_form = form_of_numbers(spec, train)
     spec.check_metric_labels()
-    canonical = {split: _canonical(spec, rows, columns[split], local, sorted_names) for split, rows in splits.items()}
+    canonical = {split: _canonical(spec, rows, columns[split], local) for split, rows in splits.items()}
     if spec.problem_type == "question_answering" and spec.null_answer is None and "train" in canonical:
         spec.null_answer = any(not label["text"] for label in canonical["train"][LABEL_FIELD])
     return canonical
@@ -61,7 +64,7 @@ def canonical_inputs(spec: TaskSpec, rows: Dataset, split: str) -> Dataset:
     return Dataset.from_dict({**fields, **numbers})
 
 
-def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool, sorted_names: bool) -> Dataset:
+def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool) -> Dataset:
     """One split with input fields and label."""
     fields = {name: _field(spec, rows, name, column.places, local) for name in spec.input_fields}
     keys = choice_keys(spec, rows, local) if spec.problem_type == "multiple_choice" else None
@@ -75,7 +78,7 @@ def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool, 
     values = [column.values[index] for index in numbers]
     kept = LabelColumn(values, column.names, column.places, column.columns, numbers)
     choices = [fields["choices"], keys and [keys[index] for index in numbers]] if "choices" in fields else []
-    read = _label_reader(spec, kept, choices, sorted_names)
+    read = _label_reader(spec, kept, choices)
     labels = []
     for index, label in enumerate(values):
         where = f"Task {spec.name!r}, {kept.name_row(index)}"
@@ -87,16 +90,14 @@ def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool, 
     return Dataset.from_dict({**fields, LABEL_FIELD: labels})
 
 
-def _label_reader(
-    spec: TaskSpec, column: LabelColumn, choices: Sequence[Any], sorted_names: bool
-) -> Callable[[Any, int], Any]:
+def _label_reader(spec: TaskSpec, column: LabelColumn, choices: Sequence[Any]) -> Callable[[Any, int], Any]:
     """Return what reads the label of a row, given with its index."""
     if spec.problem_type == "multiple_choice":
         return choice_reader(spec, column, *choices)
     readers: dict[str, Callable[[], Callable[[Any], Any]]] = {
-        "single_label_classification": lambda: ClassReader(spec, column, sorted_names),
-        "multi_label_classification": lambda: label_set_reader(spec, column, sorted_names),
-        "token_classification": lambda: tag_reader(spec, column, NO_LABEL, sorted_names),
+        "single_label_classification": lambda: ClassReader(spec, column),
+        "multi_label_classification": lambda: label_set_reader(spec, column),
+        "token_classification": lambda: tag_reader(spec, column, NO_LABEL),
         "regression": lambda: number_reader(column),
         "question_answering": lambda: read_answers,
     }
@@ -108,10 +109,18 @@ def _label_column(spec: TaskSpec, rows: Dataset, local: bool, places: RowPlaces)
     source = spec.column_of(LABEL_FIELD, local)
     if isinstance(source, (list, tuple)):
         names = list(map(str, source))
-        columns = [plain_column(spec, rows, name, places.split) for name in names]
+        columns = [_named_values(plain_column(spec, rows, name, places.split), rows, name) for name in names]
         return LabelColumn([list(values) for values in zip(*columns)], None, places, names)
     values = plain_column(spec, rows, str(source), places.split)
     return LabelColumn(values, names_of_feature(rows.features, str(source)), places)
+
+
+def _named_values(values: list[Any], rows: Dataset, source: str) -> list[Any]:
+    """A column of flags, of ClassLabel by its names: "no" may be class 1."""
+    names = names_of_feature(rows.features, source)
+    if names is None:
+        return values
+    return [names[value] if isinstance(value, int) and 0 <= value < len(names) else value for value in values]
 
 
 def _with_labels(column: LabelColumn) -> LabelColumn:

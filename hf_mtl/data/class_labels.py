@@ -28,18 +28,21 @@ def vocabulary(spec: TaskSpec, column: LabelColumn) -> list[str]:
     if column.names is not None:
         return list(column.names)
     if column.columns is not None:
-        return [name.rpartition(".")[2] for name in column.columns]
-    values: list[Any] = list(column.values)
-    if spec.problem_type == "multi_label_classification" and label_form(spec, column, None) == "flags":
-        return _ids(max(map(len, values)))
+        return _titles(column.columns)
+    if spec.problem_type == "multi_label_classification" and label_form(spec, column) == "flags":
+        return _ids(max(map(len, column.values)))
+    values: list[tuple[int, Any]] = list(enumerate(column.values))
     if spec.problem_type != "single_label_classification":
-        values = [item for value in values for item in (value if isinstance(value, (list, tuple)) else [value])]
+        lists = [(row, value if isinstance(value, (list, tuple)) else [value]) for row, value in values]
+        values = [(row, item) for row, items in lists for item in items]
     if spec.problem_type == "token_classification":
-        values = [value for value in values if not is_missing(value, named=True)]
-    return _names_of(spec, [whole_number(value) for value in values if value is not None])
+        values = [(row, value) for row, value in values if not is_missing(value, named=True)]
+    return _names_of(spec, column, [(row, whole_number(value)) for row, value in values if value is not None])
 
 
-def _names_of(spec: TaskSpec, values: Sequence[Any]) -> list[str]:
+def _names_of(spec: TaskSpec, column: LabelColumn, rows: Sequence[tuple[int, Any]]) -> list[str]:
+    """The names of labels, each given with its row."""
+    values = [value for _, value in rows]
     if values and all(isinstance(value, bool) for value in values):
         return list(BOOLEAN_NAMES)
     if values and all(isinstance(value, str) and value for value in values):
@@ -50,12 +53,12 @@ def _names_of(spec: TaskSpec, values: Sequence[Any]) -> list[str]:
         return sorted(names, key=lambda name: (name != OUTSIDE, name))
     if values and all(_is_id(value) for value in values):
         return [str(value) for value in sorted(set(values))]
-    odd = [value for value in values if not _is_id(value)]
-    kinds = {str if isinstance(value, str) else type(value) for value in values}
-    mixed = "; texts and numbers stand in one column" if str in kinds and len(kinds) > 1 else ""
+    odd_rows = [(row, value) for row, value in rows if not _is_id(value) and not (isinstance(value, str) and value)]
+    row, odd = [*odd_rows, *rows, (0, None)][0]
+    mixed = "; texts and numbers stand in one column" if not odd_rows and rows else ""
     raise InputError(
-        f"Task {spec.name!r} ({spec.problem_type}) has the label {[*odd, *values, None][0]!r}{mixed}; expected class "
-        "names or whole numbers >= 0."
+        f"Task {spec.name!r} ({spec.problem_type}), {column.name_row(row)}: the label {odd!r} is none{mixed}; "
+        "expected class names or whole numbers >= 0."
     )
 
 
@@ -79,13 +82,12 @@ class ClassReader:
     Args:
         spec: The task, its labels known.
         column: The column; of lists, with their items as values.
-        sorted_names: Whether the names were put in order here, from texts: ids of other columns mean nothing then.
 
     Raises:
         InputError: A class of the column that the task lacks, or numbers that could be ids and names.
     """
 
-    def __init__(self, spec: TaskSpec, column: LabelColumn, sorted_names: bool = False) -> None:
+    def __init__(self, spec: TaskSpec, column: LabelColumn) -> None:
         self.spec, self.split = spec, column.places.split
         self.names = list(spec.labels or ())
         self.ids = {name: index for index, name in enumerate(self.names)}
@@ -98,10 +100,11 @@ class ClassReader:
         numeric = [name for name in self.names if _is_number(name)]
         # Where the names are numbers (product codes, years, stars), a number is a name; else it is an id.
         self.numbers_are_names = len(numeric) == len(self.names)
-        self.texts_are_ids = not numeric and not sorted_names and bool(texts) and all(map(self._is_id_text, texts))
-        in_range = all(0 <= value < len(self.names) for value in numbers)
-        if sorted_names and numbers and self.column_names is None and not self.numbers_are_names and in_range:
-            _refuse_order(spec, self.split, f"ids such as {numbers[0]}")
+        self.texts_are_ids = not numeric and bool(texts) and all(map(self._is_id_text, texts))
+        ids = sorted(map(int, texts)) if self.texts_are_ids else numbers
+        nameless = self.column_names is None and not self.numbers_are_names
+        if spec.labels_are_sorted and nameless and ids and all(0 <= value < len(self.names) for value in ids):
+            _refuse_order(spec, self.split, f"ids such as {ids[0]}")
 
     def _are_numbers_only(self, column_names: Sequence[str] | None) -> bool:
         """Whether a ClassLabel's names are "0", "1", ..., which say no more than the ids do."""
@@ -138,7 +141,9 @@ class ClassReader:
             raise ValueError(self._expected())
         if self.column_names is not None:
             if not 0 <= label < len(self.column_names):
-                raise ValueError(f"expected a whole number from 0 to {len(self.column_names) - 1}")
+                hole = "; -1 is no label: leave such rows out, data.filter(lambda row: row['label'] != -1)"
+                last = len(self.column_names) - 1
+                raise ValueError(f"expected a whole number from 0 to {last}{hole if label == -1 else ''}")
             return self.ids[self.column_names[label]]
         if self.numbers_are_names and str(label) in self.ids:
             return self.ids[str(label)]
@@ -178,13 +183,15 @@ def _refuse_order(spec: TaskSpec, split: str, what: str) -> NoReturn:
     )
 
 
-def label_form(spec: TaskSpec, column: LabelColumn, count: int | None) -> str:
+def label_form(spec: TaskSpec, column: LabelColumn) -> str:
     """Return whether a column's rows list the labels that hold ("ids": ids or names) or say 0 or 1 of each ("flags").
 
+    ClassLabel ids and names are "ids", floats and booleans "flags". Whole numbers (and texts such as "0" and "1") are
+    what the task's `label_form` says, else what alone they can be.
+
     Args:
-        spec: The task; its `label_form` decides where both could be meant.
+        spec: The task, perhaps without labels yet.
         column: Lists of labels.
-        count: How many labels the task has, None where they are not known yet.
 
     Raises:
         InputError: Both could be meant, or neither.
@@ -194,35 +201,54 @@ def label_form(spec: TaskSpec, column: LabelColumn, count: int | None) -> str:
     for index, value in enumerate(column.values):
         if not isinstance(value, (list, tuple)):
             raise InputError(
-                f"Task {spec.name!r}, {column.name_row(index)}: the label is {value!r}; expected a list of labels, "
-                "or a column of 0s and 1s per label: `columns: {label: [first, second]}`."
+                f"Task {spec.name!r}, {column.name_row(index)}: the label is {value!r}; expected a list of labels, or "
+                "a column of 0s and 1s per label: `columns: {label: [first, second]}`."
             )
-    rows = column.values
-    items = [item for row in rows for item in row]
-    if spec.label_form is not None:
-        return spec.label_form
-    if column.names is not None or any(isinstance(item, str) for item in items):
+    items = [item for row in column.values for item in row]
+    if column.names is not None:
         return "ids"
     if any(isinstance(item, (bool, float)) for item in items):
         return "flags"
+    if any(isinstance(item, str) and item.lower() not in FLAGS for item in items):
+        return "ids"
+    return spec.label_form or _form_of_numbers(spec, column, items)
+
+
+def form_of_numbers(spec: TaskSpec, column: LabelColumn) -> str | None:
+    """Return the form of a column whose labels are whole numbers or texts of them; None of any other column.
+
+    Raises:
+        InputError: As `label_form`.
+    """
+    form = label_form(spec, column)
+    items = [item for row in column.values for item in row]
+    of_numbers = column.columns is None and column.names is None and bool(items)
+    plain = all(not isinstance(item, (bool, float)) and (_is_id(item) or str(item) in ("0", "1")) for item in items)
+    return form if of_numbers and plain else None
+
+
+def _form_of_numbers(spec: TaskSpec, column: LabelColumn, items: Sequence[Any]) -> str:
+    """The form of lists of 0s and 1s, or of other numbers."""
+    rows, names = column.values, spec.labels
     lengths = {len(row) for row in rows}
-    even = len(lengths) == 1 and (count is None or lengths == {count}) and max(lengths) > 0
-    as_flags = even and all(item in (0, 1) for item in items)
-    twice = next((index for index, row in enumerate(column.values) if _stands_twice(row)), None)
-    as_ids = twice is None and (count is None or all(item in range(count) for item in items))
+    even = len(lengths) == 1 and (names is None or lengths == {len(names)}) and max(lengths) > 0
+    as_flags = even and all(str(item).lower() in FLAGS for item in items)
+    twice = next((index for index, row in enumerate(rows) if _stands_twice(row)), None)
+    ids = set(names or ()) | set(range(len(names or ()))) | set(_ids(len(names or ())))
+    as_ids = twice is None and (names is None or all(item in ids for item in items))
+    say = f"`label_form: {LABEL_FORMS[1]}` (0 or 1 per label) or `label_form: {LABEL_FORMS[0]}`"
     if as_flags and as_ids:
         raise InputError(
             f"Task {spec.name!r}: the labels of the {column.places.split} rows, such as {list(rows[0])}, could be ids "
-            f"of classes or a 0 or 1 per class. Say which: `label_form: {LABEL_FORMS[1]}` (0 or 1 per class) or "
-            f"`label_form: {LABEL_FORMS[0]}` in the task's row."
+            f"of classes or a 0 or 1 per class. Say which in the task's row: {say}."
         )
     if as_flags:
         return "flags"
     if twice is not None:
         raise InputError(
-            f"Task {spec.name!r}, {column.name_row(twice)}: a label stands twice in {list(column.values[twice])}; "
-            "expected ids or names of the labels that hold, each once, or lists of equal length with a 0 or 1 per "
-            f"label{'' if count is None else f' ({count} of them)'}."
+            f"Task {spec.name!r}, {column.name_row(twice)}: a label stands twice in {list(rows[twice])}; expected ids "
+            "or names of the labels that hold, each once, or lists of equal length with a 0 or 1 per label"
+            f"{'' if names is None else f' ({len(names)} of them)'}. Where the rows are one of them, say which: {say}."
         )
     return "ids"
 
@@ -231,19 +257,18 @@ def _stands_twice(row: Sequence[Any]) -> bool:
     return len({repr(whole_number(item)) for item in row}) < len(row)
 
 
-def label_set_reader(spec: TaskSpec, column: LabelColumn, sorted_names: bool = False) -> Callable[[Any], list[int]]:
+def label_set_reader(spec: TaskSpec, column: LabelColumn) -> Callable[[Any], list[int]]:
     """Return what reads a row's labels as ids: lists of ids or names, or flags.
 
     Raises:
         InputError: As `label_form` and `ClassReader`.
     """
-    names = list(spec.labels or ())
-    if label_form(spec, column, len(names)) == "flags":
-        if sorted_names and column.columns is None:
+    if label_form(spec, column) == "flags":
+        if spec.labels_are_sorted and column.columns is None:
             _refuse_order(spec, column.places.split, f"flags such as {list(column.values[0])}")
         return _flag_reader(spec, column)
     items = [item for row in column.values for item in row]
-    one = ClassReader(spec, LabelColumn(items, column.names, column.places), sorted_names)
+    one = ClassReader(spec, LabelColumn(items, column.names, column.places))
 
     def read(labels: Sequence[Any]) -> list[int]:
         ids = [one(label) for label in labels]
@@ -258,7 +283,7 @@ def _flag_reader(spec: TaskSpec, column: LabelColumn) -> Callable[[Any], list[in
     names = list(spec.labels or ())
     order = range(len(names))
     if column.columns is not None:
-        titles = [name.rpartition(".")[2] for name in column.columns]
+        titles = _titles(column.columns)
         if set(titles) == set(names):
             order = [names.index(title) for title in titles]  # type: ignore[assignment]
         elif set(titles) & set(names) or len(titles) != len(names):
@@ -275,7 +300,13 @@ def _flag_reader(spec: TaskSpec, column: LabelColumn) -> Callable[[Any], list[in
     return read
 
 
-FLAGS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True}
+FLAGS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True, "no": False, "yes": True}
+
+
+def _titles(columns: Sequence[str]) -> list[str]:
+    """What columns are called: without what they stand in, where that keeps them apart."""
+    titles = [name.rpartition(".")[2] for name in columns]
+    return titles if len(set(titles)) == len(titles) else list(columns)
 
 
 def _flag(value: Any) -> bool:
@@ -286,9 +317,7 @@ def _flag(value: Any) -> bool:
     return flag
 
 
-def tag_reader(
-    spec: TaskSpec, column: LabelColumn, hole: int, sorted_names: bool = False
-) -> Callable[[Any], list[int]]:
+def tag_reader(spec: TaskSpec, column: LabelColumn, hole: int) -> Callable[[Any], list[int]]:
     """Return what reads a row's tags as ids, a word without one as `hole`.
 
     Raises:
@@ -301,7 +330,7 @@ def tag_reader(
         for item in row
         if not is_missing(item, named=True)
     ]
-    one = ClassReader(spec, LabelColumn(items, column.names, column.places), sorted_names)
+    one = ClassReader(spec, LabelColumn(items, column.names, column.places))
 
     def read(tags: Any) -> list[int]:
         if not isinstance(tags, (list, tuple)):

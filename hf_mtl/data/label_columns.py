@@ -75,7 +75,7 @@ def inside(value: Any, path: Sequence[str]) -> Any:
     Raises:
         KeyError: There is nothing under a key.
     """
-    if not path:
+    if not path or value is None:
         return value
     if isinstance(value, (list, tuple)):
         return [inside(item, path) for item in value]
@@ -113,7 +113,7 @@ def is_missing(label: Any, named: bool = False) -> bool:
         named: Whether the column is of ClassLabel, where -1 is no label.
     """
     if isinstance(label, (list, tuple)):
-        return len(label) > 0 and all(item is None for item in label)
+        return len(label) > 0 and all(item is None or (isinstance(item, float) and math.isnan(item)) for item in label)
     if label is None or (isinstance(label, float) and math.isnan(label)):
         return True
     return not isinstance(label, bool) and (label == NO_LABEL or (named and label == NO_CLASS))

@@ -67,10 +67,14 @@ def load_mixture(
         InputError: Anything in a data set that cannot be used.
     """
     splits, copies = {}, [as_spec(spec) for spec in specs]
+    for spec in copies:
+        # Those that an earlier call filled in are read anew.
+        spec.labels = spec.given.get("labels")
     for spec, given in zip(copies, specs):
         loaded, local, places = load_splits(spec, data_dir)
         splits[spec.name] = with_validation(canonical_splits(spec, loaded, local, places), spec)
-        given.labels = given.labels or spec.labels
+        if given.labels is None and spec.labels is not None:
+            given.read_labels(spec.labels, spec.labels_are_sorted)
     return build_mixture(copies, splits, exclude_overlap, max_train_samples, max_eval_samples, seed)
 
 

@@ -32,7 +32,7 @@ def count_labelled(spec: TaskSpec, rows: Dataset) -> int:
 def _is_hole(label: Any, hides: bool) -> bool:
     if isinstance(label, (list, tuple)):
         return bool(label) and all(_is_hole(item, hides) for item in label)
-    return is_missing(label, named=hides)
+    return label == "" or is_missing(label, named=hides)
 
 
 def rows_to_score(spec: TaskSpec, rows: Dataset) -> Dataset:

@@ -112,7 +112,8 @@ def count_positions(encoder: PreTrainedModel) -> int | None:
     lookups = _Lookups(encoder)
     try:
         with torch.no_grad(), lookups:
-            EncoderReader(encoder)(encoder, EncoderInputs(ids, torch.ones_like(ids)), Conditions())
+            # Its forward itself: hooks on an encoder wait for rows of its user's.
+            EncoderReader(encoder)(encoder.forward, EncoderInputs(ids, torch.ones_like(ids)), Conditions())
     except (RuntimeError, TypeError, ValueError, IndexError):
         # What an encoder does not do with so short a row is no limit; the tables that it had read by then are.
         pass

@@ -1,4 +1,4 @@
-"""Every way to write labels beside every other: in training, validation, and rows that are scored later.
+"""Every way to write labels beside every other: in training, validation, and rows that are scored or answered later.
 
 Right is what the rows say by their names; where the names are not said, the message asks for them.
 """
@@ -8,7 +8,7 @@ import copy
 import pytest
 from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 
-from hf_mtl import InputError, TaskSpec
+from hf_mtl import InputError, TaskSpec, load_mixture
 from hf_mtl.data.canonical import canonical_splits
 from hf_mtl.data.class_labels import label_form
 from hf_mtl.data.label_columns import LabelColumn, names_of_feature
@@ -37,6 +37,8 @@ def read(spec, train, other, how):
         splits = canonical_splits(spec, {"train": train, "validation": other}, local=False)
         return names_in(spec, splits["train"]["label"][:]), names_in(spec, splits["validation"]["label"][:])
     first = canonical_splits(spec, {"train": train}, local=False)["train"]
+    if how == "checkpoint":
+        spec = TaskSpec(**spec.to_config().to_dict())
     later = canonical_splits(spec, {"validation": other}, local=False)["validation"]
     return names_in(spec, first["label"][:]), names_in(spec, later["label"][:])
 
@@ -66,19 +68,19 @@ PAIRS = {
     **{("other order", other): NO_YES for other in ("names", "other order", "texts")},
     **{("other order", other): ["yes", "no", "no", "yes"] for other in ("ids", "digits", "numbered names")},
 }
-# Loaded together, ids beside texts have no order; later the task has one, that of its checkpoint.
-ONLY_LATER = {
+# Ids beside texts have no order, until a checkpoint has one.
+OF_CHECKPOINTS = {
     **{("texts", other): NO_YES for other in ("ids", "digits", "numbered names")},
     **{("boolean texts", other): BOOLEANS for other in ("ids", "digits", "numbered names")},
 }
 
 
-@pytest.mark.parametrize("how", ["validation", "predict"])
+@pytest.mark.parametrize("how", ["validation", "predict", "checkpoint"])
 @pytest.mark.parametrize("other", FORMS)
 @pytest.mark.parametrize("train", FORMS)
 def test_classes(train, other, how):
     spec = TaskSpec(name="task", problem_type=SINGLE)
-    expected = PAIRS.get((train, other)) or (ONLY_LATER.get((train, other)) if how == "predict" else None)
+    expected = PAIRS.get((train, other)) or (OF_CHECKPOINTS.get((train, other)) if how == "checkpoint" else None)
     if expected is not None:
         assert read(spec, FORMS[train], FORMS[other], how)[1] == expected
         return
@@ -87,7 +89,7 @@ def test_classes(train, other, how):
     assert "'task'" in str(error.value) and ("expected one of" in str(error.value) or "labels" in str(error.value))
 
 
-@pytest.mark.parametrize("how", ["validation", "predict"])
+@pytest.mark.parametrize("how", ["validation", "predict", "checkpoint"])
 @pytest.mark.parametrize("other", ["ids", "names", "other order", "texts", "digits"])
 @pytest.mark.parametrize("train", ["names", "other order", "texts"])
 def test_given_labels_are_met_by_name(train, other, how):
@@ -111,17 +113,22 @@ SETS = {
 NAMED, FLAGS = ("names", "other order", "texts"), ("flags", "floats", "booleans")
 
 
-@pytest.mark.parametrize("how", ["validation", "predict"])
+@pytest.mark.parametrize("how", ["validation", "predict", "checkpoint"])
 @pytest.mark.parametrize("other", SETS)
 @pytest.mark.parametrize("train", SETS)
 def test_sets_of_labels(train, other, how):
     """With `labels` every form says the same; flags and ids count in their order."""
     spec = TaskSpec(name="task", problem_type=MULTI, labels=NAMES)
+    if {train, other} == {"ids", "flags"} and how != "checkpoint":
+        # Whole numbers of one task are ids or flags, not both.
+        with pytest.raises(InputError, match="validation row 0"):
+            read(spec, SETS[train], SETS[other], how)
+        return
     first, second = read(spec, SETS[train], SETS[other], how)
     assert ([sorted(row) for row in first], [sorted(row) for row in second]) == (P, P)
 
 
-@pytest.mark.parametrize("how", ["validation", "predict"])
+@pytest.mark.parametrize("how", ["validation", "predict", "checkpoint"])
 @pytest.mark.parametrize("other", SETS)
 @pytest.mark.parametrize("train", SETS)
 def test_sets_of_labels_without_given_names(train, other, how):
@@ -130,10 +137,11 @@ def test_sets_of_labels_without_given_names(train, other, how):
     places = {"other order": [["p", "r"], ["q"], []]}.get(train, P)
     if train in NAMED:
         # Ids and flags follow the order of the names, which only texts leave open.
-        orderless = train == "texts" and other not in NAMED and how == "validation"
+        orderless = train == "texts" and other not in NAMED and how != "checkpoint"
         expected = None if orderless else places if other in NAMED or train != "other order" else P
     else:
-        expected = None if other in NAMED else numbered
+        two_forms = {train, other} == {"ids", "flags"} and how != "checkpoint"
+        expected = None if other in NAMED or two_forms else numbered
     if expected is None:
         with pytest.raises(InputError, match="'task'"):
             read(spec, SETS[train], SETS[other], how)
@@ -181,6 +189,10 @@ def test_a_column_per_label(columns, labels, expected, values):
         (["a, b", "b"], {}, ["train row 0", "'a, b'", "a list of labels"]),
         ([[0, 1], [1, 0]], {"label_form": "flagged"}, ["label_form", "'flagged'", "ids, flags"]),
         ([[0, 2], [1, 1]], {"label_form": "flags"}, ["2", "a 0 or 1"]),
+        # Digits as texts are as open as numbers are.
+        ([["1", "0"], ["0", "1"]], {"labels": ["a", "b"]}, ["could be", "label_form: flags"]),
+        ([["1", "0"], ["0", "1"]], {}, ["could be", "label_form: flags"]),
+        ([["1", "1", "0"], ["0", "1"]], {}, ["train row 0", "stands twice", "label_form: flags"]),
         ([[0, 1], [1, 1]], {"label_form": "ids"}, ["train row 1", "stands twice"]),
     ],
 )
@@ -193,6 +205,76 @@ def test_sets_that_are_refused(values, settings, says):
         assert part in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("train", "validation", "says"),
+    [
+        ([[0], [1], [2], [0, 1, 2]], [[1, 0, 1]], ["validation row 0", "twice"]),
+        ([[1, 1, 0], [0, 0, 1]], [[2], [0, 1]], ["validation row 0", "each of 3"]),
+        # What only flags can be in training is flags where it could be ids, too.
+        ([[1, 1, 0], [0, 0, 1]], [[1, 0, 2]], ["validation row 0", "a 0 or 1"]),
+    ],
+)
+def test_whole_numbers_are_one_form_in_all_splits(train, validation, says):
+    spec = TaskSpec(name="task", problem_type=MULTI, labels=["a", "b", "c"])
+    with pytest.raises(InputError) as error:
+        canonical_splits(spec, {"train": rows_of(train), "validation": rows_of(validation)}, local=False)
+    for part in says:
+        assert part in str(error.value)
+
+
+def test_training_rows_say_what_two_numbers_are():
+    spec = TaskSpec(name="task", problem_type=MULTI, labels=["a", "b"])
+    splits = {"train": rows_of([[1, 1], [0, 0]]), "validation": rows_of([[1, 0], [0, 1]])}
+    assert canonical_splits(spec, splits, local=False)["validation"]["label"][:] == [[0], [1]]
+    later = canonical_splits(spec, {"validation": rows_of([[0, 1]])}, local=False)["validation"]
+    assert later["label"][:] == [[1]]
+
+
+def test_columns_of_flags_by_their_names():
+    """ClassLabel columns say no and yes in whatever order; columns inside others keep what tells them apart."""
+    answer = ClassLabel(names=["yes", "no"])
+    features = Features({"text": Value("string"), "p": answer, "q": answer})
+    rows = Dataset.from_dict({"text": WORDS, "p": [0, 1, 1, 0], "q": [1, 1, 0, 0]}, features=features)
+    spec = TaskSpec(name="task", problem_type=MULTI, columns={"label": ["p", "q"]})
+    assert canonical_splits(spec, {"train": rows}, local=False)["train"]["label"][:] == [[0], [], [1], [0, 1]]
+    spec = TaskSpec(name="task", problem_type=MULTI, columns={"label": ["x.a", "y.a"]})
+    rows = Dataset.from_dict({"text": WORDS[:2], "x": [{"a": 1}, {"a": 0}], "y": [{"a": 0}, {"a": 1}]})
+    assert canonical_splits(spec, {"train": rows}, local=False)["train"]["label"][:] == [[0], [1]]
+    assert spec.labels == ["x.a", "y.a"]
+    colours = Features({"text": Value("string"), "p": ClassLabel(names=["red", "blue"])})
+    spec = TaskSpec(name="task", problem_type=MULTI, columns={"label": ["p"]})
+    with pytest.raises(InputError, match="'red'.*a 0 or 1"):
+        canonical_splits(spec, {"train": Dataset.from_dict({"text": WORDS[:1], "p": [0]}, features=colours)}, False)
+
+
+@pytest.mark.parametrize("form", [["0", "1", "1", "0"], [0, 1, 1, 0]])
+def test_what_load_mixture_filled_in_is_read_anew(tmp_path, form):
+    """A spec that was used before says no more than it was given."""
+    spec = TaskSpec(name="task", problem_type=SINGLE, dataset=str(tmp_path))
+    for labels in (["no", "yes", "yes", "no"], form):
+        for split in ("train", "validation"):
+            rows_of(labels).to_parquet(tmp_path / f"{split}.parquet")
+        mixture = load_mixture([spec], exclude_overlap=False)
+        assert names_in(mixture.specs[0], mixture.train["task"]["label"][:]) == list(map(str, labels))
+
+
+def test_a_message_names_the_row_of_a_bad_label():
+    with pytest.raises(InputError, match=r"train row 2: the label 2\.5 is none"):
+        canonical_splits(TaskSpec(name="task", problem_type=SINGLE), {"train": rows_of([1.0, 2.0, 2.5])}, local=False)
+    rows = rows_of([1, -1], ClassLabel(names=["no", "yes"]))
+    with pytest.raises(InputError, match=r"row 1: the label is -1; .* no label: leave such rows out"):
+        canonical_splits(TaskSpec(name="task", problem_type=SINGLE), {"train": rows}, local=False)
+    with pytest.raises(InputError, match="-100 stands for no label"):
+        canonical_splits(TaskSpec(name="task", problem_type=NUMBER), {"train": rows_of([1.0, -100.0])}, local=False)
+
+
+@pytest.mark.parametrize("hole", [None, {"l": None}])
+def test_a_hole_inside_a_column(hole):
+    spec = TaskSpec(name="task", problem_type=SINGLE, source="rows", columns={"label": "m.l"})
+    rows = Dataset.from_dict({"text": WORDS[:3], "m": [{"l": "a"}, hole, {"l": "b"}]})
+    assert canonical_splits(spec, {"train": rows}, local=False)["train"]["source_row"][:] == [0, 2]
+
+
 @pytest.mark.parametrize(("form", "expected"), [("ids", [["0", "1"], ["0", "1"]]), ("flags", [["1"], ["0"]])])
 def test_label_form_says_which(form, expected):
     spec = TaskSpec(name="task", problem_type=MULTI, label_form=form)
@@ -203,10 +285,9 @@ def test_label_form_says_which(form, expected):
 def test_lists_of_one_label():
     """One id in every row is no row of flags where there are more labels; else it could be that of one label."""
     column = LabelColumn([[0], [1]], None, RowPlaces("train"))
-    spec = TaskSpec(name="task", problem_type=MULTI)
-    assert label_form(spec, column, 3) == "ids"
+    assert label_form(TaskSpec(name="task", problem_type=MULTI, labels=NAMES), column) == "ids"
     with pytest.raises(InputError, match="could be"):
-        label_form(spec, column, None)
+        label_form(TaskSpec(name="task", problem_type=MULTI), column)
 
 
 @pytest.mark.parametrize(
@@ -242,6 +323,10 @@ def test_words_without_a_tag(tags):
 TWO = {"first": ["w"] * 2, "last": ["z"] * 2}
 
 
+def keyed(*keys):
+    return {"text": ["x", "y"], "label": list(keys)}
+
+
 def choice_rows(labels, feature=None, **columns):
     table = {"text": ["which?"] * len(labels), **columns, "label": labels}
     rows = Dataset.from_dict(table)
@@ -255,6 +340,26 @@ def choice_rows(labels, feature=None, **columns):
         (choice_rows(["A", "D"], choices=[list("wxyz")] * 2), {}, [0, 3]),
         (choice_rows(["w", "z"], choices=[list("wxyz")] * 2), {}, [0, 3]),
         (choice_rows([0, 1], ClassLabel(names=["B", "A"]), choices=[list("wxyz")] * 2), {}, [1, 0]),
+        # Names that only number the ids, from 0 or from 1; a choice may be called "0".
+        (choice_rows([0, 1], ClassLabel(names=["0", "1"]), choices=[["1", "0"]] * 2), {}, [0, 1]),
+        (choice_rows([0, 1], ClassLabel(names=["1", "2"]), choices=[["x", "y"]] * 2), {}, [0, 1]),
+        (choice_rows(["2"], choices=[["2", "5"]]), {}, [0]),
+        # Keys that are numbers, as numbers and as texts.
+        (
+            choice_rows([1, 2], choices=[{"text": ["x", "y"], "label": ["1", "2"]}] * 2),
+            {"choices": "choices.text"},
+            [0, 1],
+        ),
+        (
+            choice_rows([0, 1], choices=[{"text": ["x", "y"], "label": [1, 0]}] * 2),
+            {"choices": "choices.text"},
+            [1, 0],
+        ),
+        (
+            choice_rows([0, 1], choices=[{"text": ["x", "y"], "label": ["A", "B"]}] * 2),
+            {"choices": "choices.text"},
+            [0, 1],
+        ),
         (choice_rows([0, 1], ClassLabel(names=["right", "wrong"]), choices=[list("wxyz")] * 2), {}, [0, 1]),
         (choice_rows([0, 1], ClassLabel(names=["last", "first"]), **TWO), {"choices": ["first", "last"]}, [1, 0]),
         (choice_rows(["last", "first"], **TWO), {"choices": ["first", "last"]}, [1, 0]),
@@ -279,7 +384,11 @@ def test_right_choices(rows, columns, expected):
 @pytest.mark.parametrize(
     ("rows", "columns", "says"),
     [
-        (choice_rows(["4"], choices=[list("wxyz")]), {}, ["right choice is 4", "counted from 0"]),
+        (choice_rows(["4"], choices=[list("wxyz")]), {}, ["'4'", "from 1", "from 0"]),
+        (choice_rows(["0", "9"], choices=[list("wxyz")] * 2), {}, ["right choice is 9", "counted from 0"]),
+        # Columns that are numbered from 1, and labels that may be.
+        (choice_rows(["1"], option1=["w"], option2=["x"]), {"choices": ["option1", "option2"]}, ["'1'", "from 1"]),
+        (choice_rows([0], ClassLabel(names=["2", "0"]), choices=[["x", "y"]]), {}, ["'2'", "no place"]),
         (choice_rows(["A"], choices=[["B", "A"]]), {}, ["could be choice 0 or 1"]),
         (choice_rows(["1"], choices=[["1", "2"]]), {}, ["could be choice 0 or 1"]),
         (choice_rows([-1], choices=[["x", "y"]]), {}, ["no label"]),

@@ -131,7 +131,9 @@ def test_tags_of_any_spelling_are_scored_as_spans(tmp_path, names):
     answers = [{"tags": [names[1]] * 2}, {"tags": [names[0]] * 2}]
     scores = score_answers(trainer.specs, trainer.mixture.validation, {"names": answers})
     assert scores["names"]["span_f1"] == pytest.approx({"PER": 200 / 3, "i-PER": 40, "M": 40}[names[1]])
-    assert trivial_scores(_baseline_task(task, *[trainer.mixture.train["names"]] * 2))["span_f1"] == 100
+    assert (
+        trivial_scores(_baseline_task(trainer.specs["names"], *[trainer.mixture.train["names"]] * 2))["span_f1"] == 100
+    )
 
 
 def test_predict_says_what_it_did_not_read(tmp_path, capsys):
