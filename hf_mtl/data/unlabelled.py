@@ -14,7 +14,7 @@ from .label_columns import is_missing, plain_column, split_path
 def count_labelled(spec: TaskSpec, rows: Dataset) -> int:
     """Return how many rows have a label: not None, NaN, -100 or a list of such, nor -1 in the place of a class.
 
-    A number of -1 is a label unless the whole column holds nothing else.
+    A number of -1 or an empty text is a label unless the whole column holds nothing else.
     """
     columns = spec.column_of(LABEL_FIELD, local=False)
     if isinstance(columns, (list, tuple)):
@@ -23,7 +23,7 @@ def count_labelled(spec: TaskSpec, rows: Dataset) -> int:
     if column not in rows.column_names:
         return 0
     labels = plain_column(spec, rows, str(columns), "test")
-    if all(_is_hole(label, hides=True) for label in labels):
+    if all(label == "" or _is_hole(label, hides=True) for label in labels):
         return 0
     hides = spec.problem_type in (*LABELLED_PROBLEM_TYPES, "multiple_choice")
     return sum(not _is_hole(label, hides) for label in labels)
@@ -32,7 +32,7 @@ def count_labelled(spec: TaskSpec, rows: Dataset) -> int:
 def _is_hole(label: Any, hides: bool) -> bool:
     if isinstance(label, (list, tuple)):
         return bool(label) and all(_is_hole(item, hides) for item in label)
-    return label == "" or is_missing(label, named=hides)
+    return is_missing(label, named=hides)
 
 
 def rows_to_score(spec: TaskSpec, rows: Dataset) -> Dataset:
