@@ -73,7 +73,11 @@ def _spec(name: str, rows: Dataset, features: Mapping[str, Any]) -> TaskSpec:
         return TaskSpec(name=name, problem_type=CHOICE, columns={"text": texts[0], "choices": choices, "label": label})
     problem_type = _problem_type(rows, features, label)
     if problem_type is None:
-        raise _unknown(name, features)
+        raise InputError(
+            f"Data set {name!r}: the column {label!r} could hold classes or numbers ({features[label]}). Say which: "
+            f"tasks=[TaskSpec(name={name!r}, problem_type='single_label_classification' or 'regression', "
+            f"columns={_text_columns(name, texts, label) | {'label': label}})]."
+        )
     return TaskSpec(
         name=name, problem_type=problem_type, columns={**_text_columns(name, texts, label), "label": label}
     )
