@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import json
+import re
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
@@ -10,6 +11,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hf_mtl import InputError, TaskSpec, load_mixture
 from hf_mtl.data.canonical import canonical_splits
 from hf_mtl.data.files import SUFFIXES, read_file, read_rows
+from hf_mtl.data.json_files import SQUAD_ROWS
 from hf_mtl.data.loading import load_splits
 
 TOKENS = {"tokens": "tokens", "label": "label"}
@@ -249,6 +251,10 @@ def test_sentences_of_conll_files(tmp_path, name):
 
 
 LATIN = "text,label\ncafé noir,good\n".encode("latin1")
+SQUAD = (
+    '{"version": "1.1", "data": [{"title": "a", "paragraphs": [{"context": "it is Bob", "qas": '
+    '[{"question": "who", "id": "1", "answers": [{"text": "Bob", "answer_start": 6}]}]}]}]}'
+)
 REFUSED = {
     "latin1": ("a.csv", LATIN, "line 2: byte 0xe9 at offset 14 is no UTF-8", "iconv -f latin1 -t utf-8"),
     "latin1_after_a_mark": ("a.csv", codecs.BOM_UTF8 + LATIN, "line 2: byte 0xe9 at offset 17"),
@@ -366,6 +372,16 @@ REFUSED = {
         '[{"text": "a"}]\n[{"text": "b"}]\n',
         "line 2: the list of objects ends before this line",
     ),
+    "comma_after_the_last": ("a.json", '[{"text": "a"},\n]', "line 2: no valid JSON: a comma stands before the ']'"),
+    "squad": ("a.json", SQUAD, "line 1: ", "question, context and answers", "json.dumps", "rajpurkar/squad"),
+    "squad_indented": ("a.json", SQUAD.replace(", ", ",\n"), "line 1: ", "question, context and answers"),
+    "articles_of_squad": ("a.jsonl", SQUAD[SQUAD.index("[") + 1 : -2], "line 1: ", "question, context and answers"),
+    "deep_list": (
+        "a.jsonl",
+        '{"a": 1}\n{"a": 2, "b": ' + "[" * 300 + "]" * 300 + "}\n",
+        "line 2: b has 300 lists or objects",
+    ),
+    "deep_fractions": ("a.json", '[{"b": ' + "[" * 900 + "1.5" + "]" * 900 + "}]", "line 1: b has 900 lists"),
     "zip": ("a.zip", "", "'.zip', which is not read", "Unpack"),
     "excel": ("a.xlsx", "", "'.xlsx', which is not read", "pd.read_excel", "csv"),
     "pickle": ("a.pkl", "", "'.pkl', which is not read", "pd.read_pickle"),
@@ -422,6 +438,22 @@ def test_conll_files_that_are_refused(tmp_path, name):
         read_file(path, "train", {**TOKENS, **columns})
     for part in [str(path), *says]:
         assert part in str(error.value)
+
+
+def test_what_is_advised_for_files_of_squad_makes_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text(SQUAD)
+    rows = eval(re.search(r"Python: (.*), each by", SQUAD_ROWS)[1], {"json": json})
+    spec = TaskSpec(name="span", problem_type="question_answering", columns={"label": "answers"})
+    (row,) = canonical_splits(spec, {"train": Dataset.from_list(rows)}, local=False)["train"]
+    answers = {"text": ["Bob"], "answer_start": [6]}
+    assert row == {"question": "who", "context": "it is Bob", "label": answers}
+
+
+def test_paragraphs_of_a_row_are_a_column(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "paragraphs": [{"context": "b"}]}\n')
+    assert read_file(path, "train")[0].to_list() == [{"text": "a", "paragraphs": [{"context": "b"}]}]
 
 
 def test_parquet_and_arrow_files_keep_their_features(tmp_path, monkeypatch):
