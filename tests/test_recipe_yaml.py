@@ -71,9 +71,7 @@ def test_what_is_no_number(read, key, written):
         read(**lines)
 
 
-@pytest.mark.parametrize(
-    ("written", "expected"), [("1e5", 100_000), ("100.0", 100), ("'7'", 7), ("010", 10)]
-)
+@pytest.mark.parametrize(("written", "expected"), [("1e5", 100_000), ("100.0", 100), ("'7'", 7), ("010", 10)])
 def test_a_whole_number(read, written, expected):
     for steps in (
         value(read(f"max_steps: {written}"), "max_steps"),

@@ -83,7 +83,9 @@ def check_types(of: str, values: Any, names: Iterable[str]) -> None:
     for name in names:
         value = getattr(values, name)
         if not _fits(value, types[name]):
-            raise InputError(f"{name}={value!r}{of}; expected {_type_name(types[name])}.{_as_texts(value, types[name])}")
+            raise InputError(
+                f"{name}={value!r}{of}; expected {_type_name(types[name])}.{_as_texts(value, types[name])}"
+            )
 
 
 def _as_texts(value: Any, expected: Any) -> str:

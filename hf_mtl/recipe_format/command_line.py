@@ -83,7 +83,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[TypedRows, list[tuple[str
 def change_rows(
     rows: Sequence[Mapping[str, Any]], names: Sequence[str], typed: TypedRows, fields: Fields
 ) -> tuple[list[dict[str, Any]], set[str]]:
-    """Return the rows of the tasks that are meant with what was typed of them, and what was typed: ``tasks.rte.weight``.
+    """Return the rows that are meant, with what was typed of them, and what was typed: ``tasks.rte.weight``.
 
     Args:
         rows: The rows of the recipe.

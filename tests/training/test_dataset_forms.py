@@ -92,7 +92,7 @@ def test_what_holds_no_rows_is_refused(given, message):
     ],
 )
 def test_splits_of_other_names_are_shown_where_they_belong(names, split, lines):
-    splits = DatasetDict({name: MOOD for name in names})
+    splits = DatasetDict(dict.fromkeys(names, MOOD))
     with pytest.raises(InputError) as error:
         named_datasets({"mood": splits}, ["mood"], split)
     assert str(error.value).endswith(f"{lines}.")
