@@ -173,6 +173,28 @@ def test_a_row_that_fails_in_a_batch_spoils_no_other(answer_file, monkeypatch):
     assert said[0] == "hf-mtl predict: in.jsonl, line 2: too odd"
 
 
+def test_rows_that_a_task_cannot_answer_are_counted_with_the_fields_they_lack(checkpoint, tmp_path, capsys):
+    path, output = tmp_path / "in.csv", tmp_path / "answers.jsonl"
+    path.write_text("text,text_pair\na,b\na,\n,b\nc,\n")
+    typed = ["predict", str(checkpoint), "--file", str(path), "--output", str(output)]
+    assert main(typed) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if " rows not answered: " in line]
+    assert said == [
+        "likeness: 2 of 4 rows not answered: 2 without text_pair",
+        "pick: 3 of 4 rows not answered: 3 without choices",
+    ]
+    answers = [json.loads(line).get("answers", {}) for line in output.read_text("utf-8").splitlines()]
+    assert ["likeness" in answer for answer in answers] == [True, False, False, False]
+
+
+def test_what_json_lacks_is_written_as_null(checkpoint, tmp_path):
+    path, output = tmp_path / "in.jsonl", tmp_path / "answers.jsonl"
+    path.write_text('{"text": "a", "id": NaN, "more": {"scores": [Infinity, 0.5]}}\n')
+    assert main(["predict", str(checkpoint), "--file", str(path), "--output", str(output)]) == 0
+    row = json.loads(output.read_text("utf-8"), parse_constant=lambda name: pytest.fail(name))
+    assert (row["id"], row["more"]) == (None, {"scores": [None, 0.5]})
+
+
 def test_many_bad_rows_are_counted_and_the_first_are_printed(answer_file):
     bad = predict.MOST_ERRORS + 5
     code, rows, said = answer_file("in.jsonl", '{"text": "a"}\n' + '{"text": 1}\n' * bad)

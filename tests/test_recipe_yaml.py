@@ -59,7 +59,11 @@ def test_nothing_is_the_default(read, written):
     assert (value(recipe, "learning_rate"), recipe.tasks[0].max_train_samples) == (5e-5, None)
 
 
-@pytest.mark.parametrize("written", ["fast", "true", "no", "1:30", "0x1F", "2024-01-01", "1e", "[1]"])
+# Of which Python's `float` makes numbers, or which are none that can be reckoned with.
+NO_NUMBERS = ["1_000", "4_2", "'1_0.5'", "\u0663", "inf", "nan", ".inf", "-.inf", ".nan", "1e999"]
+
+
+@pytest.mark.parametrize("written", ["fast", "true", "no", "1:30", "0x1F", "2024-01-01", "1e", "[1]"] + NO_NUMBERS)
 @pytest.mark.parametrize("key", ["learning_rate", "weight", "max_steps", "max_length"])
 def test_what_is_no_number(read, key, written):
     lines = {"row" if key in ("weight", "max_length") else "lines": f"{key}: {written}"}
@@ -67,9 +71,7 @@ def test_what_is_no_number(read, key, written):
         read(**lines)
 
 
-@pytest.mark.parametrize(
-    ("written", "expected"), [("1e5", 100_000), ("100.0", 100), ("'7'", 7), ("010", 10), ("1_000", 1000)]
-)
+@pytest.mark.parametrize(("written", "expected"), [("1e5", 100_000), ("100.0", 100), ("'7'", 7), ("010", 10)])
 def test_a_whole_number(read, written, expected):
     for steps in (
         value(read(f"max_steps: {written}"), "max_steps"),
@@ -78,6 +80,30 @@ def test_a_whole_number(read, written, expected):
         assert (steps, type(steps)) == (expected, int)
     with pytest.raises(InputError, match=r"max_steps is 1.5; expected a whole number"):
         read("max_steps: 1.5")
+
+
+@pytest.mark.parametrize("typed", ["1_000", "inf", "nan", "1e999"])
+@pytest.mark.parametrize("key", ["learning_rate", "seed", "tasks.mood.weight"])
+def test_what_is_typed_and_no_number(tmp_path, key, typed):
+    (tmp_path / "train.yaml").write_text(f"{HEAD}output_dir: out\ntasks:\n{ROW}", "utf-8")
+    with pytest.raises(InputError, match=rf"--{key} is .*expected a (whole )?number such as"):
+        read_recipe(tmp_path / "train.yaml", [f"--{key}", typed])
+
+
+@pytest.mark.parametrize("written", ["text", "[text, label]", "7"])
+@pytest.mark.parametrize(
+    ("key", "example"),
+    [
+        ("columns", "{text: COLUMN, label: COLUMN}"),
+        ("local_columns", "{text: COLUMN, label: COLUMN}"),
+        ("data_files", "{train: FILE, validation: FILE}"),
+        ("splits", "{train: SPLIT, validation: SPLIT}"),
+    ],
+)
+def test_what_is_no_mapping(read, key, example, written):
+    with pytest.raises(InputError) as error:
+        read(row=f"{key}: {written}")
+    assert str(error.value).endswith(f"expected a mapping such as {example}.")
 
 
 def test_a_whole_number_of_many_digits_is_not_rounded(read):

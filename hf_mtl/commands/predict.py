@@ -2,7 +2,9 @@
 
 import argparse
 import json
+import math
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,11 +121,14 @@ def _answer_file(answerer: Answerer, rows: Sequence[FileRow], known: argparse.Na
     part = Path(f"{known.output}.part")
     with part.open("w", encoding="utf-8") as stream:
         for index, row in enumerate(rows):
-            stream.write(json.dumps({**row.values, **outcomes[index]}, ensure_ascii=False) + "\n")
+            written = _without_nan({**row.values, **outcomes[index]})
+            stream.write(json.dumps(written, ensure_ascii=False, allow_nan=False) + "\n")
     part.rename(known.output)
     errors = [outcomes[index]["error"] for index in range(len(rows)) if "error" in outcomes[index]]
     print(f"{len(rows) - len(errors)} rows answered: {known.output}")
     _say_cut(answerer, [outcomes[index].get("answers", {}) for index in range(len(rows))])
+    answered = [row for index, (_, row) in good.items() if "answers" in outcomes[index]]
+    _say_lacking(answerer.tasks_by_name(known.tasks), answered, len(rows))
     return _report_errors(errors, len(rows), known.output)
 
 
@@ -167,6 +172,25 @@ def _say_cut(answerer: Answerer, answers: Sequence[Mapping[str, Answer]]) -> Non
                 "max_length.",
                 file=sys.stderr,
             )
+
+
+def _say_lacking(tasks: Sequence[TaskConfig], rows: Sequence[Mapping[str, Any]], num_rows: int) -> None:
+    """Print for each task how many rows, which others could answer, lack a field of it."""
+    for task in tasks:
+        lacking = [fields for row in rows if (fields := missing_fields(task, row))]
+        if lacking:
+            counts = Counter(field for fields in lacking for field in fields)
+            said = ", ".join(f"{count:,} without {field}" for field, count in counts.items())
+            print(f"{task.name}: {len(lacking):,} of {num_rows:,} rows not answered: {said}", file=sys.stderr)
+
+
+def _without_nan(value: Any) -> Any:
+    """A value with null for the numbers that JSON lacks."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return [_without_nan(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _unanswered(

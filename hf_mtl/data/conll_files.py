@@ -21,8 +21,11 @@ DOCUMENT_START = "-DOCSTART-"
 EXTRA_ID = re.compile(r"\d+[-.]\d+")
 FIRST_ID = re.compile(r"1(-\d+)?|0\.1")
 
-# Comments of CoNLL-U and OntoNotes before a sentence; "# NN O" is a token.
-NOTE = re.compile(r"# *[\w.:-]+( +[\w.:-]+)* *=|# *(newdoc|newpar|sent_id|text)\b|#(begin|end) document\b")
+# "# a note" may be a comment; "#wow O" is a token.
+HASH = re.compile(r"#(\s|$)")
+# Comments of CoNLL-U and OntoNotes, however many columns they seem to have; "# NN O" is a token.
+NOTE = re.compile(r"# +[\w.:-]+( +[\w.:-]+)* *=|# +(newdoc|newpar|sent_id|text)\b")
+DOCUMENT_NOTE = re.compile(r"#(begin|end) document\b")
 
 
 def token_columns(columns: Mapping[str, Any], is_conllu: bool) -> dict[str, int]:
@@ -58,7 +61,8 @@ def read_sentences(lines: Iterator[str], numbers: Mapping[str, int], is_conllu: 
     Args:
         lines: The file's lines.
         numbers: The columns by the names that the result gives them, the tokens' first.
-        is_conllu: Whether each line that begins with ``#`` before a sentence's first token is a comment.
+        is_conllu: Whether the file is CoNLL-U, in which each line that begins with ``#`` before a sentence's first
+            token is a comment; elsewhere, those with a blank behind the ``#`` that are no token.
 
     Raises:
         LineError: A line with another number of columns than the first, or an empty token or tag.
@@ -84,29 +88,63 @@ def _token_lines(
     lines: Iterator[str], places: Sequence[int], is_conllu: bool
 ) -> Iterator[tuple[int, list[str] | None]]:
     """The cells at `places` of each token's line, and None where a sentence ends."""
-    width, has_tabs, has_ids, is_first = 0, False, is_conllu, True
-    for number, line in enumerate(lines, start=1):
-        has_tabs = has_tabs if width else "\t" in line
+    head, model = _first_lines(lines, is_conllu)
+    has_tabs, is_first, has_ids = "\t" in model, True, None
+    width = len(_cells(model, has_tabs))
+    for number, line in enumerate(chain(head, lines), start=1):
         cells = _cells(line, has_tabs)
         if cells[0] == DOCUMENT_START or not any(cells):
             is_first = True
             yield number, None
             continue
-        if is_first and line.startswith("#") and (is_conllu or NOTE.match(line) or 0 < width != len(cells)):
+        if is_first and _is_comment(line, is_conllu, is_token=len(cells) == width, has_tabs=has_tabs):
             continue
-        if not width:
-            width = len(cells)
-            has_ids = has_ids or (places[0] % width > 0 and FIRST_ID.fullmatch(cells[0]) is not None)
-            _check_places(number, width, places)
         if len(cells) != width:
             raise LineError(
                 number,
                 f"{len(cells)} columns; expected {width}, as the first token has, parted by {_parting(has_tabs)}",
             )
+        if has_ids is None:
+            _check_places(number, width, places)
+            has_ids = is_conllu or _are_ids(cells, places)
         if has_ids and EXTRA_ID.fullmatch(cells[0]):
             continue
         is_first = False
         yield number, [_filled(cells, place, number) for place in places]
+
+
+def _first_lines(lines: Iterator[str], is_conllu: bool) -> tuple[list[str], str]:
+    """The lines to the first that is surely a token's, and that one, or the best where all are like comments."""
+    head, like_comment = [], ""
+    for line in lines:
+        head.append(line)
+        if not line.strip() or line.startswith(DOCUMENT_START):
+            continue
+        if not _is_comment(line, is_conllu, is_token=False, has_tabs=False):
+            return head, line
+        if not like_comment and not _is_comment(line, is_conllu, is_token=True, has_tabs="\t" in line):
+            like_comment = line
+    return head, like_comment
+
+
+def _is_comment(line: str, is_conllu: bool, is_token: bool, has_tabs: bool) -> bool:
+    """Whether a line before a sentence is a comment.
+
+    Args:
+        line: The line.
+        is_conllu: Whether every ``#`` begins one.
+        is_token: Whether it has a token's columns.
+        has_tabs: Whether tabs part those, which no comment has.
+    """
+    if is_conllu or DOCUMENT_NOTE.match(line):
+        return line.startswith("#")
+    return HASH.match(line) is not None and (not is_token or (not has_tabs and NOTE.match(line) is not None))
+
+
+def _are_ids(cells: Sequence[str], places: Sequence[int]) -> bool:
+    """Whether the first column of a first token numbers words as CoNLL-U does."""
+    is_wide = len(cells) == len(CONLLU_COLUMNS)
+    return is_wide and places[0] % len(cells) > 0 and FIRST_ID.fullmatch(cells[0]) is not None
 
 
 def _filled(cells: Sequence[str], place: int, line: int) -> str:

@@ -17,6 +17,9 @@ Rows: TypeAlias = Dataset | IterableDataset
 EXAMPLE_TASK = "mood"
 ARGUMENTS = {"train": "train_dataset", "validation": "eval_dataset", "test": "test_dataset"}
 
+# Parts of names by which a split of another name may be meant for one of `SPLITS`.
+SPLIT_WORDS = {"train": ("train",), "validation": ("val", "dev", "held", "hold"), "test": ("test",)}
+
 
 def named_datasets(given: Any, names: Sequence[str], split: str) -> dict[str, Rows]:
     """Return data sets by name.
@@ -104,13 +107,30 @@ def _no_rows(name: str, given: Any, split: str) -> str:
 
 
 def _split_of(name: str, splits: Mapping[str, Any], split: str) -> Any:
-    unknown = [other for other in splits if other not in SPLITS]
-    if split not in splits or (unknown and split == "train"):
-        raise InputError(
-            f"The data set {name!r} has the splits {', '.join(splits)}; expected {split!r}. Say which rows are meant: "
-            f"{ARGUMENTS[split]}={{{name!r}: data[{next(iter(unknown or splits))!r}]}}."
-        )
-    return splits[split]
+    """The rows of a split, where no other could be meant; of training rows, none for their validation either."""
+    unsure = [other for other in _names_like(splits, "validation") if other != "validation"]
+    if split in splits and not (unsure and split == "train"):
+        return splits[split]
+    reason = f"expected {split!r}"
+    if split in splits:
+        reason = f"whether {' or '.join(map(repr, unsure))} holds the validation rows is open"
+    raise InputError(
+        f"The data set {name!r} has the splits {', '.join(splits)}; {reason}. Say which rows are meant: "
+        f"{_splits_example(name, splits, split)}."
+    )
+
+
+def _names_like(splits: Iterable[str], split: str) -> list[str]:
+    return [name for name in splits if any(word in str(name).lower() for word in SPLIT_WORDS[split])]
+
+
+def _split_to_write(splits: Mapping[str, Any], split: str) -> str:
+    """The split that an example shows: never one to train on where rows to score are meant, nor the reverse."""
+    if split in splits:
+        return split
+    held_out = [name for kind in ("validation", "test") for name in _names_like(splits, kind)]
+    rest = [name for name in splits if name not in held_out] if split == "train" else held_out
+    return next(iter([*_names_like(splits, split), *rest]), "SPLIT")
 
 
 def _is_list_of_rows(given: Any) -> bool:
@@ -128,7 +148,7 @@ def _which_task(given: Any, names: Sequence[str], split: str) -> str:
         lacking = "" if split in given else f" (none of them is called {split!r})"
         return (
             f"{ARGUMENTS[split]} is one data set's splits ({', '.join(given)}){lacking}, and which task they are of "
-            f"is open. Name them after {after}: {_splits_example(names, given, split)}."
+            f"is open. Name them after {after}: {_splits_example((names or [EXAMPLE_TASK])[0], given, split)}."
         )
     return (
         f"{ARGUMENTS[split]} is {_kind(given)}, and which task its rows are of is open. Name them after {after}: "
@@ -140,8 +160,8 @@ def _example(names: Sequence[str], split: str) -> str:
     return f"{ARGUMENTS[split]}={{{(names or [EXAMPLE_TASK])[0]!r}: data}}".replace("'", '"')
 
 
-def _splits_example(names: Sequence[str], given: Mapping[str, Any], split: str) -> str:
-    wanted = ["train", "validation"] if split == "train" else [split]
-    task = (names or [EXAMPLE_TASK])[0]
-    lines = [f'{ARGUMENTS[name]}={{"{task}": data["{name}"]}}' for name in wanted if name in given]
-    return ", ".join(lines) or f'{ARGUMENTS[split]}={{"{task}": data["{next(iter(given))}"]}}'
+def _splits_example(task: str, given: Mapping[str, Any], split: str) -> str:
+    wanted = [split]
+    if split == "train" and _names_like(given, "validation"):
+        wanted.append("validation")
+    return ", ".join(f'{ARGUMENTS[name]}={{"{task}": data["{_split_to_write(given, name)}"]}}' for name in wanted)

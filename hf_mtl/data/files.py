@@ -167,7 +167,23 @@ def _read_arrow(path: Path, suffix: str) -> Dataset:
 def _dataset(path: Path, rows: Sequence[dict[str, Any]], lines: Sequence[int]) -> Dataset:
     """The rows as columns, in the order in which their names are first seen."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return Dataset(pa.table({name: _column(path, name, [row.get(name) for row in rows], lines) for name in names}))
+    try:
+        return Dataset(pa.table({name: _column(path, name, [row.get(name) for row in rows], lines) for name in names}))
+    except (pa.ArrowInvalid, RecursionError) as error:
+        depth, line, name = max((_depth(row[name]), line, name) for row, line in zip(rows, lines) for name in row)
+        raise InputError(
+            f"{path}, line {line}: {name} has {depth:,} lists or objects inside each other, more than a table holds: "
+            f"{' '.join(str(error).split())}. Write it flatter, or as a text."
+        ) from error
+
+
+def _depth(value: Any) -> int:
+    """How many lists or objects stand inside each other; counted level by level, since there may be thousands."""
+    depth, level = 0, [value]
+    while level := [item for item in level if isinstance(item, (list, dict))]:
+        depth += 1
+        level = [part for item in level for part in (item.values() if isinstance(item, dict) else item)]
+    return depth
 
 
 def _column(path: Path, name: str, values: Sequence[Any], lines: Sequence[int]) -> pa.Array:

@@ -13,6 +13,15 @@ INPUT_NAMES = {name for needed, optional in INPUT_FIELDS.values() for name in ne
 
 ONE_OBJECT_A_LINE = 'Expected one object a line, such as {"text": "...", "label": "..."}, or one list of them'
 
+# How the files of SQuAD, articles of paragraphs of questions, become rows.
+SQUAD_ROWS = (
+    "The articles of SQuAD hold `paragraphs`, and no rows; expected rows with question, context and answers. Write "
+    "them in Python: [{'question': qa['question'], 'context': paragraph['context'], 'answers': qa['answers']} for "
+    "article in json.load(open('FILE'))['data'] for paragraph in article['paragraphs'] for qa in paragraph['qas']], "
+    "each by json.dumps as one line of a .jsonl; or read the data set of the Hub, `dataset: rajpurkar/squad`. Both "
+    "need `columns: {label: answers}`"
+)
+
 BLANKS = re.compile(r"[ \t\r\n]*")
 HALF_PAIR = re.compile("[\ud800-\udfff]")
 
@@ -71,6 +80,8 @@ def _line_row(number: int, line: str) -> FileRow:
 
 
 def _object_row(number: int, value: Any, text: str) -> FileRow:
+    if _is_article(value):
+        return FileRow(number, {}, SQUAD_ROWS)
     if not isinstance(value, dict):
         return FileRow(number, {}, f"{_shortened(value)} is no object. {ONE_OBJECT_A_LINE}")
     # Only an escape can write half a pair, which no tokenizer reads and no file takes.
@@ -79,6 +90,12 @@ def _object_row(number: int, value: Any, text: str) -> FileRow:
             number, {}, f"\\u{ord(half.group()):04x} is half of a character (a surrogate). Write both halves"
         )
     return FileRow(number, value)
+
+
+def _is_article(value: Any) -> bool:
+    """Whether a value is an article of SQuAD's files, which are no rows."""
+    paragraphs = value.get("paragraphs") if isinstance(value, dict) else None
+    return isinstance(paragraphs, list) and all(isinstance(item, dict) and "qas" in item for item in paragraphs)
 
 
 def _list_rows(text: str, start: int) -> Iterator[FileRow]:
@@ -106,6 +123,8 @@ def _list_rows(text: str, start: int) -> Iterator[FileRow]:
         if text[place : place + 1] == ",":
             place += 1
             skip_blanks()
+            if text[place : place + 1] == "]":
+                raise LineError(line, "no valid JSON: a comma stands before the ']' of the list. Take it away")
         elif text[place : place + 1] != "]":
             raise LineError(line, f"no valid JSON: expected ',' or ']' in a list of objects; {_rest(text, place)}")
     place += 1
@@ -148,6 +167,8 @@ def _refuse_wrapped(values: dict[str, Any], line: int) -> None:
         return
     for name, value in values.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            if _is_article(value[0]):
+                raise LineError(line, SQUAD_ROWS)
             raise LineError(
                 line,
                 f"the file is one object, whose rows stand under {name!r}. {ONE_OBJECT_A_LINE}; write them so: "

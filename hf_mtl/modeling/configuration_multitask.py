@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -66,6 +67,9 @@ TYPE_NAMES = {
     Any: "anything",
 }
 
+# What lists and mappings hold.
+PLURALS = {str: "texts", int: "whole numbers", float: "numbers", dict: "mappings", Any: "values"}
+
 
 def check_types(of: str, values: Any, names: Iterable[str]) -> None:
     """Raise `InputError` unless fields of a dataclass hold what they are annotated with, numbers being finite.
@@ -79,7 +83,17 @@ def check_types(of: str, values: Any, names: Iterable[str]) -> None:
     for name in names:
         value = getattr(values, name)
         if not _fits(value, types[name]):
-            raise InputError(f"{name}={value!r}{of}; expected {_type_name(types[name])}.")
+            raise InputError(
+                f"{name}={value!r}{of}; expected {_type_name(types[name])}.{_as_texts(value, types[name])}"
+            )
+
+
+def _as_texts(value: Any, expected: Any) -> str:
+    """What to write for numbers in a list of texts, such as labels."""
+    numbers = isinstance(value, (list, tuple)) and all(isinstance(item, (int, float, str)) for item in value)
+    if not numbers or list[str] not in (expected, *get_args(expected)):
+        return ""
+    return f" Write texts: {json.dumps([str(item) for item in value], ensure_ascii=False)}."
 
 
 def _fits(value: Any, expected: Any) -> bool:
@@ -100,8 +114,9 @@ def _type_name(expected: Any) -> str:
     origin, inside = get_origin(expected), get_args(expected)
     if origin is UnionType:
         return " or ".join(dict.fromkeys(map(_type_name, inside)))
-    of = f" of which each is {_type_name(inside[1 if origin is dict else 0])}" if inside else ""
-    return TYPE_NAMES[origin or expected] + of
+    if not inside:
+        return TYPE_NAMES[expected]
+    return f"a mapping of names to {PLURALS[inside[1]]}" if origin is dict else f"a list of {PLURALS[inside[0]]}"
 
 
 @dataclass(kw_only=True)

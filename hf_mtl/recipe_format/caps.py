@@ -22,17 +22,17 @@ def settle_caps(
         of_all = caps[cap]
         typed_rows = [name for name in names if f"tasks.{name}.{cap}" in typed]
         for name, row in zip(names, settled):
-            own = row.get(cap)
-            if of_all is None or own is None:
+            of_row = row.get(cap)
+            if of_all is None or of_row is None:
                 continue
             if name in typed_rows:
-                lines.append(f"Task {name}: --tasks.{name}.{cap} {own:,} holds, not the {of_all:,} of all tasks.")
+                lines.append(f"Task {name}: --tasks.{name}.{cap} {of_row:,} holds, not the {of_all:,} of all tasks.")
             elif cap in typed:
-                lines.append(f"Task {name}: --{cap} {of_all:,} holds, not the {own:,} in its row.")
+                lines.append(f"Task {name}: --{cap} {of_all:,} holds, not the {of_row:,} in its row.")
                 del row[cap]
             else:
-                smaller = f"the smaller of {own:,} in its row and {of_all:,} for all tasks"
-                lines.append(f"Task {name}: {cap} {min(own, of_all):,} holds, {smaller}.")
+                smaller = f"the smaller of {of_row:,} in its row and {of_all:,} for all tasks"
+                lines.append(f"Task {name}: {cap} {min(of_row, of_all):,} holds, {smaller}.")
         if typed_rows and of_all is not None:
             # Written into the other rows, since a cap of all tasks would hold for those that were typed, too.
             for name, row in zip(names, settled):

@@ -26,11 +26,11 @@ class TypedRows:
     """What a command line says of tasks.
 
     Args:
-        chosen: The tasks behind ``--tasks``; none where all are meant.
+        tasks: The tasks behind ``--tasks``; none where all are meant.
         changes: Task, key, key inside a mapping (or an empty text) and texts of ``--tasks.<task>.<key> <value>``.
     """
 
-    chosen: list[str] = field(default_factory=list)
+    tasks: list[str] = field(default_factory=list)
     changes: list[tuple[str, str, str, list[str]]] = field(default_factory=list)
 
 
@@ -70,7 +70,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[TypedRows, list[tuple[str
         if key == TASKS:
             if not values:
                 raise InputError("--tasks: expected names of tasks, such as --tasks rte mrpc.")
-            rows.chosen += [name for value in values for name in value.split(",") if name]
+            rows.tasks += [name for value in values for name in value.split(",") if name]
         elif key.startswith(f"{TASKS}."):
             name, _, rest = key.removeprefix(f"{TASKS}.").partition(".")
             row_key, _, inner = rest.partition(".")
@@ -83,7 +83,7 @@ def split_arguments(arguments: Sequence[str]) -> tuple[TypedRows, list[tuple[str
 def change_rows(
     rows: Sequence[Mapping[str, Any]], names: Sequence[str], typed: TypedRows, fields: Fields
 ) -> tuple[list[dict[str, Any]], set[str]]:
-    """Return the chosen rows with what was typed of them, and what was typed: ``tasks.rte.weight``.
+    """Return the rows that are meant, with what was typed of them, and what was typed: ``tasks.rte.weight``.
 
     Args:
         rows: The rows of the recipe.
@@ -94,7 +94,7 @@ def change_rows(
     Raises:
         InputError: No such task or key, or a value that cannot be read.
     """
-    for name in (*typed.chosen, *(change[0] for change in typed.changes)):
+    for name in (*typed.tasks, *(change[0] for change in typed.changes)):
         check_choice("task", name, names)
     changed, keys = [dict(row) for row in rows], set()
     for name, key, inner, values in typed.changes:
@@ -110,9 +110,9 @@ def change_rows(
             row[key] = _with_inner(option, before, inner, values, fields.row[key])
         else:
             row[key] = typed_value(option, values, fields.row[key])
-            check_container(option, row[key], fields.row[key])
+            check_container(option, key, row[key], fields.row[key])
         keys.add(option.removeprefix("--"))
-    return [row for row, name in zip(changed, names) if not typed.chosen or name in typed.chosen], keys
+    return [row for row, name in zip(changed, names) if not typed.tasks or name in typed.tasks], keys
 
 
 def argparse_arguments(

@@ -59,8 +59,8 @@ def read_recipe_file(path: str | Path, fields: Fields) -> RecipeFile:
         ) from error
     values = read_yaml(text, name, lambda keys: _is_words(keys, fields))
     if not isinstance(values, Mapping):
-        found = "an empty file" if values is None else type(values).__name__
-        raise InputError(f"{name}: expected `key: value` lines such as `encoder: FOLDER`; found {found}.")
+        content = "an empty file" if values is None else type(values).__name__
+        raise InputError(f"{name}: expected `key: value` lines such as `encoder: FOLDER`; found {content}.")
     rows = values.pop(TASKS, None) if isinstance(values, dict) else None
     if not isinstance(rows, list):
         raise InputError(
@@ -80,7 +80,7 @@ def _row(name: str, row: Any, fields: Fields) -> dict[str, Any]:
     values = {}
     for key, value in row.items():
         annotation, where = fields.row.get(key, Any), f"{name}: {key} of task {name_of_row(row)!r}"
-        check_container(where, value, annotation)
+        check_container(where, key, value, annotation)
         values[key] = as_annotated(where, value, annotation)
     return values
 

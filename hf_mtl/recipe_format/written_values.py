@@ -1,5 +1,7 @@
 """Values as people write them become what a field is annotated with: ``off`` a boolean, ``1e5`` a whole number."""
 
+import math
+import re
 from collections.abc import Mapping
 from enum import Enum
 from types import NoneType, UnionType
@@ -10,6 +12,17 @@ from ..modeling import InputError
 BOOLEAN_WORDS = {
     **dict.fromkeys(("true", "yes", "on", "y", "t", "1"), True),
     **dict.fromkeys(("false", "no", "off", "n", "f", "0"), False),
+}
+
+# As YAML 1.2 writes numbers, but that zeros may stand before them: Python would take 1_000 and ٣ too.
+NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+# What the mappings of a task's row look like.
+MAPPINGS = {
+    "columns": "{text: COLUMN, label: COLUMN}",
+    "local_columns": "{text: COLUMN, label: COLUMN}",
+    "data_files": "{train: FILE, validation: FILE}",
+    "splits": "{train: SPLIT, validation: SPLIT}",
 }
 
 
@@ -40,14 +53,21 @@ def is_boolean(annotation: Any) -> bool:
     return options_of(annotation) == (bool,)
 
 
-def check_container(where: str, value: Any, annotation: Any) -> None:
-    """Raise `InputError` for a single value where a list is meant, and for anything but a mapping where one is."""
+def check_container(where: str, key: str, value: Any, annotation: Any) -> None:
+    """Raise `InputError` for a single value where a list is meant, and for anything but a mapping where one is.
+
+    Args:
+        where: What the error calls the place.
+        key: The key of a task's row.
+        value: What was written.
+        annotation: What the place holds.
+    """
     if value is None or holds(annotation, str):
         return
     if holds(annotation, list) and isinstance(value, (str, int, float)):
         raise InputError(f"{where} is {value!r}; expected a list such as [{value}].")
     if holds(annotation, dict) and not isinstance(value, Mapping):
-        raise InputError(f"{where} is {value!r}; expected a mapping such as {{train: VALUE}}.")
+        raise InputError(f"{where} is {value!r}; expected a mapping such as {MAPPINGS[key]}.")
 
 
 def as_annotated(where: str, value: Any, annotation: Any) -> Any:
@@ -79,9 +99,13 @@ def _number(value: Any, whole: bool) -> int | float | None:
     """A number, however it is written; None for what is none, or no whole one where that is expected."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
+    if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
+        return None
     try:
         number = float(value)
-    except ValueError:
+    except OverflowError:
+        return None
+    if not math.isfinite(number):
         return None
     if not whole:
         return number if isinstance(value, str) else value

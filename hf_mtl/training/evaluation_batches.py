@@ -1,6 +1,7 @@
 """The rows of an evaluation, divided among processes."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,24 +37,35 @@ class EvaluationBatches(Sampler[list[int]]):
         return len(self.own)
 
 
-def evaluation_loader(
-    data: FeatureDataset, collate: MultiTaskCollator, args: MultiTaskTrainingArguments
-) -> DataLoader:
-    """Return batches with the features of their entries beside them."""
+@dataclass
+class EntriesAndBatch:
+    """Collates rows, with the features of their entries beside; a class, so that spawned workers can be sent it.
 
-    def collate_with_entries(features: Sequence[Feature]) -> tuple[list[tuple[str, Feature]], dict[str, Any]]:
-        # What decoding reads; the word pieces themselves are not sent between processes.
+    Args:
+        collate: Makes the batch.
+    """
+
+    collate: MultiTaskCollator
+
+    def __call__(self, features: Sequence[Feature]) -> tuple[list[tuple[str, Feature]], dict[str, Any]]:
+        """Return what decoding reads of each entry, by its task's name, and the batch."""
+        # The word pieces themselves are not sent between processes.
         entries = [
             (entry["name"], {key: value for key, value in entry["feature"].items() if key != "segments"})
             for feature in features
             for entry in feature["entries"]
         ]
-        return entries, collate(features)
+        return entries, self.collate(features)
 
+
+def evaluation_loader(
+    data: FeatureDataset, collate: MultiTaskCollator, args: MultiTaskTrainingArguments
+) -> DataLoader:
+    """Return batches with the features of their entries beside them."""
     return DataLoader(
         data,
         batch_sampler=EvaluationBatches(data, args),
-        collate_fn=collate_with_entries,
+        collate_fn=EntriesAndBatch(collate),
         num_workers=args.dataloader_num_workers,
         # Of its own, so that evaluations leave the run's draws alone.
         generator=torch.Generator(),

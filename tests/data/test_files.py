@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import json
+import re
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
@@ -10,6 +11,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hf_mtl import InputError, TaskSpec, load_mixture
 from hf_mtl.data.canonical import canonical_splits
 from hf_mtl.data.files import SUFFIXES, read_file, read_rows
+from hf_mtl.data.json_files import SQUAD_ROWS
 from hf_mtl.data.loading import load_splits
 
 TOKENS = {"tokens": "tokens", "label": "label"}
@@ -204,6 +206,28 @@ CONLL_SERVED = {
         sentences((["EU"], ["B-ORG"]), (["Peter"], ["B-PER"])),
         [2, 6],
     ),
+    "notes_before_the_first_token": (
+        "a.conll",
+        "# made by hand, in 2020\n#\n-DOCSTART-\n\n# NN O\nEU NNP B-ORG\n",
+        {},
+        sentences((["#", "EU"], ["O", "B-ORG"])),
+        [5],
+    ),
+    "tokens_that_look_like_notes": (
+        "a.conll",
+        "# id = 7\tO\n#\tO\n\n#id=7\tB-X\n",
+        {},
+        sentences((["# id = 7", "#"], ["O", "O"]), (["#id=7"], ["B-X"])),
+        [1, 4],
+    ),
+    "hashes_alone": ("a.conll", "# NN O\n", {}, sentences((["#"], ["O"])), [1]),
+    "cells_that_look_like_ids": (
+        "a.conll",
+        "1.5 km O\n1-2 h B-X\n\n1 cm O\n2.5 mm O\n",
+        {"tokens": 1, "label": 2},
+        [{"1": ["km", "h"], "2": ["O", "B-X"]}, {"1": ["cm", "mm"], "2": ["O", "O"]}],
+        [1, 4],
+    ),
     "no_break_space_in_a_token": ("a.conll", "10\u00a0000 B-N\n", {}, sentences((["10\u00a0000"], ["B-N"])), [1]),
     "conllu_by_name": ("a.conllu", CONLLU, {"label": "upos"}, rows_of("tokens upos", *zip(WORDS, PARTS)), [4, 10]),
     "conllu_by_number": (
@@ -227,6 +251,10 @@ def test_sentences_of_conll_files(tmp_path, name):
 
 
 LATIN = "text,label\ncafé noir,good\n".encode("latin1")
+SQUAD = (
+    '{"version": "1.1", "data": [{"title": "a", "paragraphs": [{"context": "it is Bob", "qas": '
+    '[{"question": "who", "id": "1", "answers": [{"text": "Bob", "answer_start": 6}]}]}]}]}'
+)
 REFUSED = {
     "latin1": ("a.csv", LATIN, "line 2: byte 0xe9 at offset 14 is no UTF-8", "iconv -f latin1 -t utf-8"),
     "latin1_after_a_mark": ("a.csv", codecs.BOM_UTF8 + LATIN, "line 2: byte 0xe9 at offset 17"),
@@ -344,6 +372,16 @@ REFUSED = {
         '[{"text": "a"}]\n[{"text": "b"}]\n',
         "line 2: the list of objects ends before this line",
     ),
+    "comma_after_the_last": ("a.json", '[{"text": "a"},\n]', "line 2: no valid JSON: a comma stands before the ']'"),
+    "squad": ("a.json", SQUAD, "line 1: ", "question, context and answers", "json.dumps", "rajpurkar/squad"),
+    "squad_indented": ("a.json", SQUAD.replace(", ", ",\n"), "line 1: ", "question, context and answers"),
+    "articles_of_squad": ("a.jsonl", SQUAD[SQUAD.index("[") + 1 : -2], "line 1: ", "question, context and answers"),
+    "deep_list": (
+        "a.jsonl",
+        '{"a": 1}\n{"a": 2, "b": ' + "[" * 300 + "]" * 300 + "}\n",
+        "line 2: b has 300 lists or objects",
+    ),
+    "deep_fractions": ("a.json", '[{"b": ' + "[" * 900 + "1.5" + "]" * 900 + "}]", "line 1: b has 900 lists"),
     "zip": ("a.zip", "", "'.zip', which is not read", "Unpack"),
     "excel": ("a.xlsx", "", "'.xlsx', which is not read", "pd.read_excel", "csv"),
     "pickle": ("a.pkl", "", "'.pkl', which is not read", "pd.read_pickle"),
@@ -373,6 +411,14 @@ CONLL_REFUSED = {
     "ragged": ("a.conll", "EU B-ORG\n\nrejects VBZ O\n", {}, "line 3: 3 columns; expected 2", "blanks"),
     "blanks_among_tabs": ("a.conll", "EU\tB-ORG\nrejects O\n", {}, "line 2: 1 columns; expected 2", "tabs"),
     "note_within_a_sentence": ("a.conll", "EU\tB-ORG\n# note\n", {}, "line 2: 1 columns; expected 2"),
+    "hash_of_a_token_of_two_words": (
+        "a.conll",
+        "EU B-ORG\n\n#New York B-LOC\nis O\n",
+        {},
+        "line 3: 3 columns; expected 2",
+    ),
+    "hash_of_a_first_token": ("a.conll", "#New York B-LOC\nis O\n", {}, "line 2: 2 columns; expected 3"),
+    "hash_without_a_tag": ("a.conll", "EU B-ORG\n\n#wow\n", {}, "line 3: 1 columns; expected 2"),
     "one_column": ("a.conll", "EU\nrejects\n", {}, "line 1: 1 column,", "columns: {tokens: 0, label: -1}"),
     "no_such_column": ("a.conll", CONLL, {"label": 7}, "line 3: 4 columns", "column 7"),
     "one_column_twice": ("a.conll", "EU B-ORG\n", {"tokens": 1}, "same one"),
@@ -392,6 +438,22 @@ def test_conll_files_that_are_refused(tmp_path, name):
         read_file(path, "train", {**TOKENS, **columns})
     for part in [str(path), *says]:
         assert part in str(error.value)
+
+
+def test_what_is_advised_for_files_of_squad_makes_rows(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").write_text(SQUAD)
+    rows = eval(re.search(r"Python: (.*), each by", SQUAD_ROWS)[1], {"json": json})
+    spec = TaskSpec(name="span", problem_type="question_answering", columns={"label": "answers"})
+    (row,) = canonical_splits(spec, {"train": Dataset.from_list(rows)}, local=False)["train"]
+    answers = {"text": ["Bob"], "answer_start": [6]}
+    assert row == {"question": "who", "context": "it is Bob", "label": answers}
+
+
+def test_paragraphs_of_a_row_are_a_column(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "paragraphs": [{"context": "b"}]}\n')
+    assert read_file(path, "train")[0].to_list() == [{"text": "a", "paragraphs": [{"context": "b"}]}]
 
 
 def test_parquet_and_arrow_files_keep_their_features(tmp_path, monkeypatch):

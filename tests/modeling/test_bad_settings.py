@@ -20,12 +20,12 @@ from tests.conftest import TASKS, build_model, encoder_config
         ({"gate": None}, "gate=None; expected a text"),
         ({"signed_attention": "yes"}, "signed_attention='yes'; expected true or false"),
         ({"interaction_size": "8"}, "interaction_size='8'; expected a whole number or null"),
-        ({"mran_relations": "task_task"}, "expected a list of which each is a text"),
-        ({"task_layers": [1, 2]}, "expected a mapping of which each is a whole number or null"),
-        ({"aggregation_weights": [1, 2]}, "expected a mapping of which each is a number or null"),
+        ({"mran_relations": "task_task"}, "expected a list of texts"),
+        ({"task_layers": [1, 2]}, "expected a mapping of names to whole numbers or null"),
+        ({"aggregation_weights": [1, 2]}, "expected a mapping of names to numbers or null"),
         ({"relation_penalty": -1.0}, "relation_penalty=-1.0; expected a number >= 0"),
         ({"adversarial_weight": -0.1}, "adversarial_weight=-0.1; expected a number >= 0"),
-        ({"tasks": "abc"}, "tasks='abc'; expected a list of which each is a mapping"),
+        ({"tasks": "abc"}, "tasks='abc'; expected a list of mappings"),
     ],
 )
 def test_settings_of_the_wrong_kind_are_named(settings, said):
@@ -38,9 +38,13 @@ def test_settings_of_the_wrong_kind_are_named(settings, said):
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"labels": "ab"}, "labels='ab' of task 'rte'; expected a list of which each is a text or null"),
+        ({"labels": "ab"}, "labels='ab' of task 'rte'; expected a list of texts or null"),
         ({"labels": True}, "labels=True"),
         ({"labels": [False, True]}, "labels=[False, True]"),
+        (
+            {"labels": [0, 1]},
+            """labels=[0, 1] of task 'rte'; expected a list of texts or null. Write texts: ["0", "1"].""",
+        ),
         ({"labels": ["a", "b"], "class_weights": 3}, "class_weights=3"),
         ({"labels": ["a", "b"], "class_weights": [1.0, math.nan]}, "class_weights=[1.0, nan]"),
         ({"labels": ["a", "b"], "reads": 3}, "reads=3 of task 'rte'"),

@@ -63,7 +63,6 @@ def test_without_a_name_the_line_to_write_is_shown(form):
         ({}, "is empty"),
         ({"mood": [{"text": "a"}, {"text": 3}]}, "are no table"),
         ({"mood": {"text": ["a", "b"], "label": [1]}}, "are no table"),
-        ({"mood": DatasetDict(train=MOOD, dev=MOOD)}, r"splits train, dev.*data\['dev'\]"),
         ({"mood": DatasetDict(test=MOOD)}, "splits test; expected 'train'"),
         ([MOOD, MOOD], "a list for 'mood'"),
     ],
@@ -71,6 +70,39 @@ def test_without_a_name_the_line_to_write_is_shown(form):
 def test_what_holds_no_rows_is_refused(given, message):
     with pytest.raises(InputError, match=message):
         named_datasets(given, ["mood"], "train")
+
+
+@pytest.mark.parametrize(
+    ("names", "split", "lines"),
+    [
+        (
+            ["train", "validation_matched", "validation_mismatched", "test_matched"],
+            "train",
+            'train_dataset={"mood": data["train"]}, eval_dataset={"mood": data["validation_matched"]}',
+        ),
+        (["train", "dev"], "train", 'train_dataset={"mood": data["train"]}, eval_dataset={"mood": data["dev"]}'),
+        (["train", "validation", "Val2"], "train", 'data["train"]}, eval_dataset={"mood": data["validation"]}'),
+        (["test", "train_small"], "train", 'train_dataset={"mood": data["train_small"]}'),
+        (["test", "all"], "train", 'train_dataset={"mood": data["all"]}'),
+        (["test"], "train", 'train_dataset={"mood": data["SPLIT"]}'),
+        (["train", "test"], "validation", 'eval_dataset={"mood": data["test"]}'),
+        (["train", "test", "dev"], "validation", 'eval_dataset={"mood": data["dev"]}'),
+        (["train", "validation"], "test", 'test_dataset={"mood": data["validation"]}'),
+        (["train"], "test", 'test_dataset={"mood": data["SPLIT"]}'),
+    ],
+)
+def test_splits_of_other_names_are_shown_where_they_belong(names, split, lines):
+    splits = DatasetDict(dict.fromkeys(names, MOOD))
+    with pytest.raises(InputError) as error:
+        named_datasets({"mood": splits}, ["mood"], split)
+    assert str(error.value).endswith(f"{lines}.")
+    assert ("expected 'train'" in str(error.value)) is (split == "train" and "train" not in names)
+
+
+@pytest.mark.parametrize("others", [["test", "unsupervised"], ["test_matched"], ["validation", "extra"]])
+def test_splits_that_cannot_be_meant_for_validation_leave_no_doubt(others):
+    splits = DatasetDict({"train": MOOD, **{name: MOOD.select([0]) for name in others}})
+    assert named_datasets({"mood": splits}, ["mood"], "train")["mood"].num_rows == MOOD.num_rows
 
 
 def test_names_of_splits_may_be_tasks_where_tasks_say_so(tmp_path, tokenizer):

@@ -1,6 +1,7 @@
 """Evaluation scores what `predict` answers, and test rows choose nothing."""
 
 import copy
+import pickle
 
 import pytest
 import torch
@@ -49,6 +50,15 @@ def test_evaluation_decodes_what_predict_answers(tmp_path, tokenizer, name):
     found, expected = evaluated(own)[name], predicted(own)[name]
     assert len(found) == 7
     assert close(found, expected), f"{found[:2]} is not {expected[:2]}"
+
+
+def test_what_collates_rows_to_score_can_be_sent_to_a_worker(tmp_path, tokenizer):
+    loader = trainer(tmp_path, tokenizer, validation=held_out()).get_eval_dataloader()
+    sent_rows, sent_collate = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
+    entries, batch = loader.collate_fn([loader.dataset[index] for index in range(3)])
+    sent_entries, sent_batch = sent_collate([sent_rows[index] for index in range(3)])
+    assert [name for name, _ in sent_entries] == [name for name, _ in entries]
+    assert sent_batch["input_ids"].equal(batch["input_ids"])
 
 
 def test_a_regression_wrapped_by_the_trainer_is_decoded_to_the_labels_scale(tmp_path, tokenizer):
