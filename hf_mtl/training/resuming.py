@@ -15,7 +15,7 @@ from ..data.streams import StreamedMixture
 from ..modeling import InputError
 from .arguments import MultiTaskTrainingArguments
 from .optimizing import OptimizingTrainer
-from .run_identity import check_run, fingerprints, run_arguments
+from .run_identity import check_run, fingerprints, run_arguments, run_settings, run_tasks
 from .task_freezing import TaskFreezer
 from .train_sampler import run_steps
 
@@ -57,6 +57,9 @@ class ResumingTrainer(OptimizingTrainer):
                     "set how steps are drawn; make a new trainer."
                 )
             setattr(self.args, name, values[name])
+        if self.args.max_steps <= 0:
+            # 0 means by epochs too, and Transformers' loop would take one step.
+            self.args.max_steps = -1
         self.values_given.update({name: values[name] for name in changed})
         self.args.check_derived()
 
@@ -72,6 +75,8 @@ class ResumingTrainer(OptimizingTrainer):
         """Return what a continued run must share, and its length: JSON values."""
         return {
             "arguments": run_arguments(self.args),
+            "tasks": run_tasks(self.specs.values()),
+            "settings": run_settings(self.accelerator.unwrap_model(self.model).config),
             "rows": self._row_fingerprints,
             "total_steps": self.total_steps(),
         }
