@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..balancing.gradient_balancing import GRADIENT_BALANCERS
 from ..balancing.loss_weighting import LOSS_WEIGHTINGS
@@ -15,7 +16,7 @@ from ..data.batch_forms import BATCH_FORMS
 from ..data.mixing import MIXING_STRATEGIES
 from ..metrics import METRICS
 from ..modeling import InputError
-from ..modeling.configuration_multitask import check_choice
+from ..modeling.configuration_multitask import check_choice, nearest
 from ..modeling.step_loss import LOSS_REDUCTIONS
 from .shared_parameters import WHICH
 
@@ -148,6 +149,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
         if self.loss_smoothing > 1:
             raise InputError(f"loss_smoothing={self.loss_smoothing!r}; expected a number in (0, 1].")
         self._check_numbers()
+        _check_report_to(self.report_to)
         if self.ddp_find_unused_parameters is None:
             # A step may hold no row of a task; Transformers would say False under activation checkpointing.
             self.ddp_find_unused_parameters = True
@@ -193,6 +195,18 @@ class MultiTaskTrainingArguments(TrainingArguments):
                 f"{self.world_size} processes; choose one, or another per_device_train_batch_size."
             )
         return rows // per_pass
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
 
 
 class DerivedRate(float):
