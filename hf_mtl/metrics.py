@@ -146,7 +146,7 @@ def span_f1(predictions: StringLists, references: StringLists) -> float:
     """
     _check_lengths(predictions, references)
     all_tags = dict.fromkeys(tag for rows in (predictions, references) for tags in rows for tag in tags)
-    span_tags = SpanTags.of(all_tags)
+    span_tags = SpanTags.of(all_tags, are_all=False)
     if span_tags is None or span_tags.odd:
         odd = next(iter(all_tags if span_tags is None else span_tags.odd))
         raise ValueError(f"Found the tag {odd!r}; 'span_f1' expects 'O', 'B-…' and 'I-…'. Use 'token_accuracy'.")

@@ -133,6 +133,14 @@ class TaskSpec(TaskConfig):
                 f"Task {self.name!r}: span_f1 needs tags such as 'O', 'B-PER' and 'I-PER'; found "
                 f"{', '.join(labels[:8])}. Use `metrics: [token_accuracy]`."
             )
+        if span_tags.odd and not span_tags.parts:
+            raise InputError(
+                f"Task {self.name!r}: span_f1 needs tags such as 'O', 'B-PER' and 'I-PER'; found "
+                f"{', '.join(map(repr, span_tags.odd[:8]))}, of which letters may mark spans or be parts of names. "
+                "Rename them in the data: to 'B-PER' and 'I-PER' where they mark spans (a B- or I- tag must be among "
+                "the labels), to 'I-mail' where 'mail' is a type; or score them with `metrics: [token_accuracy]`, and "
+                "no spans are read."
+            )
         if span_tags.odd:
             raise InputError(
                 f"Task {self.name!r}: span_f1 needs tags of one scheme, such as 'O', 'B-PER' and 'I-PER'; found "

@@ -146,7 +146,9 @@ def build_encoder(config: PreTrainedConfig, pooler: bool) -> PreTrainedModel:
 
 
 def _encoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    return model.get_encoder() if model.config.is_encoder_decoder else model
+    # An encoder saved alone (T5EncoderModel) says that it has no decoder, and is built with one all the same.
+    has_decoder = {"encoder", "decoder"} <= {name for name, _ in model.named_children()}
+    return model.get_encoder() if has_decoder or model.config.is_encoder_decoder else model
 
 
 def _pooler_argument(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:

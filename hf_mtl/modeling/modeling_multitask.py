@@ -33,7 +33,7 @@ from .encoders import build_encoder, find_encoder, load_encoder
 from .errors import InputError
 from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .multitask_output import MultiTaskOutput
-from .part_checks import check_config
+from .part_checks import check_config, check_setting_names
 from .pipeline_multitask import Answerer
 from .random_states import kept_random_states
 from .step_loss import step_loss
@@ -118,8 +118,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
             InputError: The encoder cannot be found, or a setting or task cannot be used.
         """
         rows = [task if isinstance(task, TaskConfig) else TaskConfig.from_dict(task) for task in tasks]
-        for key in config_kwargs:
-            check_choice("setting", key, MultiTaskAttentionConfig.__dataclass_fields__)
+        check_setting_names(config_kwargs)
         # A `TaskSpec` is a task with its data, of which a model keeps nothing.
         kept = TaskConfig.__dataclass_fields__
         values = [{key: value for key, value in row.to_dict().items() if key in kept} for row in rows]

@@ -1,7 +1,10 @@
 """Whether a model can be built from a configuration, said before anything is loaded."""
 
+from collections.abc import Iterable
+
 from .attention_scorers import ATTENTION_SCORERS
 from .configuration_multitask import MultiTaskAttentionConfig, check_choice, check_tasks, check_types
+from .encoder_code import HUB_ARGUMENTS
 from .errors import InputError
 from .head_reading import HEAD_READINGS
 from .task_aggregation import MERGED, TASK_AGGREGATIONS
@@ -12,6 +15,16 @@ from .task_interaction import TASK_INTERACTIONS
 
 # Settings that a file or a command line may give a value of the wrong type.
 SETTINGS = [name for name in MultiTaskAttentionConfig.__annotations__ if name != "encoder_config"]
+# What `PreTrainedConfig` or `from_pretrained` would take and no part reads.
+ENCODER_ARGUMENTS = (
+    "attn_implementation",
+    "device_map",
+    "dtype",
+    "quantization_config",
+    "torch_dtype",
+    *HUB_ARGUMENTS,
+)
+TASK_VALUES = ("num_labels", "id2label", "label2id", "problem_type", "labels")
 # What settings that are sizes must be at least.
 LEAST_SIZES = {
     "interaction_heads": 1,
@@ -25,6 +38,28 @@ LEAST_SIZES = {
     "attention_top_k": 0,
     "conditioning_size": 1,
 }
+
+
+def check_setting_names(names: Iterable[str], others: Iterable[str] = ()) -> None:
+    """Raise `InputError` unless all are settings that `MultiTaskAttentionConfig` itself declares, `tasks` aside.
+
+    Args:
+        names: What was given.
+        others: Names that the caller takes beside settings.
+    """
+    for name in names:
+        if name in ENCODER_ARGUMENTS:
+            raise InputError(
+                f"{name!r} is no setting of the model's parts: it says how an encoder is loaded. Write "
+                f"from_encoder(name, tasks, encoder_kwargs={{{name!r}: ...}}), or for a trainer that is given an "
+                f"encoder's name model_settings={{'encoder_kwargs': {{{name!r}: ...}}}}."
+            )
+        if name in TASK_VALUES:
+            raise InputError(
+                f"{name!r} is no setting of the model's parts: each task has its own. Write tasks=[{{'name': ..., "
+                "'problem_type': 'single_label_classification', 'labels': ['no', 'yes']}]."
+            )
+        check_choice("setting", name, [*(key for key in SETTINGS if key != "tasks"), *others])
 
 
 def check_config(config: MultiTaskAttentionConfig) -> None:

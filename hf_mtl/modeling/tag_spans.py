@@ -5,9 +5,12 @@
 - ``B-PER``, or ``PER-B``, ``B_PER``, ``b-per``, and ``B`` alone where there are no types: B begins a span, I (or M) is
   inside, E (or L) ends it, S (or U, W) is a span of one word;
 - ``PER`` beside ``O``: neighbours of one type are one span;
+- ``B:PER``, ``BPER`` beside ``IPER``, or ``E-mail`` with no B or I anywhere: letters of a scheme or parts of names,
+  which nobody can tell; they mark none, and all of them are odd;
 - all else (NOUN, VERB) marks none.
 """
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -15,6 +18,9 @@ from typing import NamedTuple
 OUTSIDE = "O"
 # The type of a span whose tags name none.
 NO_TYPE = "_"
+# A letter before or behind any separator.
+LETTER_FIRST = re.compile(r"([A-Za-z])[\W_].+", re.DOTALL)
+LETTER_LAST = re.compile(r".+[\W_]([A-Za-z])", re.DOTALL)
 
 # Letters by what they say of a word: of a span of several words its beginning, inside and end, or a whole span.
 SCHEMES: tuple[dict[str, str], ...] = (
@@ -83,7 +89,7 @@ class SpanTags:
 
     Args:
         parts: What each tag says, by tag; any other tag is outside.
-        odd: Tags that say nothing of spans, beside others that do.
+        odd: Tags that say nothing of spans, beside others that do; all of them where none can be told.
     """
 
     def __init__(self, parts: dict[str, TagParts], odd: Sequence[str] = ()) -> None:
@@ -91,9 +97,15 @@ class SpanTags:
         self.odd = tuple(odd)
 
     @classmethod
-    def of(cls, tags: Iterable[str]) -> "SpanTags | None":
-        """Return how tags mark spans, or None where they mark none."""
-        return _span_tags(tuple(dict.fromkeys(tags)))
+    def of(cls, tags: Iterable[str], are_all: bool = True) -> "SpanTags | None":
+        """Return how tags mark spans, or None where they mark none.
+
+        Args:
+            tags: The tags.
+            are_all: Whether these are all tags of a task, of which one must begin spans or be inside; those of some
+                rows need not.
+        """
+        return _span_tags(tuple(dict.fromkeys(tags)), are_all)
 
     def spans(self, tags: Sequence[str]) -> list[Span]:
         """Return the spans that the tags of a row's words mark, as conlleval and seqeval's default read them.
@@ -132,19 +144,36 @@ def outside_tag(tags: Sequence[str]) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _span_tags(tags: tuple[str, ...]) -> SpanTags | None:
+def _span_tags(tags: tuple[str, ...], are_all: bool) -> SpanTags | None:
     inside = [tag for tag in tags if tag != OUTSIDE]
     if not inside:
         return SpanTags({})
     for spelling in SPELLINGS:
         parts = _read(inside, spelling)
-        if parts is not None:
+        if parts is not None and not (are_all and {"B", "I"}.isdisjoint(spelling(tag).letter for tag in parts)):
             return SpanTags(parts)
     # A letter of a scheme before a hyphen is no accident; a tag that does not fit leaves the others spans.
     fitting = max(([tag for tag in inside if _fits(tag, letters)] for letters in SCHEMES), key=len)
     if any(tag[0] in "BI" for tag in fitting):
         return SpanTags(_read(fitting, _letter_first) or {}, [tag for tag in inside if tag not in fitting])
+    if _may_mark_spans(inside):
+        return SpanTags({}, inside)
     return SpanTags({tag: TagParts("I", tag) for tag in inside}) if OUTSIDE in tags else None
+
+
+def _may_mark_spans(tags: Sequence[str]) -> bool:
+    """Whether letters of a scheme may be meant by tags that no spelling reads."""
+    for place in (LETTER_FIRST, LETTER_LAST):
+        letters = [match[1] for tag in tags if (match := place.fullmatch(tag))]
+        for scheme in SCHEMES:
+            fitting = [letter for letter in letters if letter.upper() in scheme]
+            are_all = len(fitting) == len(tags)
+            if (are_all or len(fitting) > 1) and not {"B", "b", "I"}.isdisjoint(fitting):
+                return True
+            if are_all and place is LETTER_FIRST and scheme.keys() >= set(fitting):
+                return True
+    behind_b, behind_i = ({tag[1:] for tag in tags if tag[:1] in letters} for letters in ("B", "IM"))
+    return bool((behind_b & behind_i) - {""})
 
 
 def _fits(tag: str, letters: dict[str, str]) -> bool:

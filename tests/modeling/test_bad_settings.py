@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from hf_mtl import InputError, MultiTaskAttentionConfig, TaskConfig
-from hf_mtl.modeling.part_checks import check_config
+from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
+from hf_mtl.modeling.part_checks import SETTINGS, check_config, check_setting_names
 from tests.conftest import TASKS, build_model, encoder_config
 
 
@@ -33,6 +33,38 @@ def test_settings_of_the_wrong_kind_are_named(settings, said):
     with pytest.raises(InputError) as error:
         check_config(config)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("dtype", "encoder_kwargs={'dtype': ...}"),
+        ("attn_implementation", "encoder_kwargs={'attn_implementation': ...}"),
+        ("trust_remote_code", "encoder_kwargs={'trust_remote_code': ...}"),
+        ("device_map", "encoder_kwargs={'device_map': ...}"),
+        ("revision", "encoder_kwargs={'revision': ...}"),
+        ("token", "encoder_kwargs={'token': ...}"),
+        ("cache_dir", "encoder_kwargs={'cache_dir': ...}"),
+        ("subfolder", "encoder_kwargs={'subfolder': ...}"),
+        ("num_labels", "each task has its own. Write tasks=[{'name': ..."),
+        ("id2label", "each task has its own"),
+        ("problem_type", "each task has its own"),
+        ("encoder_config", "Unknown setting 'encoder_config'; expected one of task_conditioning, "),
+        ("output_attentions", "Unknown setting 'output_attentions'; expected one of task_conditioning, "),
+        ("poling", "aggregation_weights. Did you mean 'pooling'?"),
+    ],
+)
+def test_what_no_part_reads_is_no_setting(name, said):
+    with pytest.raises(InputError) as error:
+        MultiTaskAttentionModel.from_encoder("nowhere", TASKS, **{name: None})
+    assert said in str(error.value)
+
+
+def test_every_setting_has_a_name_that_is_taken():
+    check_setting_names(key for key in SETTINGS if key != "tasks")
+    with pytest.raises(InputError, match="'encoder_kwargs'"):
+        check_setting_names(["encoder_kwargs"])
+    check_setting_names(["encoder_kwargs"], ["encoder_kwargs"])
 
 
 @pytest.mark.parametrize(

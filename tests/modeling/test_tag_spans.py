@@ -1,6 +1,7 @@
 """One reader of tagged spans: which labels mark spans, and which spans tags mark."""
 
 import random
+import re
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_every_scheme_marks_the_same_spans(scheme):
 )
 def test_spans_worked_by_hand(tags, spans):
     tags = tags.split()
-    assert SpanTags.of(tags).spans(tags) == spans
+    assert SpanTags.of(tags, are_all=False).spans(tags) == spans
 
 
 @pytest.mark.parametrize("labels", ["NOUN VERB ADJ", "NN VB -LRB-", "M W", "0 1", "noun verb", "S-a S-b X"])
@@ -97,6 +98,52 @@ def test_tags_of_two_schemes_are_refused_by_name(labels, odd):
         name="names", problem_type="token_classification", labels=labels.split(), metrics=["token_accuracy"]
     )
     spec.check_metric_labels()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        *(f"O B{sign}PER I{sign}PER" for sign in ":./|+~–=#"),
+        "O BPER IPER",
+        "O BPER MPER EPER",
+        "B:PER I:PER",
+        "O I:PER I:LOC",
+        "O B:PER I.PER",
+        "O b:PER i:PER",
+        "O PER:B PER:I",
+        "O PER/B PER/I MISC",
+        "O B_PER I_PER MISC",
+        "O S:PER E:PER",
+        "O E-mail S-phone",
+        "O S-PER",
+        "S-a S-b",
+    ],
+)
+def test_letters_that_may_be_of_a_scheme_are_not_guessed(labels):
+    labels = labels.split()
+    inside = [label for label in labels if label != "O"]
+    spec = TaskSpec(name="names", problem_type="token_classification", labels=labels)
+    with pytest.raises(InputError, match=f"found {re.escape(repr(inside[0]))}.*'B-PER' and 'I-PER'.*token_accuracy"):
+        spec.check_metric_labels()
+    spec = TaskSpec(name="names", problem_type="token_classification", labels=labels, metrics=["token_accuracy"])
+    spec.check_metric_labels()
+    assert tag_spans({"tokens": inside}, inside, labels) == []
+    assert spelled_as_bioes(labels) == labels
+    assert outside_tag(labels) == labels[0]
+
+
+@pytest.mark.parametrize("labels", ["O E-mail person", "O B/W color", "O i-phone e-mail", "O VITAMIN_C VITAMIN_B A"])
+def test_names_that_hold_a_letter_by_chance_are_types(labels):
+    labels = labels.split()
+    TaskSpec(name="names", problem_type="token_classification", labels=labels).check_metric_labels()
+    assert SpanTags.of(labels).spans(labels) == [(label, place, place) for place, label in enumerate(labels) if place]
+
+
+def test_rows_that_hold_single_words_alone_are_scored():
+    """The labels of a task say what its letters mean; the rows need not hold all of them."""
+    assert span_f1([["O", "S-PER"]], [["O", "S-PER"]]) == 100
+    with pytest.raises(ValueError, match="'B:PER'"):
+        span_f1([["B:PER", "I:PER"]], [["B:PER", "O"]])
 
 
 def test_an_odd_tag_leaves_the_other_spans():
