@@ -1,5 +1,6 @@
 """Whatever form rows are given in, here they become data sets by name, or the error says what to write."""
 
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -15,6 +16,7 @@ Rows: TypeAlias = Dataset | IterableDataset
 
 # What stands in an example where the caller has named no task yet.
 EXAMPLE_TASK = "mood"
+COLUMN = (list, tuple, np.ndarray, pd.Series)
 ARGUMENTS = {"train": "train_dataset", "validation": "eval_dataset", "test": "test_dataset"}
 
 
@@ -32,7 +34,7 @@ def named_datasets(given: Any, names: Sequence[str], split: str) -> dict[str, Ro
     """
     if given is None or isinstance(given, str):
         raise InputError(_no_rows((names or [EXAMPLE_TASK])[0], given, split))
-    if not isinstance(given, Mapping) or is_splits(given, names) or is_table(given):
+    if not isinstance(given, Mapping) or is_splits(given, names) or _is_unnamed_table(given, names):
         if len(names) != 1:
             raise InputError(_which_task(given, names, split))
         given = {names[0]: given}
@@ -41,17 +43,13 @@ def named_datasets(given: Any, names: Sequence[str], split: str) -> dict[str, Ro
     return {str(name): rows_of(name, rows, split) for name, rows in given.items()}
 
 
-def splits_of(given: Any, names: Sequence[str]) -> dict[str, Rows]:
-    """Return the validation rows, by name, that stand beside the training rows of what was given to train on."""
+def splits_of(given: Any, names: Sequence[str], split: str) -> dict[str, Rows]:
+    """Return the rows of a split, by name, that stand beside the training rows of what was given to train on."""
     if is_splits(given, names):
         given = {names[0]: given}
-    if not isinstance(given, Mapping) or is_table(given):
+    if not isinstance(given, Mapping) or _is_unnamed_table(given, names):
         return {}
-    return {
-        str(name): rows_of(name, rows, "validation")
-        for name, rows in given.items()
-        if is_splits(rows) and "validation" in rows
-    }
+    return {str(name): rows_of(name, rows, split) for name, rows in given.items() if is_splits(rows) and split in rows}
 
 
 def is_splits(given: Any, names: Iterable[str] = ()) -> bool:
@@ -66,9 +64,37 @@ def is_table(given: Any) -> bool:
     return (
         isinstance(given, Mapping)
         and bool(given)
-        and all(isinstance(value, (list, tuple, np.ndarray, pd.Series)) for value in given.values())
+        and all(isinstance(value, COLUMN) for value in given.values())
         and not all(_is_list_of_rows(value) for value in given.values())
     )
+
+
+def _is_unnamed_table(given: Any, names: Sequence[str]) -> bool:
+    """Whether a mapping is one table: its keys are columns, and not the names of tasks."""
+    # Where no task is named yet, one column has nothing to learn: its key is a task.
+    return is_table(given) and not set(given) <= set(names) and (bool(names) or len(given) > 1)
+
+
+def with_texts(given: Any, names: Sequence[str], columns: Mapping[str, str]) -> Any:
+    """Return what was given to answer, with columns in the place of lists of texts.
+
+    Args:
+        given: See `named_datasets`.
+        names: See `named_datasets`.
+        columns: By the names whose rows may be texts alone, the column that the texts are.
+    """
+    if _are_texts(given) and len(names) == 1:
+        given = {names[0]: given}
+    if not isinstance(given, Mapping) or is_splits(given, names) or _is_unnamed_table(given, names):
+        return given
+    return {
+        name: {columns[name]: list(rows)} if name in columns and _are_texts(rows) else rows
+        for name, rows in given.items()
+    }
+
+
+def _are_texts(given: Any) -> bool:
+    return isinstance(given, COLUMN) and len(given) > 0 and all(isinstance(text, str) for text in given)
 
 
 def rows_of(name: str, given: Any, split: str) -> Rows:
@@ -96,10 +122,25 @@ def rows_of(name: str, given: Any, split: str) -> Rows:
 
 
 def _no_rows(name: str, given: Any, split: str) -> str:
+    if isinstance(given, COLUMN):
+        return _no_list_of_rows(name, given, split)
     return (
         f"{ARGUMENTS[split]} has {_kind(given)} for {name!r}; expected rows: a Dataset, a list of mappings, columns "
         f"or a DataFrame. A file is read with load_dataset('csv', data_files=...)['train'], or by the task's row: "
         "load_mixture([TaskSpec(..., data_files={'train': ...})])."
+    )
+
+
+def _no_list_of_rows(name: str, given: Any, split: str) -> str:
+    items = given.tolist() if isinstance(given, (np.ndarray, pd.Series)) else given
+    odd = [(place, item) for place, item in enumerate(items) if not isinstance(item, Mapping)]
+    if not odd:
+        return f"{ARGUMENTS[split]} has {_kind(given)} for {name!r} without any row; expected one at least."
+    place, item = odd[0]
+    row = "{'text': ...}" if split == "test" else "{'text': ..., 'label': ...}"
+    return (
+        f"{ARGUMENTS[split]} has {_kind(given)} for {name!r}, and item {place} is {reprlib.repr(item)}; expected rows "
+        f"that name their fields: {ARGUMENTS[split]}={{{name!r}: [{row}]}}, or a Dataset, columns or a DataFrame."
     )
 
 
@@ -114,7 +155,7 @@ def _split_of(name: str, splits: Mapping[str, Any], split: str) -> Any:
 
 
 def _is_list_of_rows(given: Any) -> bool:
-    return isinstance(given, (list, tuple)) and bool(given) and all(isinstance(row, Mapping) for row in given)
+    return isinstance(given, COLUMN) and len(given) > 0 and all(isinstance(row, Mapping) for row in given)
 
 
 def _kind(given: Any) -> str:
@@ -130,8 +171,9 @@ def _which_task(given: Any, names: Sequence[str], split: str) -> str:
             f"{ARGUMENTS[split]} is one data set's splits ({', '.join(given)}){lacking}, and which task they are of "
             f"is open. Name them after {after}: {_splits_example(names, given, split)}."
         )
+    is_what = f"a table with the columns {', '.join(map(str, given))}" if is_table(given) else _kind(given)
     return (
-        f"{ARGUMENTS[split]} is {_kind(given)}, and which task its rows are of is open. Name them after {after}: "
+        f"{ARGUMENTS[split]} is {is_what}, and which task its rows are of is open. Name them after {after}: "
         f"{_example(names, split)}."
     )
 

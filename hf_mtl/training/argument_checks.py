@@ -30,7 +30,7 @@ def check_arguments(
     by_name = {spec.name: spec for spec in specs}
     for name in ("target_scores", "single_task_scores"):
         _check_scores(name, getattr(args, name) or {}, by_name)
-    if evaluated:
+    if evaluated and args.metric_for_best_model is not None:
         _check_best_metric(args, [by_name[name] for name in evaluated])
     never = args.eval_strategy == IntervalStrategy.NO
     if mixing_name == "dev_gap":

@@ -148,6 +148,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
         if self.loss_smoothing > 1:
             raise InputError(f"loss_smoothing={self.loss_smoothing!r}; expected a number in (0, 1].")
         self._check_numbers()
+        self._check_followed_metric()
         if self.ddp_find_unused_parameters is None:
             # A step may hold no row of a task; Transformers would say False under activation checkpointing.
             self.ddp_find_unused_parameters = True
@@ -161,6 +162,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
 
     def check_derived(self) -> None:
         """Raise `InputError` for a value that was given and contradicts those that it would follow from."""
+        self._check_followed_metric()
         for name, derive in DERIVED.items():
             value, derived = vars(self).get(name), derive(self)
             default = self.__dataclass_fields__[name].default
@@ -181,6 +183,19 @@ class MultiTaskTrainingArguments(TrainingArguments):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise InputError(f"{name}={value!r}; expected a whole number >= 0.")
+
+    def _check_followed_metric(self) -> None:
+        # Transformers would write "loss" in its place.
+        kind = getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type)
+        following = {
+            f"lr_scheduler_type={kind!r}": kind in ("reduce_lr_on_plateau", "greedy"),
+            "load_best_model_at_end=True": self.load_best_model_at_end,
+        }
+        for what in (name for name, follows in following.items() if follows and self.metric_for_best_model is None):
+            raise InputError(
+                f"metric_for_best_model=None beside {what}, which follows a metric; leave it out (mtl_average, the "
+                "mean of the tasks' scores), or name one, such as mtl_worst or <task>_loss."
+            )
 
     def _accumulation(self) -> int | None:
         if self.global_batch_size is None or not vars(self).get("_is_set_up"):

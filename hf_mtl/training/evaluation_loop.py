@@ -12,7 +12,7 @@ from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
 from transformers.utils.logging import get_logger
 
 from ..data.collator import MultiTaskCollator
-from ..data.dataset_forms import named_datasets
+from ..data.dataset_forms import Rows, named_datasets, with_texts
 from ..data.features import FeatureDataset
 from ..data.mixture import Mixture
 from ..data.unlabelled import rows_to_answer, rows_to_score
@@ -38,6 +38,8 @@ class EvaluatingTrainer(CheckpointingTrainer):
     processor: MultiTaskProcessor
     specs: dict[str, TaskSpec]
     mixture: Mixture
+    # By task or source, as they were given beside the training rows.
+    test_rows: Mapping[str, Rows]
 
     def evaluation_loop(
         self,
@@ -106,8 +108,9 @@ class EvaluatingTrainer(CheckpointingTrainer):
         """Answer rows, and score the tasks whose rows all have labels.
 
         Args:
-            test_dataset: As in `evaluate`; a task's name stands for its test rows. Rows may lack labels: no label
-                column, or None, NaN, -100 or (of classes) -1 in it.
+            test_dataset: As in `evaluate`; a task's name stands for its test rows. Rows may be texts where a task
+                reads nothing else. Rows may lack labels: no label column, or None, NaN, -100 or (of classes) -1 in
+                it.
             *args: As of `Trainer.predict`.
             **kwargs: As of `Trainer.predict`.
 
@@ -137,7 +140,10 @@ class EvaluatingTrainer(CheckpointingTrainer):
             return self.features_of(self._held_rows(given, split))
         sources = list(tasks_by_source(self.specs.values()))
         every_name = list(dict.fromkeys([*self.specs, *sources]))
-        datasets = named_datasets(given, sources if len(sources) == 1 else every_name, split)
+        names = sources if len(sources) == 1 else every_name
+        if split == "test":
+            given = with_texts(given, names, self._text_columns())
+        datasets = named_datasets(given, names, split)
         for name in datasets:
             check_choice("task of the data sets", name, every_name)
         rows = {}
@@ -147,6 +153,16 @@ class EvaluatingTrainer(CheckpointingTrainer):
                     rows[spec.name] = self._canonical(spec, datasets[name], split)
                     break
         return self.features_of(rows)
+
+    def _text_columns(self) -> dict[str, str]:
+        """The text's column, by the names of tasks and sources that read nothing else."""
+        columns = {}
+        for source, names in tasks_by_source(self.specs.values()).items():
+            specs = [self.specs[name] for name in names]
+            wanted = {str(spec.column_of("text", local=False)) for spec in specs}
+            if len(wanted) == 1 and all(spec.input_fields == ("text",) for spec in specs):
+                columns.update(dict.fromkeys([source, *names], wanted.pop()))
+        return columns
 
     @staticmethod
     def _canonical(spec: TaskSpec, rows: Any, split: str) -> Dataset:
@@ -165,6 +181,10 @@ class EvaluatingTrainer(CheckpointingTrainer):
     def _held_rows(self, task: str, split: str) -> dict[str, Dataset]:
         check_choice("task", task, self.specs)
         held = self.mixture.validation if split == "validation" else self.mixture.test
+        spec = self.specs[task]
+        for name in (task, spec.source_name):
+            if split == "test" and task not in held and name in self.test_rows:
+                return {task: self._canonical(spec, self.test_rows[name], split)}
         if task not in held:
             method = "evaluate" if split == "validation" else "predict"
             raise InputError(

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset
-from transformers import TrainingArguments, enable_full_determinism, set_seed
+from transformers import PreTrainedTokenizerBase, TrainingArguments, enable_full_determinism, set_seed
 
 from ..data.dataset_forms import named_datasets, splits_of
 from ..data.fingerprint import fingerprint_rows
@@ -54,6 +55,8 @@ def model_and_mixture(
             "TrainingArguments takes."
         )
     refuse_ignored_arguments(args)
+    if isinstance(model, Path):
+        model = str(model)
     if not isinstance(model, str):
         model_type = getattr(getattr(model, "config", None), "model_type", None)
         if model_type != MultiTaskAttentionConfig.model_type:
@@ -78,10 +81,21 @@ def model_and_mixture(
         rows = [spec.to_config() for spec in mixture.specs]
         model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **(model_settings or {}))
         model.measured_tasks.update(spec.name for spec in mixture.specs)
-    check_same_tasks(model, mixture.specs)
+    check_same_tasks(model, mixture.specs, written)
     train_in_float32(model)
     agree_on_tasks(model, mixture.specs, written)
     return model, mixture
+
+
+def check_tokenizer(given: Any) -> None:
+    """Raise `InputError` for something that is no tokenizer, where one is given."""
+    if given is not None and not isinstance(given, PreTrainedTokenizerBase):
+        what = repr(given) if isinstance(given, (str, Path)) else f"a {type(given).__name__}"
+        name = repr(str(given)) if isinstance(given, (str, Path)) else "..."
+        raise InputError(
+            f"processing_class is {what}; expected a tokenizer: AutoTokenizer.from_pretrained({name}). Left out, it "
+            "is the one beside the model."
+        )
 
 
 def _own_mixture(given: Mixture, eval_dataset: Any, tasks: Sequence[TaskSpec] | None) -> Mixture:
@@ -115,7 +129,7 @@ def _built_mixture(
     sources = [spec.source_name for spec in specs or ()]
     names = list(dict.fromkeys([*sources, *(name for name in labels if name not in written)]))
     train = named_datasets(train_dataset, names, "train")
-    validation = _at_hand(splits_of(train_dataset, list(train)))
+    validation = _at_hand(splits_of(train_dataset, list(train), "validation"))
     if eval_dataset is not None:
         wanted = _validation_sets(eval_dataset, list(train))
         for name in wanted.keys() & validation.keys():

@@ -43,6 +43,7 @@ IGNORED_OF_TRAINER: dict[str, str] = {
     "compute_loss_func": "Weigh tasks by TaskSpec(weight=...) or loss_weighting; for another loss override "
     "compute_loss in a subclass of MultiTaskTrainer.",
     "preprocess_logits_for_metrics": _DECODED,
+    "tokenizer": "It goes by the name that Transformers has for it now: processing_class=tokenizer.",
     "model_init": "Give the encoder's name as `model`, and each trainer begins from the encoder anew.",
 }
 
@@ -64,4 +65,4 @@ def refuse_ignored_of_trainer(given: Mapping[str, Any]) -> None:
     """Raise `InputError` for something given to the trainer that would have no effect."""
     for name, advice in IGNORED_OF_TRAINER.items():
         if given.get(name) is not None:
-            raise InputError(f"MultiTaskTrainer takes no `{name}` (it would have no effect). {advice}")
+            raise InputError(f"MultiTaskTrainer takes no `{name}`: it would have no effect. {advice}")

@@ -121,7 +121,7 @@ def check_run(then: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> N
         _check_values(f" of task {task!r}", values, now["tasks"][task], folder)
     _check_values("", then.get("settings", {}), now["settings"], folder)
     longer = then["total_steps"] != now["total_steps"]
-    _check_values("", *(_lasting(run["arguments"], longer) for run in (then, now)), folder)
+    _check_values("", _lasting(then["arguments"], longer), _lasting(now["arguments"], longer), folder)
     _check_rows(then["rows"], now["rows"], folder)
 
 

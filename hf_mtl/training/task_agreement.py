@@ -21,17 +21,28 @@ ALWAYS_COMPARED = ("name", "problem_type", "labels", "fields")
 _DEFAULTS = {item.name: item.default for item in dataclasses.fields(TaskConfig)}
 
 
-def check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec]) -> None:
-    """Raise `InputError` unless model and data have the same tasks in the same order, with the same labels."""
+def check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], written: Collection[str]) -> None:
+    """Raise `InputError` unless model and data have the same tasks in the same order, with the same labels.
+
+    Args:
+        model: The model.
+        specs: The tasks of the data.
+        written: Names of the tasks whose rows the caller wrote.
+    """
     names = [spec.name for spec in specs]
     if model.config.task_names != names:
         raise InputError(f"The model has the tasks {model.config.task_names}, the data {names}; expected the same.")
     for task, spec in zip(model.config.task_configs, specs):
         for key in ("problem_type", "labels"):
-            if getattr(task, key) != getattr(spec, key):
+            value, of_model = getattr(spec, key), getattr(task, key)
+            if value == of_model:
+                continue
+            if spec.name in written and key in spec.given:
                 raise InputError(
-                    f"Task {task.name!r}: the model has {key}={getattr(task, key)!r}, the data {getattr(spec, key)!r}."
+                    f"Task {task.name!r}: its row says {key}={value!r}, the model has {key}={of_model!r}. Write what "
+                    "the model has, or give the encoder's name as `model` to build another one."
                 )
+            raise InputError(f"Task {task.name!r}: the model has {key}={of_model!r}, the data {value!r}.")
 
 
 def agree_on_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], written: Collection[str]) -> None:

@@ -13,6 +13,7 @@ from transformers.utils.logging import get_logger
 
 from ..balancing.gradient_balancing import GradientBalancer
 from ..data.collator import MultiTaskCollator
+from ..data.dataset_forms import splits_of
 from ..data.features import FeatureDataset
 from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShare
 from ..data.sampler import MixtureBatchSampler
@@ -30,7 +31,7 @@ from .batch_fitting import FittingTrainer
 from .callbacks import StepsOfTrainer
 from .doctor import Diagnosis, diagnose
 from .evaluation import source_scores
-from .given_data import model_and_mixture
+from .given_data import check_tokenizer, model_and_mixture
 from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
 from .ignored_arguments import refuse_ignored_of_trainer
 from .shared_parameters import last_shared_matrix, shared_parameters
@@ -50,8 +51,8 @@ class MultiTaskTrainer(FittingTrainer):
         args: `MultiTaskTrainingArguments`.
         train_dataset: A `Mixture`, or data sets by task name (their tasks are read off their features, or given as
             `tasks`); tasks with the same `source` share the data set of that name. A data set is a `Dataset`, a list
-            of rows, columns, a DataFrame, or a `DatasetDict`, of which train and validation are used. Where there is
-            one task it needs no name.
+            of rows, columns, a DataFrame, or a `DatasetDict`, of which train and validation are used, and test by
+            ``predict(task)`` alone. Where there is one task it needs no name.
         eval_dataset: Data sets by task name or source, likewise; with a `Mixture`, beside its own validation rows.
         tasks: Tasks (`TaskSpec`, or its values as a mapping) for data sets whose features do not say enough. What
             they say must be what a model that exists, or a `Mixture`, holds.
@@ -74,7 +75,7 @@ class MultiTaskTrainer(FittingTrainer):
 
     def __init__(
         self,
-        model: MultiTaskAttentionModel | str,
+        model: MultiTaskAttentionModel | str | Path,
         args: MultiTaskTrainingArguments,
         train_dataset: Any,
         eval_dataset: Any = None,
@@ -86,9 +87,11 @@ class MultiTaskTrainer(FittingTrainer):
         **kwargs: Any,
     ) -> None:
         refuse_ignored_of_trainer(kwargs)
+        check_tokenizer(processing_class)
         model, mixture = model_and_mixture(model, args, train_dataset, eval_dataset, tasks, model_settings)
         tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
+        self.test_rows = splits_of(train_dataset, list(tasks_by_source(mixture.specs)), "test")
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor.for_model(model, tokenizer)
         self.given_arguments, self.values_given = args, dict(vars(args))
@@ -172,12 +175,14 @@ class MultiTaskTrainer(FittingTrainer):
         names = [tasks] if isinstance(tasks, str) else list(tasks)
         for key in changes:
             check_choice("argument", key, MultiTaskTrainingArguments.__dataclass_fields__)
-        return MultiTaskTrainer(
+        trainer = MultiTaskTrainer(
             model_of(self.accelerator.unwrap_model(self.model), names),
             arguments_of(self.given_arguments, names, list(self.specs), output_dir, **changes),
             mixture_of(self.mixture, names),
             processing_class=self.processing_class,
         )
+        trainer.test_rows = self.test_rows
+        return trainer
 
     def _batch_sampler(self) -> MixtureBatchSampler | StreamedMixture:
         if isinstance(self.train_dataset, StreamedMixture):

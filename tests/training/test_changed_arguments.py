@@ -106,6 +106,26 @@ def test_a_schedule_follows_the_metrics_direction(schedule, metric, options, mod
         assert scheduler_options(args) == {**(options or {}), "mode": mode}
 
 
+@pytest.mark.parametrize(
+    "follower",
+    [{"lr_scheduler_type": "reduce_lr_on_plateau", "eval_strategy": "epoch"}, {"load_best_model_at_end": True}],
+)
+def test_what_follows_a_metric_needs_one(follower, tmp_path):
+    with pytest.raises(InputError, match=f"metric_for_best_model=None beside {next(iter(follower))}="):
+        arguments(tmp_path, metric_for_best_model=None, **follower)
+    changed = arguments(tmp_path, **{"eval_strategy": "epoch", "save_strategy": "epoch", **follower})
+    changed.metric_for_best_model = None
+    with pytest.raises(InputError, match="metric_for_best_model=None beside"):
+        changed.check_derived()
+
+
+def test_without_a_follower_there_may_be_no_metric(tmp_path, tokenizer):
+    validation = {"mood": datasets()["mood"].select(range(4))}
+    given = {"max_steps": 1, "eval_strategy": "steps", "eval_steps": 1, "save_strategy": "no"}
+    own = trainer(tmp_path, tokenizer, validation=validation, metric_for_best_model=None, **given)
+    assert own.train().global_step == 1
+
+
 def test_a_plateau_of_scores_is_where_they_stop_rising(tmp_path, tokenizer, monkeypatch):
     """Scores that rise at every evaluation keep the rate; those that fall reduce it."""
     rates = {}

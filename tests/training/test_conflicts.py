@@ -55,7 +55,7 @@ def model_of(tokenizer, *tasks, **settings) -> MultiTaskAttentionModel:
         ({}, {"reads": ["mood"]}, ("mood", "None")),
         ({"class_weights": [1.0, 2.0]}, {"class_weights": [1.0, 3.0]}, ("3.0", "2.0")),
         ({"class_weights": [1.0, 2.0]}, {"class_weights": [1.0, 2.0]}, None),
-        ({}, {"labels": ["yes", "no"]}, ("yes", "no")),
+        ({}, {"labels": ["yes", "no"]}, ("its row says labels=['yes', 'no']", "the model has labels=['no', 'yes']")),
     ],
 )
 def test_a_row_must_say_what_the_model_holds(of_model, of_row, conflict, tmp_path, tokenizer):

@@ -1,5 +1,7 @@
 """Rows in whatever form: served where their task is sure, else refused with the line to write."""
 
+import numpy as np
+import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
@@ -11,6 +13,7 @@ from tests.training.test_step_loss import datasets, trainer
 
 FEATURES = Features({"text": Value("string"), "label": ClassLabel(names=["no", "yes"])})
 ROWS = [{"text": f"row {index} of it", "label": index % 2} for index in range(8)]
+CLASSES = {"name": "mood", "problem_type": "single_label_classification", "labels": ["no", "yes"]}
 MOOD = Dataset.from_list(ROWS, features=FEATURES)
 SPLITS = DatasetDict(train=MOOD, validation=MOOD.select(range(4)), test=MOOD.select(range(3)).remove_columns("label"))
 COLUMNS = {name: [row[name] for row in ROWS] for name in ("text", "label")}
@@ -66,11 +69,29 @@ def test_without_a_name_the_line_to_write_is_shown(form):
         ({"mood": DatasetDict(train=MOOD, dev=MOOD)}, r"splits train, dev.*data\['dev'\]"),
         ({"mood": DatasetDict(test=MOOD)}, "splits test; expected 'train'"),
         ([MOOD, MOOD], "a list for 'mood'"),
+        ({"mood": [("a", 1), ("b", 0)]}, r"a list for 'mood', and item 0 is \('a', 1\).*'label': ..."),
+        ({"mood": [{"text": "a", "label": 1}, "b"]}, "a list for 'mood', and item 1 is 'b'"),
+        ({"mood": pd.Series(["a", "b"])}, "a Series for 'mood', and item 0 is 'a'"),
+        ({"mood": []}, "a list for 'mood' without any row"),
     ],
 )
 def test_what_holds_no_rows_is_refused(given, message):
     with pytest.raises(InputError, match=message):
         named_datasets(given, ["mood"], "train")
+
+
+@pytest.mark.parametrize("rows", [[("a", 1)], [], ["a"], pd.Series(["a"])])
+def test_the_name_of_a_task_is_no_column(rows):
+    """Where no task is named before, a table of one column has nothing to learn."""
+    for names in ([], ["mood"], ["mood", "stars"]):
+        with pytest.raises(InputError, match="for 'mood'"):
+            named_datasets({"mood": rows}, names, "train")
+    with pytest.raises(InputError, match="a table with the columns text, label, and which task"):
+        named_datasets(COLUMNS, ["mood", "stars"], "train")
+
+
+def test_mappings_in_a_series_are_rows():
+    assert named_datasets({"mood": pd.Series(ROWS)}, ["mood"], "train")["mood"][:] == COLUMNS
 
 
 def test_names_of_splits_may_be_tasks_where_tasks_say_so(tmp_path, tokenizer):
@@ -92,6 +113,23 @@ def test_test_rows_are_neither_trained_on_nor_used_to_choose(tmp_path, tokenizer
     own = build(tmp_path, tokenizer, {"mood": marked})
     assert all(text.startswith("train") for text in own.mixture.train["mood"]["text"])
     assert all(text.startswith("validation") for text in own.mixture.validation["mood"]["text"])
+
+
+def test_a_task_without_test_rows_says_so(tmp_path, tokenizer):
+    with pytest.raises(InputError, match="no test rows here"):
+        build(tmp_path, tokenizer, MOOD).predict("mood")
+
+
+def test_test_rows_with_labels_are_scored_by_name_also_after_a_transfer(tmp_path, tokenizer):
+    own = build(tmp_path, tokenizer, {"mood": DatasetDict(train=MOOD, test=MOOD.select(range(3)))})
+    # As they were given: nothing of them is read before they are asked for.
+    assert own.mixture.test == {}
+    assert len(own.predict("mood").predictions["mood"]) == 3
+    assert "test_mood_accuracy" in own.predict("mood").metrics
+    assert len(own.then("mood", tmp_path / "then").predict("mood").predictions["mood"]) == 3
+    with pytest.raises(InputError, match="stream"):
+        streamed = {"mood": {"train": MOOD, "test": MOOD.to_iterable_dataset()}}
+        build(tmp_path, tokenizer, streamed).predict("mood")
 
 
 def test_two_validation_splits_are_one_too_many(tmp_path, tokenizer):
@@ -121,8 +159,7 @@ def test_a_name_stands_for_its_rows(one_task):
     assert one_task.evaluate("mood")["eval_mood_loss"] == one_task.evaluate()["eval_mood_loss"]
     with pytest.raises(InputError, match="Did you mean 'mood'"):
         one_task.evaluate("mod")
-    with pytest.raises(InputError, match="no test rows here"):
-        one_task.predict("mood")
+    assert one_task.predict("mood").predictions == one_task.predict(SPLITS["test"]).predictions
     with pytest.raises(InputError, match="stream"):
         one_task.evaluate(MOOD.to_iterable_dataset())
 
@@ -147,6 +184,35 @@ def test_rows_of_which_some_have_labels_are_answered(one_task):
     assert "test_mood_accuracy" not in found.metrics
     with pytest.raises(InputError, match="row 2"):
         one_task.evaluate(part)
+
+
+TEXTS = COLUMNS["text"]
+
+
+@pytest.mark.parametrize(
+    "texts", [TEXTS, tuple(TEXTS), np.array(TEXTS), pd.Series(TEXTS)], ids=lambda rows: type(rows).__name__
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_texts_alone_are_answered(texts, named, one_task):
+    given = {"mood": texts} if named else texts
+    assert one_task.predict(given).predictions == one_task.predict(MOOD).predictions
+    with pytest.raises(InputError, match="item 0 is 'row 0 of it'; expected rows"):
+        one_task.evaluate(given)
+
+
+def test_texts_of_a_task_that_reads_more_are_refused(tmp_path, tokenizer):
+    pair = {**CLASSES, "name": "pair", "fields": ["text", "text_pair"]}
+    specs = [TaskSpec(**CLASSES, columns={"text": "review"}), TaskSpec(**pair)]
+    rows = {
+        "mood": MOOD.rename_column("text", "review"),
+        "pair": MOOD.map(lambda row: {"text_pair": "b"}),
+    }
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True)
+    model = build_model([CLASSES, pair], vocab_size=tokenizer.vocab_size)
+    own = MultiTaskTrainer(model, args, rows, tasks=specs, processing_class=tokenizer)
+    assert own.predict({"mood": TEXTS}).predictions == own.predict({"mood": rows["mood"]}).predictions
+    with pytest.raises(InputError, match="a list for 'pair', and item 0 is 'a'; expected rows"):
+        own.predict({"mood": TEXTS, "pair": ["a"]})
 
 
 def test_tasks_with_and_without_labels_are_answered_together(tmp_path, tokenizer):

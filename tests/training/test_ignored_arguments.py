@@ -42,6 +42,22 @@ def test_what_is_given_to_the_trainer_without_effect_is_refused(name, tmp_path):
         MultiTaskTrainer("no-such-encoder", args, datasets(), **{name: lambda *given: None})
 
 
+def test_a_tokenizer_goes_by_its_new_name(tmp_path, tokenizer):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    with pytest.raises(InputError, match="processing_class=tokenizer"):
+        MultiTaskTrainer("no-such-encoder", args, datasets(), tokenizer=tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [("bert", r"is 'bert'; .*AutoTokenizer.from_pretrained\('bert'\)"), (object(), "is a object; .*AutoTokenizer")],
+)
+def test_what_is_no_tokenizer_is_refused(given, message, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
+    with pytest.raises(InputError, match=f"processing_class {message}"):
+        MultiTaskTrainer("no-such-encoder", args, datasets(), processing_class=given)
+
+
 def test_an_optimizer_class_that_is_given_is_used(tmp_path, tokenizer):
     tasks = [{"name": "mood", "problem_type": "single_label_classification", "labels": ["no", "yes"]}]
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", learning_rate=1e-3)

@@ -1,6 +1,7 @@
 """The seed decides what new parts begin with, in Python as for the program."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +72,10 @@ def test_what_was_drawn_before_does_not_matter(encoder, tmp_path):
     Trainer(build_model(), own.args)
     assert after[2] == (torch.rand(1).item(), np.random.rand(), random.random())
     assert after[0] == after[1]
+
+
+def test_a_path_names_the_encoder_as_its_text_does(encoder, tmp_path):
+    assert torch.equal(weights(build(tmp_path, encoder).model), weights(build(tmp_path, Path(encoder)).model))
 
 
 def test_a_model_that_is_given_is_left_as_it_is(encoder, tmp_path):
