@@ -1,11 +1,12 @@
-"""Labels that no task has: refused by name where they can be read at once, left to fail on the device elsewhere.
+"""Labels that no task has: refused by name where they can be read at once, left to fail on the device elsewhere; those
+of another shape or type, which any device says, are refused everywhere.
 
 Heads of several tasks are padded to one width, so that a label past a task's own classes would find a score of minus
 infinity there, where a plain model finds none and stops. Each function returns the labels of a head's entries; what is
 impossible stands where no score is, so that a loss stops at it on any device.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch.nn import functional as F
@@ -18,17 +19,22 @@ IGNORED_LABEL = -100
 Entries = Mapping[str, torch.Tensor]
 Tasks = Mapping[int, TaskConfig]
 
+# Types that hold a hole (-100) and every whole number as it is.
+WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16)
+NUMBERS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, *WHOLE_NUMBERS)
 
-def class_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, width: int) -> torch.Tensor:
+
+def class_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, scores: Sequence[int]) -> torch.Tensor:
     """Return labels (N, ...) that are classes of their tasks.
 
     Args:
         entries: The entries.
         tasks: The head's tasks by their index in the model.
         sizes: (N,) how many classes each entry's task has.
-        width: How many scores there are.
+        scores: The shape of the scores, (N, ..., classes).
     """
-    labels = entries["labels"]
+    *shape, width = scores
+    labels = _formed(entries, tasks, shape, WHOLE_NUMBERS).long()
     sizes = sizes.view(-1, *[1] * (labels.ndim - 1))
     possible = (labels == IGNORED_LABEL) | ((labels >= 0) & (labels < sizes))
 
@@ -55,6 +61,7 @@ def flag_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, width: int)
     if labels.ndim != 2 or labels.shape[1] > width:
         shape = tuple(labels.shape)
         raise LabelError(f"Flags are given in the shape {shape}; expected (entries, {width}), a column for each flag.")
+    labels = _formed(entries, tasks, (len(entries["tasks"]), labels.shape[1]), NUMBERS)
     labels = F.pad(labels, (0, width - labels.shape[1]), value=IGNORED_LABEL)
     is_flag = torch.arange(width, device=labels.device) < sizes.unsqueeze(1)
     is_hole = (labels == IGNORED_LABEL) | labels.isnan()
@@ -71,12 +78,14 @@ def number_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     def expected(task: TaskConfig, entry: int) -> str:
         return f"a finite number, or {IGNORED_LABEL} or NaN for no label"
 
-    return _checked(entries["labels"], ~entries["labels"].isinf(), entries, tasks, expected)
+    labels = _formed(entries, tasks, (len(entries["tasks"]),), NUMBERS)
+    return _checked(labels, ~labels.isinf(), entries, tasks, expected)
 
 
 def piece_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     """Return labels (N, 2) that are pieces of their rows: the first and the last of an answer, or none of both."""
-    labels, mask = entries["labels"], entries["token_mask"]
+    labels = _formed(entries, tasks, (len(entries["tasks"]), 2), WHOLE_NUMBERS).long()
+    mask = entries["token_mask"]
     length = mask.shape[1]
     is_piece = mask.gather(1, labels.clamp(min=0, max=length - 1)) != 0
     is_none = (labels == IGNORED_LABEL).all(dim=1, keepdim=True)
@@ -92,7 +101,8 @@ def piece_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
 
 def choice_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     """Return labels (N,) that are choices of their rows."""
-    labels, choices = entries["labels"], entries["choices"]
+    labels = _formed(entries, tasks, (len(entries["tasks"]),), WHOLE_NUMBERS).long()
+    choices = entries["choices"]
     most = choices.shape[1]
     is_choice = choices.gather(1, labels.clamp(min=0, max=most - 1).unsqueeze(1)).squeeze(1)
     possible = (labels == IGNORED_LABEL) | ((labels >= 0) & (labels < most) & is_choice)
@@ -103,11 +113,33 @@ def choice_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     return _checked(labels, possible, entries, tasks, expected).masked_fill(~possible, most)
 
 
+def checked_task_ids(task_ids: torch.Tensor, rows: int) -> torch.Tensor:
+    """Return the places of rows' tasks as indices; raise `InputError` unless there is one whole number per row."""
+    if task_ids.dtype not in WHOLE_NUMBERS or tuple(task_ids.shape) != (rows,):
+        raise InputError(
+            f"`task_ids` are {task_ids.dtype} of the shape {tuple(task_ids.shape)}; expected torch.int64 of the shape "
+            f"({rows},), the place of one task per row."
+        )
+    return task_ids.long()
+
+
 def check_task_indices(indices: torch.Tensor, tasks: Tasks, problem_type: str) -> None:
     """Raise `InputError` for an entry whose task has no head of this problem type, if indices can be read."""
     if _can_be_read(indices) and (others := set(indices.tolist()) - set(tasks)):
         names = ", ".join(f"{index} ({task.name})" for index, task in tasks.items())
         raise InputError(f"No task of {problem_type} has the index {min(others)}; expected one of {names}.")
+
+
+def _formed(entries: Entries, tasks: Tasks, shape: Sequence[int], types: Sequence[torch.dtype]) -> torch.Tensor:
+    """Labels as they are, if they are of a shape and type of which no value needs to be read."""
+    labels = entries["labels"]
+    if labels.dtype not in types or tuple(labels.shape) != tuple(shape):
+        names = ", ".join(task.name for task in tasks.values())
+        raise LabelError(
+            f"Labels (of {names}) are {labels.dtype} of the shape {tuple(labels.shape)}; expected {types[0]} of the "
+            f"shape {tuple(shape)}."
+        )
+    return labels
 
 
 def _can_be_read(values: torch.Tensor) -> bool:

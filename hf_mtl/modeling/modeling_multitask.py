@@ -31,6 +31,7 @@ from .encoder_reader import (
 )
 from .encoders import build_encoder, find_encoder, load_encoder
 from .errors import InputError
+from .label_checks import checked_task_ids
 from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .multitask_output import MultiTaskOutput
 from .part_checks import check_config, check_setting_names
@@ -229,9 +230,10 @@ class MultiTaskAttentionModel(PreTrainedModel):
             return_dict: Whether to return a `MultiTaskOutput` (else a tuple).
 
         Raises:
-            LabelError: A label that its task does not have (both an `InputError` and an `IndexError`). On an
-                accelerator nothing is read of labels in vain: there, as in a compiled graph, the loss fails as a
-                plain model's does.
+            InputError: `task_ids` that are not one per row.
+            LabelError: Labels of another shape or type than their tasks', or a label that its task does not have (both
+                an `InputError` and an `IndexError`). On an accelerator no label's value is read: there, as in a
+                compiled graph, the loss fails as a plain model's does.
         """
         given = input_ids if input_ids is not None else inputs_embeds
         if attention_mask is None:
@@ -283,6 +285,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
             )
         if task_ids is None and self.num_tasks > 1:
             raise InputError(f"This model has {self.num_tasks} tasks: give `task_ids` or `routing` beside `labels`.")
+        if task_ids is not None:
+            task_ids = checked_task_ids(task_ids, mask.shape[0])
         name, rows = next(iter(self.mtl.heads)), torch.arange(mask.shape[0], device=mask.device)
         entries = self._entries(name, rows, task_ids if task_ids is not None else torch.zeros_like(rows))
         if name == "question_answering":

@@ -159,7 +159,7 @@ class SingleLabelHead(SentenceHead):
     problem_type = "single_label_classification"
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
-        labels = class_labels(entries, self.tasks, self._sizes(entries["tasks"]), logits.shape[1])
+        labels = class_labels(entries, self.tasks, self._sizes(entries["tasks"]), logits.shape)
         losses = F.cross_entropy(logits, labels, reduction="none", ignore_index=IGNORED_LABEL)
         if self.is_weighted:
             weights = self._label_weights(entries["tasks"])
@@ -272,7 +272,7 @@ class TokenClassificationHead(TokenLevelHead):
         return [IGNORED_LABEL] * length
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
-        labels = class_labels(entries, self.tasks, self._sizes(entries["tasks"]), logits.shape[2])  # (N, length)
+        labels = class_labels(entries, self.tasks, self._sizes(entries["tasks"]), logits.shape)  # (N, length)
         losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none", ignore_index=IGNORED_LABEL)
         if self.is_weighted:
             weights = self._label_weights(entries["tasks"])

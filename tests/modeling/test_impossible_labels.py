@@ -96,6 +96,65 @@ def test_holes_and_every_label_of_a_task_are_taken(model, problem_type, place, l
     assert model(**with_label(problem_type, place, label)).loss.isfinite()
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    ("problem_type", "change", "said"),
+    [
+        (SINGLE, lambda labels: labels.float(), r"\(of intent, mood\) are torch.float32 .* expected torch.int64 of"),
+        (SINGLE, lambda labels: labels.bool(), "are torch.bool of"),
+        (SINGLE, lambda labels: labels.unsqueeze(1), r"shape \(\d+, 1\); expected torch.int64 of the shape \(\d+,\)"),
+        (SINGLE, lambda labels: labels[:-1], "expected torch.int64 of the shape"),
+        (SINGLE, lambda labels: torch.cat([labels, labels]), "expected torch.int64 of the shape"),
+        (FLAGS, lambda labels: labels[:-1], "expected torch.float32 of the shape"),
+        (FLAGS, lambda labels: labels == 1, "are torch.bool of"),
+        (FLAGS, lambda labels: labels[:, 0], "Flags are given in the shape"),
+        (NUMBER, lambda labels: labels.unsqueeze(1), "expected torch.float32 of the shape"),
+        (NUMBER, lambda labels: labels[:1], "expected torch.float32 of the shape"),
+        (TAGS, lambda labels: labels.float(), "expected torch.int64 of the shape"),
+        (TAGS, lambda labels: labels[:, :-1], "expected torch.int64 of the shape"),
+        (TAGS, lambda labels: labels[:, 0], "expected torch.int64 of the shape"),
+        (SPAN, lambda labels: labels[:, 0], r"expected torch.int64 of the shape \(\d+, 2\)"),
+        (SPAN, lambda labels: labels.float(), "expected torch.int64 of the shape"),
+        (CHOICE, lambda labels: labels.unsqueeze(1), "expected torch.int64 of the shape"),
+        (CHOICE, lambda labels: labels.float(), "expected torch.int64 of the shape"),
+    ],
+)
+def test_labels_of_another_form_are_refused_on_any_device(model, problem_type, change, said, device):
+    """A shape and a type are known without a look at values, and a loss could be of any size."""
+    entries = random_batch()["routing"][problem_type]
+    entries = {name: value.to(device) for name, value in {**entries, "labels": change(entries["labels"])}.items()}
+    heads = dict(copy.deepcopy(model).mtl.heads.items())
+    count = len(entries["tasks"])
+    shape = {TAGS: (count, 10, 3), SPAN: (count, 10, 2), CHOICE: (count, 3), NUMBER: (count, 1)}
+    with pytest.raises(LabelError, match=said):
+        heads[problem_type].loss_sums(torch.zeros(shape.get(problem_type, (count, 3)), device=device), entries)
+
+
+def test_whole_numbers_of_any_size_are_the_same_labels(model):
+    expected = model.eval()(**random_batch()).loss
+    for size in (torch.int32, torch.int16):
+        batch = random_batch()
+        for name in (SINGLE, TAGS, SPAN, CHOICE):
+            batch["routing"][name]["labels"] = batch["routing"][name]["labels"].to(size)
+        torch.testing.assert_close(model(**batch).loss, expected, rtol=0, atol=0)
+    model.train()
+
+
+def test_rows_task_ids_and_labels_are_as_many():
+    model = build_model([TASKS[0], TASKS[1]])
+    ids, tasks, labels = torch.ones(3, 4, dtype=torch.long), torch.tensor([0, 1, 0]), torch.tensor([2, 1, 0])
+    model.eval()
+    expected = model(ids, task_ids=tasks, labels=labels).loss
+    for size in (torch.int32, torch.int16):
+        assert model(ids, task_ids=tasks.to(size), labels=labels.to(size)).loss == expected
+    for wrong in (tasks[:2], tasks.unsqueeze(1), tasks[0], tasks.float(), torch.cat([tasks, tasks])):
+        with pytest.raises(InputError, match=r"`task_ids` are .*; expected torch.int64 of the shape \(3,\)"):
+            model(ids, task_ids=wrong)
+    for wrong in (labels[:2], labels.unsqueeze(1), labels[0], labels.float()):
+        with pytest.raises(LabelError, match=r"expected torch.int64 of the shape \(3,\)"):
+            model(ids, task_ids=tasks, labels=wrong)
+
+
 def flags_of(*rows):
     """Entries of `flags`, of 3 columns, and then of `few`, of 2."""
     labels = torch.tensor(rows)
