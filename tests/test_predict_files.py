@@ -79,7 +79,6 @@ def test_every_format_is_answered_alike_and_other_columns_are_kept(answer_file, 
 
 BAD_LINES = [
     ('{"text": 5}', "text=5; expected a text"),
-    ('{"text": ""}', "text=''; expected a text that is not empty"),
     ('{"text": null}', "text=None; no task can be answered from that: mood needs text"),
     ('{"txt": "a"}', "no field; no task can be answered"),
     ('{"text_pair": "a"}', "text_pair='a'; no task can be answered from that: mood needs text; likeness needs text"),
@@ -226,6 +225,19 @@ def test_words_in_an_array_are_words(model, tokenizer):
     assert model.predict(rows, tokenizer=tokenizer) == model.predict([{"tokens": ["to", "Lima"]}], tokenizer=tokenizer)
 
 
+def test_an_empty_text_of_a_json_file_is_answered(answer_file):
+    code, rows, _ = answer_file("in.jsonl", '{"text": ""}\n{"text": "a", "text_pair": ""}\n')
+    assert code == 0
+    assert [set(row["answers"]) for row in rows] == [{"mood", "names"}, {"mood", "names", "likeness"}]
+
+
+def test_an_empty_cell_is_no_text(answer_file):
+    code, rows, said = answer_file("in.csv", "text,text_pair\na,\n,a\n")
+    assert code == 1
+    assert set(rows[0]["answers"]) == {"mood", "names"}
+    assert "line 3: text=None" in said[0]
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "says"),
     [
@@ -239,12 +251,11 @@ def test_words_in_an_array_are_words(model, tokenizer):
         (pd.DataFrame({"text": ["a"]}), {}, "to_dict('records')"),
         ({"text": None}, {}, "Row 0: text=None; no task can be answered from that: mood needs text"),
         ({}, {}, "Row 0: no field; no task can be answered"),
-        (["a", {"text": ""}], {}, "Row 1: text=''; expected a text that is not empty"),
-        (["a", ""], {}, "Row 1: text=''"),
+        (["a", {"tokens": []}], {}, "Row 1: tokens=[]; expected a list of texts that is not empty"),
         (
             {"text": ["a", "b"]},
             {},
-            "Row 0: text=['a', 'b']; expected a text that is not empty. Several rows are a list",
+            "Row 0: text=['a', 'b']; expected a text. Several rows are a list",
         ),
         ({"text": "a", "text_pair": math.nan}, {}, "Row 0: text_pair=nan; expected a text"),
         (["a", {"txt": "b"}], {}, "Row 1: unknown input field 'txt'; expected text,"),

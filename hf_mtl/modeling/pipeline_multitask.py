@@ -45,10 +45,11 @@ def _checked_value(field: str, value: Any, place: str) -> Any:
     value = value.tolist() if isinstance(value, np.ndarray) else value
     texts = value if is_list and isinstance(value, (list, tuple)) else [value]
     is_right = isinstance(value, (list, tuple)) == is_list and all(isinstance(text, str) for text in texts)
-    if not is_right or not value:
-        kind = "a list of texts" if is_list else "a text"
+    # An empty text is a text, of which nothing is said; without a word or a choice there is nothing to answer.
+    if not is_right or (is_list and not value):
+        kind = "a list of texts that is not empty" if is_list else "a text"
         several = " Several rows are a list of mappings." if isinstance(value, (list, tuple)) and not is_list else ""
-        raise InputError(f"{place}: {field}={_shortened(value)}; expected {kind} that is not empty.{several}")
+        raise InputError(f"{place}: {field}={_shortened(value)}; expected {kind}.{several}")
     if any("\ud800" <= character <= "\udfff" for text in texts if not text.isascii() for character in text):
         raise InputError(
             f"{place}: {field}={_shortened(value)} holds half of a character (a surrogate); write it whole."

@@ -7,6 +7,7 @@ import pytest
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
 from hf_mtl.modeling.part_checks import SETTINGS, check_config, check_setting_names
 from tests.conftest import TASKS, build_model, encoder_config
+from tests.small_tokenizers import small_tokenizer
 
 
 @pytest.mark.parametrize(
@@ -117,3 +118,31 @@ def test_rows_that_cannot_be_answered_are_named(answers, rows, options, said):
     with pytest.raises(InputError) as error:
         answers(rows, **options)
     assert said in str(error.value)
+
+
+EMPTY_ROWS = [
+    "",
+    {"text": "a", "text_pair": ""},
+    {"text": "", "text_pair": ""},
+    {"question": "", "context": ""},
+    {"question": "a", "context": ""},
+    {"question": "", "context": "a"},
+    {"tokens": [""]},
+    {"text": "", "choices": ["", ""]},
+]
+PAIR = {"name": "likeness", "problem_type": "regression", "fields": ["text", "text_pair"]}
+
+
+@pytest.mark.parametrize("kind", ["WordPiece", "GPT-2", "Unigram", "T5", "Llama"])
+def test_an_empty_text_is_answered_by_every_task_that_reads_it(kind):
+    tokenizer = small_tokenizer(kind)
+    model = build_model([*TASKS, PAIR], vocab_size=len(tokenizer)).eval()
+    answers = model.predict(EMPTY_ROWS, tokenizer=tokenizer)
+    alone = model.predict("", tokenizer=tokenizer)[0]["stars"]["value"]
+    assert alone == pytest.approx(answers[0]["stars"]["value"], abs=1e-5)
+    assert {name for answer in answers for name in answer} == set(model.config.task_names)
+    assert answers[0]["names"]["tags"] == answers[0]["names"]["spans"] == []
+    assert answers[3]["span"]["answer"] == answers[4]["span"]["answer"] == ""
+    assert answers[6]["names"]["tags"] == [model.config.task_configs[4].labels[0]]
+    assert answers[7]["pick"]["scores"] == pytest.approx([0.5, 0.5])
+    assert all(math.isfinite(answers[row]["likeness"]["value"]) for row in (1, 2))
