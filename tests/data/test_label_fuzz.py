@@ -67,9 +67,10 @@ def label_sets(draw, names):
 
 def table(values, feature):
     features = feature and Features({"text": Value("string"), "label": feature})
-    return Dataset.from_dict(
-        {"text": [f"row {index}" for index in range(len(values))], "label": values}, features=features
-    )
+    texts = [f"row {index}" for index in range(len(values))]
+    rows = Dataset.from_dict({"text": texts, "label": values}, features=features)
+    rows.info.description = "flags" if feature is None else "ids"
+    return rows
 
 
 def read_names(spec, rows):
