@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .errors import InputError
-from .task_parameters import PREFIX
+from .task_parameters import task_key
 
 
 class EncoderInputs(NamedTuple):
@@ -273,7 +273,7 @@ class SeparateEncoders(nn.Module):
 
     def __init__(self, encoders: Mapping[str, PreTrainedModel]) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict({PREFIX + name: encoder for name, encoder in encoders.items()})
+        self.encoders = nn.ModuleDict({task_key(name): encoder for name, encoder in encoders.items()})
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.encoders.values())

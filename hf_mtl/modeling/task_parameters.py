@@ -9,6 +9,11 @@ from transformers import initialization as init
 PREFIX = "task_"
 
 
+def task_key(name: str) -> str:
+    """Return the name of a task's own parameters and modules."""
+    return PREFIX + name
+
+
 class TaskTensors(nn.Module):
     """One tensor a task, each a parameter of its own named ``task_<name>``.
 
@@ -26,7 +31,7 @@ class TaskTensors(nn.Module):
         super().__init__()
         self.std = std
         self.mean = mean
-        self.keys = [PREFIX + name for name in sizes]
+        self.keys = [task_key(name) for name in sizes]
         for key, size in zip(self.keys, sizes.values()):
             shape = (size,) if width is None else (size, width)
             self.register_parameter(key, nn.Parameter(torch.empty(shape)))
@@ -178,9 +183,8 @@ def owner_of(name: str, task_names: Iterable[str]) -> str | None:
     task's, or it lies in the task's own encoder.
     """
     *folders, last = name.split(".")
-    found = folders[folders.index("encoders") + 1] if "encoders" in folders[:-1] else last
-    own = found.removeprefix(PREFIX)
-    return own if found.startswith(PREFIX) and own in set(task_names) else None
+    key = folders[folders.index("encoders") + 1] if "encoders" in folders[:-1] else last
+    return {task_key(task): task for task in task_names}.get(key)
 
 
 def at_least_float32(values: torch.Tensor) -> torch.Tensor:

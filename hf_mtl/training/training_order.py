@@ -17,7 +17,7 @@ from ..modeling.configuration_multitask import check_choice
 from ..modeling.interaction_base import reads_lists
 from ..modeling.random_states import kept_random_states
 from ..modeling.task_aggregation import partners_of
-from ..modeling.task_parameters import PREFIX, owner_of
+from ..modeling.task_parameters import owner_of, task_key
 from ..tasks import as_spec
 from .arguments import MultiTaskTrainingArguments
 
@@ -263,7 +263,7 @@ def named_tensors(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
     found = dict(model.state_dict())
     if model.config.task_conditioning != "separate_encoders" or model.num_tasks > 1:
         return found
-    own = f"encoder.encoders.{PREFIX}{model.config.task_names[0]}."
+    own = f"encoder.encoders.{task_key(model.config.task_names[0])}."
     return {
         own + name.removeprefix("encoder.") if name.startswith("encoder.") else name: tensor
         for name, tensor in found.items()
