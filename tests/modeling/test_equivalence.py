@@ -121,7 +121,7 @@ def test_every_new_tensor_moves_within_20_steps():
 
 def test_attentions_are_returned_when_asked():
     model = randomise(build_model())
-    output = model(random_batch()["input_ids"], output_attentions=True)
+    output = model(random_batch()["input_ids"], output_task_attentions=True)
     tasks = len(TASKS)
     assert output.pooling_weights.shape == (8, tasks, 10)
     assert output.interaction_weights.shape == (8, 4, tasks, tasks)
