@@ -128,6 +128,11 @@ def _every_row(head: TaskHead, rows: PlainRows, labels: Mapping[str, torch.Tenso
     numbers = torch.arange(count, device=places.device).repeat(len(head.tasks))
     entries = _entries(head, rows, numbers, places.repeat_interleave(count))
     given = {task.name: labels[task.name] for task in head.tasks.values() if task.name in labels}
+    if given and head.problem_type == "multiple_choice" and rows.choices is None:
+        raise InputError(
+            f"The labels of task {next(iter(given))!r} (multiple choice) say which of a row's choices is "
+            "right; expected inputs of the shape (rows, choices, length)."
+        )
     if given:
         entries["labels"] = _with_holes(head, given, count)
     return entries
