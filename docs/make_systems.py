@@ -105,7 +105,7 @@ which the normalisation after it takes away again; here tasks read each other in
 """
 
 AFTER_PARTS = """
-With `output_attentions=True` the model returns what pooling, interaction and gate weigh: `pooling_weights` (rows,
+With `output_task_attentions=True` the model returns what pooling, interaction and gate weigh: `pooling_weights` (rows,
 tasks, tokens), `interaction_weights` (rows, heads, tasks, tasks; of experts (rows, tasks, experts)), `gates` (rows,
 tasks, hidden). Such weights say what is read, not how tasks are related, and the sign of a signed one does not say
 whether tasks agree ([measured](published.md)).

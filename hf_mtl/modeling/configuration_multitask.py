@@ -16,6 +16,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .encoder_code import EncoderConfigOfCode, names_code
 from .errors import InputError
+from .multitask_output import NOT_PREDICTIONS
 
 TASK_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
 
@@ -310,6 +311,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     """
 
     model_type = "hf_mtl"
+    keys_to_ignore_at_inference = NOT_PREDICTIONS
     sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")}
 
     encoder_config: PreTrainedConfig | dict | None = None

@@ -5,9 +5,10 @@ further tokens in front of its inputs.
 """
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -29,6 +30,7 @@ class EncoderInputs(NamedTuple):
         segments: (rows, length), for encoders that take them.
         embeds: (rows, length, width) word embeddings instead of `ids`.
         tasks: (rows,) the task each row is encoded for, where a row is encoded once for each of its tasks.
+        positions: (rows, length) the place of each piece, where the encoder is not to count them itself.
     """
 
     ids: torch.Tensor | None
@@ -36,6 +38,7 @@ class EncoderInputs(NamedTuple):
     segments: torch.Tensor | None = None
     embeds: torch.Tensor | None = None
     tasks: torch.Tensor | None = None
+    positions: torch.Tensor | None = None
 
     def chosen(self, rows: torch.Tensor) -> "EncoderInputs":
         """Return some rows, by their indices."""
@@ -72,6 +75,8 @@ class EncodedTokens(NamedTuple):
         layers: Token states of every layer, the last one's `states`, where asked for.
         tasks: (rows, 1) the task each row was encoded for, where a row is encoded once for each of its tasks.
         task_tokens: (rows, tasks, hidden) states of the tokens that stand for tasks, where there are any.
+        hidden_states: The encoder's own, of its embeddings and every layer, where asked for.
+        attentions: The encoder's own, of every layer, where asked for; tokens that stand for tasks come first.
     """
 
     states: torch.Tensor
@@ -81,6 +86,8 @@ class EncodedTokens(NamedTuple):
     layers: tuple[torch.Tensor, ...] = ()
     tasks: torch.Tensor | None = None
     task_tokens: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] = ()
+    attentions: tuple[torch.Tensor, ...] = ()
 
 
 class EncoderReader(nn.Module):
@@ -118,18 +125,35 @@ class EncoderReader(nn.Module):
                 self.hook.remove()
             self.hook = embeddings.register_forward_hook(self._add)
 
-    def forward(self, encoder: Any, inputs: EncoderInputs, conditions: Conditions) -> EncodedTokens:
-        """Return what the encoder says of the inputs."""
+    def forward(
+        self,
+        encoder: Any,
+        inputs: EncoderInputs,
+        conditions: Conditions,
+        flags: Mapping[str, bool] = MappingProxyType({}),
+    ) -> EncodedTokens:
+        """Return what the encoder says of the inputs.
+
+        Args:
+            encoder: The encoder.
+            inputs: What it reads.
+            conditions: What it is told of tasks.
+            flags: `output_hidden_states` and `output_attentions`, where they are asked for.
+
+        Raises:
+            InputError: The encoder does not take positions, or does not return what is asked for.
+        """
         self.conditions = conditions
         count = 0 if conditions.tokens is None else len(conditions.tokens)
         given = self._with_tokens(encoder, inputs, conditions) if count else self._plain(inputs)
         if inputs.embeds is not None and conditions.added is not None:
             given["inputs_embeds"] = given["inputs_embeds"] + conditions.added.unsqueeze(1)
         with self._remembered(encoder, conditions):
-            output = encoder(**given, **self.constants, return_dict=True)
+            output = encoder(**given, **{**self.constants, **flags}, return_dict=True)
         self.conditions = Conditions()
         every, layers = output.last_hidden_state, output.get("hidden_states") or ()
         states = every[:, count:] if count else every
+        attentions = _attentions(encoder, output) if flags.get("output_attentions") else ()
         return EncodedTokens(
             states,
             inputs.mask,
@@ -139,6 +163,8 @@ class EncoderReader(nn.Module):
             (*(layer[:, count:] for layer in layers[1:-1]), states),
             None if inputs.tasks is None else inputs.tasks.unsqueeze(1),
             every[:, :count] if count else None,
+            tuple(layer[:, count:] for layer in layers) if flags.get("output_hidden_states") else (),
+            attentions,
         )
 
     def _plain(self, inputs: EncoderInputs) -> dict[str, Any]:
@@ -147,6 +173,10 @@ class EncoderReader(nn.Module):
             del given["inputs_embeds"]
         if self.takes_segments and inputs.segments is not None:
             given["token_type_ids"] = inputs.segments
+        if inputs.positions is not None:
+            if not self.takes_positions:
+                raise InputError("This encoder takes no `position_ids`; leave them out.")
+            given["position_ids"] = inputs.positions
         return given
 
     def _with_tokens(self, encoder: Any, inputs: EncoderInputs, conditions: Conditions) -> dict[str, Any]:
@@ -168,7 +198,7 @@ class EncoderReader(nn.Module):
             given["token_type_ids"] = nn.functional.pad(inputs.segments, (count, 0))
         if self.takes_positions:
             # The text keeps its positions; the tokens stand at its first one.
-            places = self._positions(inputs.mask)
+            places = self._positions(inputs.mask) if inputs.positions is None else inputs.positions
             front_places = torch.full((rows, count), self.first_position, device=words.device)
             given["position_ids"] = torch.cat([front_places, places], dim=1)
         return given
@@ -244,24 +274,39 @@ class SeparateReader(nn.Module):
         super().__init__()
         self.readers = nn.ModuleList(EncoderReader(encoder, layers) for encoder in encoders)
 
-    def forward(self, encoder: "SeparateEncoders", inputs: EncoderInputs, conditions: Conditions) -> EncodedTokens:
-        """Return what the encoders say of the inputs, row by row."""
+    def forward(
+        self,
+        encoder: "SeparateEncoders",
+        inputs: EncoderInputs,
+        conditions: Conditions,
+        flags: Mapping[str, bool] = MappingProxyType({}),
+    ) -> EncodedTokens:
+        """Return what the encoders say of the inputs, row by row; see `EncoderReader.forward`."""
         assert inputs.tasks is not None
         places, found = [], []
         for task, (own, reader) in enumerate(zip(encoder, self.readers)):
             rows = (inputs.tasks == task).nonzero().flatten()
             if len(rows):
                 places.append(rows)
-                found.append(reader(own, inputs.chosen(rows), conditions))
+                found.append(reader(own, inputs.chosen(rows), conditions, flags))
         order = torch.cat(places).argsort()
 
         def together(parts: list[Any]) -> torch.Tensor | None:
             return None if parts[0] is None else torch.cat(parts)[order]
 
-        states = torch.cat([one.states for one in found])[order]
-        pooled = together([one.pooled for one in found])
-        layers = tuple(torch.cat(layer)[order] for layer in zip(*(one.layers for one in found)))
-        return EncodedTokens(states, inputs.mask, pooled, inputs.ids, layers, inputs.tasks.unsqueeze(1))
+        def by_layer(of_encoders: Iterable[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+            return tuple(torch.cat(layer)[order] for layer in zip(*of_encoders))
+
+        return EncodedTokens(
+            torch.cat([one.states for one in found])[order],
+            inputs.mask,
+            together([one.pooled for one in found]),
+            inputs.ids,
+            by_layer(one.layers for one in found),
+            inputs.tasks.unsqueeze(1),
+            hidden_states=by_layer(one.hidden_states for one in found),
+            attentions=by_layer(one.attentions for one in found),
+        )
 
 
 class SeparateEncoders(nn.Module):
@@ -285,6 +330,16 @@ class SeparateEncoders(nn.Module):
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Raise `InputError`: there are several."""
         raise InputError("A model of separate encoders has word embeddings for each task; they cannot be replaced.")
+
+
+def _attentions(encoder: PreTrainedModel, output: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+    attentions = output.get("attentions") or ()
+    if not attentions or any(layer is None for layer in attentions):
+        raise InputError(
+            f"attn_implementation={encoder.config._attn_implementation!r} returns no attentions; load the model with "
+            "attn_implementation='eager', or call model.set_attn_implementation('eager')."
+        )
+    return tuple(attentions)
 
 
 def first_encoder(encoder: Any) -> PreTrainedModel:

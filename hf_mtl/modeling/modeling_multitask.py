@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -23,7 +24,6 @@ from .domain_adversary import GradientReversal
 from .encoder_code import hub_arguments, save_code, with_encoder_code
 from .encoder_reader import (
     EncodedTokens,
-    EncoderInputs,
     EncoderReader,
     SeparateEncoders,
     SeparateReader,
@@ -31,15 +31,16 @@ from .encoder_reader import (
 )
 from .encoders import build_encoder, find_encoder, load_encoder
 from .errors import InputError
-from .label_checks import checked_task_ids
 from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .multitask_output import MultiTaskOutput
 from .part_checks import check_config, check_setting_names
 from .pipeline_multitask import Answerer
+from .plain_inputs import PlainRows, Positions, plain_entries, read_inputs
 from .random_states import kept_random_states
 from .step_loss import step_loss
 from .task_attention import TASK_POOLINGS
 from .task_heads import IGNORED_LABEL, TASK_HEADS, Answer, TaskHead
+from .task_logits import TaskLogits, logits_of_every_row, logits_of_rows
 from .task_parameters import SharedVectors, TaskTensors, UnitScaleLinear, ZeroStartLinear, owner_of, picked
 
 
@@ -204,134 +205,130 @@ class MultiTaskAttentionModel(PreTrainedModel):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        routing: Routing | None = None,
+        labels: torch.Tensor | Mapping[str, torch.Tensor | None] | None = None,
         task_ids: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        output_task_attentions: bool = False,
+        return_dict: bool | None = None,
+        routing: Routing | None = None,
         asked: torch.Tensor | None = None,
-        output_attentions: bool = False,
-        return_dict: bool = True,
+        output_logits: bool = True,
     ) -> MultiTaskOutput | tuple[Any, ...]:
         """Answer rows for tasks.
 
         Args:
-            input_ids: (B, L) word pieces; or give `inputs_embeds` (B, L, D).
-            attention_mask: (B, L), 1 at tokens and 0 at padding; all ones if None.
-            token_type_ids: (B, L) segments, for encoders that take them.
-            inputs_embeds: See `input_ids`.
-            routing: By problem type the entries to answer, as the collator makes them: ``rows``, ``tasks`` and, for a
-                loss, ``labels``. None answers every task for every row.
-            task_ids: (B,) one task index a row, instead of `routing`, for models whose tasks are of one problem type.
-            labels: The rows' labels beside `task_ids` (or alone, in a model of one task).
-            asked: (B, A) beside `routing`, the tasks each row is answered for, as the collator gives them; its entries
-                then hold ``slots``, the places of their tasks among them. Other tasks are not computed where no part
-                reads them.
-            output_attentions: Whether to return what pooling, interaction and gate weigh.
-            return_dict: Whether to return a `MultiTaskOutput` (else a tuple).
+            input_ids: (B, L) word pieces, or (B, choices, L) of multiple choice; or give `inputs_embeds`.
+            attention_mask: As `input_ids`, 1 at tokens and 0 at padding; all ones if None.
+            token_type_ids: As `input_ids`, segments, for encoders that take them.
+            position_ids: As `input_ids`, for encoders that take them.
+            inputs_embeds: (B, L, D) or (B, choices, L, D), see `input_ids`.
+            labels: Labels by task name, (B,) or of the shape of the task's logits without classes, (B, flags), (B, 2)
+                for the first and last piece of an answer; -100 (of numbers also NaN) where a row has none. A tensor
+                alone in a model of one task, or beside `task_ids`.
+            task_ids: (B,) the index of each row's task: rows are then answered for it alone. Labels by task name then
+                are those of the task's rows alone, in row order.
+            start_positions: (B,) the first pieces of answers: with `end_positions` question answering's labels.
+            end_positions: (B,) the last pieces of answers.
+            output_hidden_states: Whether to return the encoder's hidden states; by default as the configuration says.
+            output_attentions: Whether to return the encoder's attentions, likewise.
+            output_task_attentions: Whether to return what pooling, interaction and gate weigh.
+            return_dict: Whether to return a `MultiTaskOutput` (else a tuple), likewise.
+            routing: Internal, of the collator: by problem type the entries to answer: ``rows``, ``tasks`` and, for a
+                loss, ``labels``.
+            asked: Internal, (B, A) beside `routing`: the tasks each row is answered for; entries then hold ``slots``,
+                the places of their tasks among them. Other tasks are not computed where no part reads them.
+            output_logits: Internal: whether to return logits and task states, which a training step does not read.
 
         Raises:
-            InputError: `task_ids` that are not one per row.
+            InputError: Inputs or `task_ids` of other shapes, or labels whose task is open.
             LabelError: Labels of another shape or type than their tasks', or a label that its task does not have (both
                 an `InputError` and an `IndexError`). On an accelerator no label's value is read: there, as in a
                 compiled graph, the loss fails as a plain model's does.
         """
-        given = input_ids if input_ids is not None else inputs_embeds
-        if attention_mask is None:
-            attention_mask = torch.ones(given.shape[:2], dtype=torch.long, device=given.device)
-        dense = routing is None and task_ids is None and labels is None
-        if dense:
-            routing = self._every_row_and_task(attention_mask)
-        elif routing is None:
-            routing = self._one_task_a_row(attention_mask, task_ids, labels)
+        rows = read_inputs(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        positions = Positions(start_positions, end_positions)
+        is_dense = routing is None and task_ids is None
+        if routing is None:
+            routing = plain_entries(self._heads(), rows, task_ids, labels, positions)
+        elif any(given is not None for given in (labels, task_ids, *positions)):
+            raise InputError("`routing` holds tasks and labels; leave out `labels`, `task_ids` and positions.")
         placed = all("slots" in entries for entries in routing.values())
         if asked is None or not placed or self.mtl.reads_all(asked) is None:
             asked, routing = None, {name: {**own, "slots": own["tasks"]} for name, own in routing.items()}
 
-        inputs = EncoderInputs(input_ids, attention_mask, token_type_ids, inputs_embeds)
-        inputs, entries = self.mtl.conditioning.rows_by_task(inputs, routing, asked)
+        inputs, entries = self.mtl.conditioning.rows_by_task(rows.inputs, routing, asked)
         told = self.mtl.conditioning(self.mtl.task_encoder(), inputs.tasks)
-        tokens = self.read_encoder(self.encoder, inputs, told)
+        tokens = self.read_encoder(self.encoder, inputs, told, self._flags(output_hidden_states, output_attentions))
         parts = self.mtl(tokens, entries, asked)
 
-        output = MultiTaskOutput(task_states=parts.gated)
-        if dense:
-            output.logits = self._by_task(parts.logits, given.shape[0])
-        else:
-            output.entry_logits = parts.logits
+        output: dict[str, Any] = {
+            "hidden_states": tokens.hidden_states or None,
+            "attentions": tokens.attentions or None,
+        }
         if any("labels" in entries for entries in routing.values()):
-            self._add_losses(output, parts.logits, routing)
+            output.update(self._losses(parts.logits, routing))
             self._add_penalties(output, self.mtl.penalties(tokens, parts.states), entries)
-        if output_attentions:
-            self._add_weights(output, parts, tokens)
-        return output if return_dict else output.to_tuple()
+        if output_logits:
+            output.update(self._logits(parts, routing, rows, by_task=is_dense))
+        if output_task_attentions:
+            output.update(self._weights(parts, tokens))
+        as_output = self.config.return_dict if return_dict is None else return_dict
+        return MultiTaskOutput(**output) if as_output else MultiTaskOutput(**output).to_tuple()
 
     def _heads(self) -> dict[str, TaskHead]:
         return cast(dict[str, TaskHead], dict(self.mtl.heads.items()))
 
-    def _every_row_and_task(self, mask: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
-        """Entries of all rows for all tasks, task by task."""
-        batch, routing = mask.shape[0], {}
-        for name, head in self._heads().items():
-            tasks = torch.tensor(list(head.tasks), device=mask.device).repeat_interleave(batch)
-            routing[name] = self._entries(name, torch.arange(batch, device=mask.device).repeat(len(head.tasks)), tasks)
-        return routing
+    def _flags(self, hidden_states: bool | None, attentions: bool | None) -> dict[str, bool]:
+        """What the encoder is asked for beside its last states: by the call or, where it says nothing, the config."""
+        asked = {
+            "output_hidden_states": self.config.output_hidden_states if hidden_states is None else hidden_states,
+            "output_attentions": self.config.output_attentions if attentions is None else attentions,
+        }
+        return {name: True for name, wanted in asked.items() if wanted}
 
-    def _one_task_a_row(
-        self, mask: torch.Tensor, task_ids: torch.Tensor | None, labels: torch.Tensor | None
-    ) -> dict[str, dict[str, torch.Tensor]]:
-        if len(self.mtl.heads) > 1:
-            raise InputError(
-                f"`task_ids` goes with one problem type; this model has {len(self.mtl.heads)}: use `routing`."
-            )
-        if task_ids is None and self.num_tasks > 1:
-            raise InputError(f"This model has {self.num_tasks} tasks: give `task_ids` or `routing` beside `labels`.")
-        if task_ids is not None:
-            task_ids = checked_task_ids(task_ids, mask.shape[0])
-        name, rows = next(iter(self.mtl.heads)), torch.arange(mask.shape[0], device=mask.device)
-        entries = self._entries(name, rows, task_ids if task_ids is not None else torch.zeros_like(rows))
-        if name == "question_answering":
-            entries["token_mask"] = mask
-        return {name: entries if labels is None else {**entries, "labels": labels}}
+    def _logits(self, parts: TaskParts, routing: Routing, rows: PlainRows, by_task: bool) -> dict[str, Any]:
+        """Logits by task name: of all rows for all tasks or, of rows for tasks of their own, cut out when read."""
+        # A row that is a choice alone has one score.
+        single = {"regression"} if rows.choices is not None or not by_task else {"regression", "multiple_choice"}
+        heads = self._heads()
+        if by_task:
+            return {"logits": logits_of_every_row(parts.logits, heads, single), "task_states": parts.gated}
+        cut = partial(logits_of_rows, parts.logits, routing, heads, single)
+        return {"logits": TaskLogits(cut), "task_states": parts.gated, "entry_logits": parts.logits}
 
-    @staticmethod
-    def _entries(problem_type: str, rows: torch.Tensor, tasks: torch.Tensor) -> dict[str, torch.Tensor]:
-        if problem_type != "multiple_choice":
-            return {"rows": rows, "tasks": tasks}
-        choices = torch.ones_like(rows, dtype=torch.bool).unsqueeze(1)
-        return {"rows": rows.unsqueeze(1), "tasks": tasks, "choices": choices}
-
-    def _by_task(self, logits: Mapping[str, torch.Tensor], batch: int) -> dict[str, torch.Tensor]:
-        found = {}
-        for name, head in self._heads().items():
-            for scores, (index, task) in zip(logits[name].split(batch), head.tasks.items()):
-                single = name in ("regression", "multiple_choice")
-                found[index] = scores[..., 0] if single else scores[..., : task.num_outputs]
-        return {task: found[index] for index, task in enumerate(self.config.task_names)}
-
-    def _add_losses(self, output: MultiTaskOutput, logits: Mapping[str, torch.Tensor], routing: Routing) -> None:
+    def _losses(self, logits: Mapping[str, torch.Tensor], routing: Routing) -> dict[str, Any]:
         labelled = {name: entries for name, entries in routing.items() if "labels" in entries}
         heads = self._heads()
         tasks = torch.cat([entries["tasks"] for entries in labelled.values()])
-        sums = torch.cat([heads[name].loss_sums(logits[name], entries) for name, entries in labelled.items()])
-        output.task_loss_sums = sums.new_zeros(self.num_tasks).index_add(0, tasks, sums)
-        output.task_label_counts, output.task_row_counts = count_labels(labelled, self.num_tasks)
-        means = output.task_loss_sums / output.task_label_counts.clamp(min=1)
-        output.task_losses = dict(zip(self.config.task_names, means.unbind()))
-        output.loss = step_loss(output.task_loss_sums, output.task_label_counts, output.task_row_counts)
+        entry_sums = torch.cat([heads[name].loss_sums(logits[name], entries) for name, entries in labelled.items()])
+        sums = entry_sums.new_zeros(self.num_tasks).index_add(0, tasks, entry_sums)
+        label_counts, row_counts = count_labels(labelled, self.num_tasks)
+        means = sums / label_counts.clamp(min=1)
+        return {
+            "loss": step_loss(sums, label_counts, row_counts),
+            "task_losses": dict(zip(self.config.task_names, means.unbind())),
+            "task_loss_sums": sums,
+            "task_label_counts": label_counts,
+            "task_row_counts": row_counts,
+        }
 
-    def _add_penalties(self, output: MultiTaskOutput, penalties: torch.Tensor | None, routing: Routing) -> None:
+    def _add_penalties(self, output: dict[str, Any], penalties: torch.Tensor | None, routing: Routing) -> None:
         if penalties is None:
             return
-        found = penalties.new_zeros(self.num_tasks)
+        sums = penalties.new_zeros(self.num_tasks)
         for name, entries in routing.items():
             if "labels" in entries:
                 # A row of several choices counts once, by the first.
                 rows = entries["rows"] if entries["rows"].ndim == 1 else entries["rows"][:, 0]
                 present = TASK_HEADS[name].is_label(entries["labels"]).unsqueeze(-1).flatten(1).any(dim=1)
-                found = found.index_add(0, entries["tasks"], penalties[rows, entries["tasks"]] * present)
-        output.task_penalty_sums = found
-        rows_by_task = cast(torch.Tensor, output.task_row_counts)
-        output.loss = cast(torch.Tensor, output.loss) + step_loss(found, rows_by_task, rows_by_task)
+                sums = sums.index_add(0, entries["tasks"], penalties[rows, entries["tasks"]] * present)
+        output["task_penalty_sums"] = sums
+        output["loss"] = output["loss"] + step_loss(sums, output["task_row_counts"], output["task_row_counts"])
 
     def has_learned(self, task: str) -> bool:
         """Whether a task's head has left its start: its bias, which begins at zero, has moved."""
@@ -358,13 +355,16 @@ class MultiTaskAttentionModel(PreTrainedModel):
             if isinstance(module, GradientReversal):
                 module.progress.fill_(progress)
 
-    def _add_weights(self, output: MultiTaskOutput, parts: TaskParts, tokens: EncodedTokens) -> None:
-        output.pooling_weights = self.mtl.pooling.weights(tokens)
-        if output.pooling_weights is not None and tokens.tasks is not None:
-            own = picked(output.pooling_weights, tokens.tasks)  # (rows, 1, L)
-            output.pooling_weights = own.reshape(len(parts.gated), -1, own.shape[-1])
-        output.interaction_weights = self.mtl.interaction.weights(parts.states, self.mtl.task_encoder())
-        output.gates = parts.gates
+    def _weights(self, parts: TaskParts, tokens: EncodedTokens) -> dict[str, Any]:
+        pooling = self.mtl.pooling.weights(tokens)
+        if pooling is not None and tokens.tasks is not None:
+            own = picked(pooling, tokens.tasks)  # (rows, 1, L)
+            pooling = own.reshape(len(parts.gated), -1, own.shape[-1])
+        return {
+            "pooling_weights": pooling,
+            "interaction_weights": self.mtl.interaction.weights(parts.states, self.mtl.task_encoder()),
+            "gates": parts.gates,
+        }
 
     @property
     def num_tasks(self) -> int:

@@ -235,7 +235,7 @@ class MultiTaskTrainer(FittingTrainer):
         num_items_in_batch: torch.Tensor | None = None,
     ) -> Any:
         """Return this batch's part of the loss of the step."""
-        outputs: MultiTaskOutput = model(**inputs)
+        outputs: MultiTaskOutput = model(**inputs, output_logits=return_outputs)
         loss_sums, label_counts, row_counts = (
             cast(torch.Tensor, outputs[key]) for key in ("task_loss_sums", "task_label_counts", "task_row_counts")
         )
@@ -305,7 +305,7 @@ class MultiTaskTrainer(FittingTrainer):
         model = self.accelerator.unwrap_model(self.model_wrapped)
         with kept_random_states(self.args.device), self.compute_loss_context_manager():
             set_random_states(self._random_states)
-            sums = sum(model(**self._prepare_inputs(batch)).task_loss_sums for batch in batches)
+            sums = sum(model(**self._prepare_inputs(batch), output_logits=False).task_loss_sums for batch in batches)
         self.step_weighting.after_step(cast(torch.Tensor, sums), cast(torch.Tensor, counts)[0])
 
     def _logs_this_step(self) -> bool:

@@ -53,7 +53,7 @@ def test_sequence_classification():
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
     labels = torch.arange(8) % 3
     expected, found = plain(**inputs, labels=labels), model(**inputs, labels=labels)
-    torch.testing.assert_close(model(**inputs).logits["intent"], expected.logits, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.logits["intent"], expected.logits, atol=1e-6, rtol=0)
     torch.testing.assert_close(found.loss, expected.loss, atol=1e-6, rtol=0)
 
 
@@ -64,7 +64,7 @@ def test_token_classification():
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
     labels = (batch["input_ids"] % 3).masked_fill(batch["attention_mask"] == 0, -100)
     expected, found = plain(**inputs, labels=labels), model(**inputs, labels=labels)
-    torch.testing.assert_close(model(**inputs).logits["names"], expected.logits, atol=1e-6, rtol=0)
+    torch.testing.assert_close(found.logits["names"], expected.logits, atol=1e-6, rtol=0)
     torch.testing.assert_close(found.loss, expected.loss, atol=1e-6, rtol=0)
 
 
@@ -74,8 +74,9 @@ def test_question_answering():
     ids = random_batch()["input_ids"]
     starts, ends = torch.arange(8), torch.arange(8) + 1
     expected = plain(input_ids=ids, start_positions=starts, end_positions=ends)
-    found = model(input_ids=ids, labels=torch.stack([starts, ends], dim=1))
-    logits = model(input_ids=ids).logits["span"]
+    found = model(input_ids=ids, start_positions=starts, end_positions=ends)
+    assert model(input_ids=ids, labels=torch.stack([starts, ends], dim=1)).loss == found.loss
+    logits = found.logits["span"]
     torch.testing.assert_close(logits[..., 0], expected.start_logits, atol=1e-6, rtol=0)
     torch.testing.assert_close(logits[..., 1], expected.end_logits, atol=1e-6, rtol=0)
     torch.testing.assert_close(found.loss, expected.loss, atol=1e-6, rtol=0)
@@ -86,17 +87,9 @@ def test_multiple_choice():
     copy_weights(model, plain, "classifier", "multiple_choice", "pick")
     batch = random_batch()
     ids, mask, labels = batch["input_ids"], batch["attention_mask"], torch.tensor([1, 0])
-    routing = {
-        "multiple_choice": {
-            "rows": torch.arange(8).view(2, 4),
-            "tasks": torch.zeros(2, dtype=torch.long),
-            "choices": torch.ones(2, 4, dtype=torch.bool),
-            "labels": labels,
-        }
-    }
-    expected = plain(input_ids=ids.view(2, 4, -1), attention_mask=mask.view(2, 4, -1), labels=labels)
-    found = model(input_ids=ids, attention_mask=mask, routing=routing)
-    torch.testing.assert_close(found.entry_logits["multiple_choice"], expected.logits, atol=1e-6, rtol=0)
+    inputs = {"input_ids": ids.view(2, 4, -1), "attention_mask": mask.view(2, 4, -1), "labels": labels}
+    expected, found = plain(**inputs), model(**inputs)
+    torch.testing.assert_close(found.logits["pick"], expected.logits, atol=1e-6, rtol=0)
     torch.testing.assert_close(found.loss, expected.loss, atol=1e-6, rtol=0)
 
 
@@ -121,7 +114,7 @@ def test_every_new_tensor_moves_within_20_steps():
 
 def test_attentions_are_returned_when_asked():
     model = randomise(build_model())
-    output = model(random_batch()["input_ids"], output_attentions=True)
+    output = model(random_batch()["input_ids"], output_task_attentions=True)
     tasks = len(TASKS)
     assert output.pooling_weights.shape == (8, tasks, 10)
     assert output.interaction_weights.shape == (8, 4, tasks, tasks)

@@ -150,7 +150,9 @@ def test_rows_task_ids_and_labels_are_as_many():
     for wrong in (tasks[:2], tasks.unsqueeze(1), tasks[0], tasks.float(), torch.cat([tasks, tasks])):
         with pytest.raises(InputError, match=r"`task_ids` are .*; expected torch.int64 of the shape \(3,\)"):
             model(ids, task_ids=wrong)
-    for wrong in (labels[:2], labels.unsqueeze(1), labels[0], labels.float()):
+    # A column of labels is read as Transformers' models read it.
+    assert model(ids, task_ids=tasks, labels=labels.unsqueeze(1)).loss == expected
+    for wrong in (labels[:2], labels.unsqueeze(0), labels[0], labels.float()):
         with pytest.raises(LabelError, match=r"expected torch.int64 of the shape \(3,\)"):
             model(ids, task_ids=tasks, labels=wrong)
 

@@ -184,7 +184,7 @@ def test_a_gate_lets_everything_or_nothing_pass():
     model = build("attention_over_heads", gate="information_gate")
     plain, mixed = (build(name, gate="none") for name in ("none", "attention_over_heads"))
     with_weights_of(plain, model), with_weights_of(mixed, model)
-    between = model(**encoder_inputs(), output_attentions=True)
+    between = model(**encoder_inputs(), output_task_attentions=True)
     own, other = plain(**encoder_inputs()).task_states, mixed(**encoder_inputs()).task_states
     close(between.task_states, own + between.gates * (other - own), 1e-4)
     for bias, expected in ((-200.0, own), (200.0, other)):

@@ -238,7 +238,7 @@ def test_a_task_reads_only_what_it_may(name):
 
 @every_case
 def test_attentions_are_returned_when_asked(name, settings):
-    output = build(name, settings)(**encoder_inputs(), output_attentions=True)
+    output = build(name, settings)(**encoder_inputs(), output_task_attentions=True)
     if name == "shared_private" or settings.get("mran_relations") in (["feature_feature"], ["task_feature"]):
         assert output.interaction_weights is None
     elif name in ("omoe", "mmoe", "cgc", "ple"):

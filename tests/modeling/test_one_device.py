@@ -67,7 +67,7 @@ def test_a_step_stays_on_its_device(name, settings):
     with OneDevice():
         model(**moved(asked_batch(random_batch()))).loss.backward()
         model(**moved(random_batch())).loss.backward()
-        model(**moved(encoder_inputs()), output_attentions=True)
+        model(**moved(encoder_inputs()), output_task_attentions=True)
 
 
 @pytest.mark.parametrize("name", TASK_AGGREGATIONS)
