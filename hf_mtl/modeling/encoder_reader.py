@@ -5,7 +5,7 @@ further tokens in front of its inputs.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from types import MappingProxyType
@@ -75,7 +75,8 @@ class EncodedTokens(NamedTuple):
         layers: Token states of every layer, the last one's `states`, where asked for.
         tasks: (rows, 1) the task each row was encoded for, where a row is encoded once for each of its tasks.
         task_tokens: (rows, tasks, hidden) states of the tokens that stand for tasks, where there are any.
-        hidden_states: The encoder's own, of its embeddings and every layer, where asked for.
+        hidden_states: The encoder's own, of its embeddings and every layer, where asked for; None in place of layers
+            that are not.
         attentions: The encoder's own, of every layer, where asked for; tokens that stand for tasks come first.
     """
 
@@ -86,7 +87,7 @@ class EncodedTokens(NamedTuple):
     layers: tuple[torch.Tensor, ...] = ()
     tasks: torch.Tensor | None = None
     task_tokens: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor, ...] = ()
+    hidden_states: tuple[torch.Tensor | None, ...] = ()
     attentions: tuple[torch.Tensor, ...] = ()
 
 
@@ -130,7 +131,7 @@ class EncoderReader(nn.Module):
         encoder: Any,
         inputs: EncoderInputs,
         conditions: Conditions,
-        flags: Mapping[str, bool] = MappingProxyType({}),
+        flags: Mapping[str, Any] = MappingProxyType({}),
     ) -> EncodedTokens:
         """Return what the encoder says of the inputs.
 
@@ -149,9 +150,11 @@ class EncoderReader(nn.Module):
         if inputs.embeds is not None and conditions.added is not None:
             given["inputs_embeds"] = given["inputs_embeds"] + conditions.added.unsqueeze(1)
         with self._remembered(encoder, conditions):
-            output = encoder(**given, **{**self.constants, **flags}, return_dict=True)
+            output = encoder(**given, **{**self.constants, **dict.fromkeys(flags, True)}, return_dict=True)
         self.conditions = Conditions()
         every, layers = output.last_hidden_state, output.get("hidden_states") or ()
+        if count:
+            layers = tuple(layer[:, count:] for layer in layers)
         states = every[:, count:] if count else every
         attentions = _attentions(encoder, output) if flags.get("output_attentions") else ()
         return EncodedTokens(
@@ -160,10 +163,10 @@ class EncoderReader(nn.Module):
             output.get("pooler_output"),
             inputs.ids,
             # The first are the embeddings; the last may lack the encoder's last norm.
-            (*(layer[:, count:] for layer in layers[1:-1]), states),
+            (*layers[1:-1], states),
             None if inputs.tasks is None else inputs.tasks.unsqueeze(1),
             every[:, :count] if count else None,
-            tuple(layer[:, count:] for layer in layers) if flags.get("output_hidden_states") else (),
+            _selected(tuple(layers), flags.get("output_hidden_states", False)),
             attentions,
         )
 
@@ -279,7 +282,7 @@ class SeparateReader(nn.Module):
         encoder: "SeparateEncoders",
         inputs: EncoderInputs,
         conditions: Conditions,
-        flags: Mapping[str, bool] = MappingProxyType({}),
+        flags: Mapping[str, Any] = MappingProxyType({}),
     ) -> EncodedTokens:
         """Return what the encoders say of the inputs, row by row; see `EncoderReader.forward`."""
         assert inputs.tasks is not None
@@ -294,8 +297,8 @@ class SeparateReader(nn.Module):
         def together(parts: list[Any]) -> torch.Tensor | None:
             return None if parts[0] is None else torch.cat(parts)[order]
 
-        def by_layer(of_encoders: Iterable[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
-            return tuple(torch.cat(layer)[order] for layer in zip(*of_encoders))
+        def by_layer(of_encoders: Iterable[tuple[Any, ...]]) -> tuple[Any, ...]:
+            return tuple(together(list(layer)) for layer in zip(*of_encoders))
 
         return EncodedTokens(
             torch.cat([one.states for one in found])[order],
@@ -330,6 +333,18 @@ class SeparateEncoders(nn.Module):
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Raise `InputError`: there are several."""
         raise InputError("A model of separate encoders has word embeddings for each task; they cannot be replaced.")
+
+
+def _selected(
+    layers: tuple[torch.Tensor, ...], selection: bool | int | Sequence[int]
+) -> tuple[torch.Tensor | None, ...]:
+    """The hidden states that were asked for, all or some by number, None in place of the others; () where none were."""
+    if isinstance(selection, bool):
+        return layers if selection else ()
+    count = len(layers)
+    numbers = [selection] if isinstance(selection, int) else selection
+    kept = {number % count for number in numbers if -count <= number < count}
+    return tuple(layer if number in kept else None for number, layer in enumerate(layers))
 
 
 def _attentions(encoder: PreTrainedModel, output: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:

@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class LabelError(InputError, IndexError):
     """Raised for a label that its task does not have; plain models raise `IndexError` for one past their classes."""
+
+
+class CheckpointError(InputError, RuntimeError):
+    """Raised for a checkpoint that cannot be read; Transformers raises `RuntimeError` for most of them."""

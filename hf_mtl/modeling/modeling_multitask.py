@@ -30,7 +30,7 @@ from .encoder_reader import (
     first_encoder,
 )
 from .encoders import build_encoder, find_encoder, load_encoder
-from .errors import InputError
+from .errors import CheckpointError, InputError
 from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .multitask_output import MultiTaskOutput
 from .part_checks import check_config, check_setting_names
@@ -152,7 +152,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
             options = {**with_encoder_code(name, kwargs), "ignore_mismatched_sizes": True, "output_loading_info": True}
             loaded: Any = super().from_pretrained(name, *args, **options)
         except (SafetensorError, RuntimeError) as error:
-            raise InputError(f"The checkpoint {name!r} cannot be read: {error}") from error
+            raise CheckpointError(f"The checkpoint {name!r} cannot be read: {error}") from error
         model, report = loaded
         model.hub_arguments = hub_arguments(kwargs)
         model.has_given_precision = any(kwargs.get(key) is not None for key in ("dtype", "torch_dtype"))
@@ -211,7 +211,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         task_ids: torch.Tensor | None = None,
         start_positions: torch.Tensor | None = None,
         end_positions: torch.Tensor | None = None,
-        output_hidden_states: bool | None = None,
+        output_hidden_states: bool | int | Sequence[int] | None = None,
         output_attentions: bool | None = None,
         output_task_attentions: bool = False,
         return_dict: bool | None = None,
@@ -234,7 +234,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
                 are those of the task's rows alone, in row order.
             start_positions: (B,) the first pieces of answers: with `end_positions` question answering's labels.
             end_positions: (B,) the last pieces of answers.
-            output_hidden_states: Whether to return the encoder's hidden states; by default as the configuration says.
+            output_hidden_states: Whether to return the encoder's hidden states, or the numbers of those to return; by
+                default as the configuration says.
             output_attentions: Whether to return the encoder's attentions, likewise.
             output_task_attentions: Whether to return what pooling, interaction and gate weigh.
             return_dict: Whether to return a `MultiTaskOutput` (else a tuple), likewise.
@@ -283,13 +284,13 @@ class MultiTaskAttentionModel(PreTrainedModel):
     def _heads(self) -> dict[str, TaskHead]:
         return cast(dict[str, TaskHead], dict(self.mtl.heads.items()))
 
-    def _flags(self, hidden_states: bool | None, attentions: bool | None) -> dict[str, bool]:
+    def _flags(self, hidden_states: bool | int | Sequence[int] | None, attentions: bool | None) -> dict[str, Any]:
         """What the encoder is asked for beside its last states: by the call or, where it says nothing, the config."""
         asked = {
             "output_hidden_states": self.config.output_hidden_states if hidden_states is None else hidden_states,
             "output_attentions": self.config.output_attentions if attentions is None else attentions,
         }
-        return {name: True for name, wanted in asked.items() if wanted}
+        return {name: wanted for name, wanted in asked.items() if wanted is not None and wanted is not False}
 
     def _logits(self, parts: TaskParts, routing: Routing, rows: PlainRows, by_task: bool) -> dict[str, Any]:
         """Logits by task name: of all rows for all tasks or, of rows for tasks of their own, cut out when read."""

@@ -20,7 +20,7 @@ class MultiTaskOutput(ModelOutput):
             task: (B,). All rows for every task; with `task_ids` (or internal routing) for each task its rows alone,
             in row order, and tasks without rows are left out (`TaskLogits`).
         hidden_states: The encoder's, (B, L, D) for the embeddings and every layer, where asked for; of encoders that
-            read a row once for each task (B * T, L, D).
+            read a row once for each task (B * T, L, D). None in place of layers that were not asked for.
         attentions: The encoder's, (B, heads, L, L) for every layer, where asked for.
         task_losses: Mean loss of each task's labels in this batch, by task name.
         task_loss_sums: (T,) sums of the losses of the labels in this batch.
@@ -38,7 +38,7 @@ class MultiTaskOutput(ModelOutput):
 
     loss: torch.Tensor | None = None
     logits: Mapping[str, torch.Tensor] | None = None
-    hidden_states: tuple[torch.Tensor, ...] | None = None
+    hidden_states: tuple[torch.Tensor | None, ...] | None = None
     attentions: tuple[torch.Tensor, ...] | None = None
     task_losses: dict[str, torch.Tensor] | None = None
     task_loss_sums: torch.Tensor | None = None
