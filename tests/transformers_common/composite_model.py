@@ -5,8 +5,11 @@ Not collected with the other tests: `test_transformers_common.py` runs it with t
 
 import copy
 import functools
+import json
+import sys
 import unittest
 import unittest.mock
+from pathlib import Path
 
 import torch
 from transformers import BertConfig
@@ -140,3 +143,41 @@ def incomplete_checkpoints_allowed():
     """Let `from_pretrained` draw what a checkpoint lacks, as its argument `ignore_mismatched_sizes` does."""
     load = functools.partial(MultiTaskAttentionModel.from_pretrained, ignore_mismatched_sizes=True)
     return unittest.mock.patch.object(MultiTaskAttentionModel, "from_pretrained", load)
+
+
+class Outcomes(unittest.TestResult):
+    """Outcomes by test, where one that is skipped in every one of its sub-tests counts as skipped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ran: list[str] = []
+
+    def startTest(self, test: unittest.TestCase) -> None:
+        super().startTest(test)
+        self.ran.append(_name(test))
+
+    def by_test(self) -> dict[str, list[str]]:
+        """By test what went wrong, or a line that says why it was skipped."""
+        outcomes: dict[str, list[str]] = {name: [] for name in self.ran}
+        for test, text in self.errors + self.failures:
+            outcomes[_name(test)].append(f"failed: {text}")
+        for test, reason in self.skipped:
+            outcomes[_name(test)].append(f"skipped: {reason}")
+        return outcomes
+
+
+def _name(test: unittest.TestCase) -> str:
+    # A sub-test names its test first.
+    return getattr(test, "test_case", test)._testMethodName
+
+
+def run(case: type[unittest.TestCase]) -> dict[str, list[str]]:
+    """Run all tests of a class."""
+    outcomes = Outcomes()
+    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(outcomes)
+    return outcomes.by_test()
+
+
+if __name__ == "__main__":
+    cases = (DefaultModelTest, HardSharingModelTest)
+    Path(sys.argv[1]).write_text(json.dumps({case.__name__: run(case) for case in cases}))
