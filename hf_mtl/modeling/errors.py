@@ -10,4 +10,4 @@ class LabelError(InputError, IndexError):
 
 
 class CheckpointError(InputError, RuntimeError):
-    """Raised for a checkpoint that cannot be read; Transformers raises `RuntimeError` for most of them."""
+    """Raised for a checkpoint that cannot be read or lacks tensors; Transformers raises `RuntimeError` for most."""

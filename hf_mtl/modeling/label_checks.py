@@ -113,6 +113,15 @@ def choice_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     return _checked(labels, possible, entries, tasks, expected).masked_fill(~possible, most)
 
 
+def whole_labels(labels: torch.Tensor) -> torch.Tensor:
+    """Return labels given as numbers, such as those of one tensor for classes and numbers alike, as whole numbers.
+
+    NaN is no label; what is no whole number becomes one that no task has.
+    """
+    whole = labels.nan_to_num(IGNORED_LABEL)
+    return whole.long().masked_fill(whole != whole.round(), -1)
+
+
 def checked_task_ids(task_ids: torch.Tensor, rows: int) -> torch.Tensor:
     """Return the places of rows' tasks as indices; raise `InputError` unless there is one whole number per row."""
     if task_ids.dtype not in WHOLE_NUMBERS or tuple(task_ids.shape) != (rows,):

@@ -290,7 +290,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
             "output_hidden_states": self.config.output_hidden_states if hidden_states is None else hidden_states,
             "output_attentions": self.config.output_attentions if attentions is None else attentions,
         }
-        return {name: wanted for name, wanted in asked.items() if wanted is not None and wanted is not False}
+        return {name: wanted for name, wanted in asked.items() if wanted}
 
     def _logits(self, parts: TaskParts, routing: Routing, rows: PlainRows, by_task: bool) -> dict[str, Any]:
         """Logits by task name: of all rows for all tasks or, of rows for tasks of their own, cut out when read."""

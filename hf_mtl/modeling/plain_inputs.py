@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from .configuration_multitask import TaskConfig, check_choice
 from .encoder_reader import EncoderInputs
 from .errors import InputError, LabelError
-from .label_checks import IGNORED_LABEL, checked_task_ids
+from .label_checks import IGNORED_LABEL, checked_task_ids, whole_labels
 from .task_heads import TaskHead
 
 Heads = Mapping[str, TaskHead]
@@ -19,6 +19,8 @@ Labels = torch.Tensor | Mapping[str, torch.Tensor | None] | None
 
 # Axes of a task's labels: rows, and flags, tags or both ends of an answer.
 LABEL_AXES = {"multi_label_classification": 2, "token_classification": 2, "question_answering": 2}
+# Problem types whose labels need not be whole numbers: one tensor of labels for these and others has their type.
+NUMBER_TYPES = ("multi_label_classification", "regression")
 
 
 class Positions(NamedTuple):
@@ -234,7 +236,10 @@ def _labels_of_rows(
         return None
     if not isinstance(labels, Mapping):
         values = _one_axis(head, labels)
-        return values if selection is None else values[selection]
+        if selection is None:
+            return values
+        is_mixed = values.is_floating_point() and head.problem_type not in NUMBER_TYPES
+        return whole_labels(values[selection]) if is_mixed else values[selection]
     given = {}
     for index, task in head.tasks.items():
         if labels.get(task.name) is not None:
