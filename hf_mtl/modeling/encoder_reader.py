@@ -338,7 +338,7 @@ class SeparateEncoders(nn.Module):
 def _selected(
     layers: tuple[torch.Tensor, ...], selection: bool | int | Sequence[int]
 ) -> tuple[torch.Tensor | None, ...]:
-    """The hidden states that were asked for, all or some by number, None in place of the others; () where none were."""
+    """The hidden states that were asked for, all or some by number, None in place of others; () where none were."""
     if isinstance(selection, bool):
         return layers if selection else ()
     count = len(layers)

@@ -34,7 +34,7 @@ trainer = MultiTaskTrainer(
         output_dir="out",
         num_train_epochs=6,
         per_device_train_batch_size=8,
-        learning_rate=0.0,
+        learning_rate=1e-3,
         eval_strategy="epoch",
         save_strategy="epoch",
         save_total_limit=1,
@@ -46,11 +46,14 @@ trainer = MultiTaskTrainer(
     train_dataset={"mood": mood},
     eval_dataset={"mood": mood},
     processing_class=tokenizer,
-    callbacks=[EarlyStoppingCallback(early_stopping_patience=2)],
+    callbacks=[EarlyStoppingCallback(early_stopping_patience=2, early_stopping_threshold=1.0)],
 )
 trainer.train()
 assert trainer.state.epoch == 3.0, trainer.state.epoch
-assert trainer.state.best_model_checkpoint.endswith("checkpoint-2")
+losses = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row]
+assert len(losses) == 3
+assert trainer.state.best_metric == min(losses)
+assert abs(trainer.evaluate()["eval_loss"] - min(losses)) < 1e-6
 answer = trainer.predict({"mood": mood})
 assert list(answer.label_ids["mood"]) == mood["label"]
 assert len(answer.predictions["mood"]) == len(mood)

@@ -96,7 +96,7 @@ class DefaultModelTest(ModelTesterMixin, unittest.TestCase):
     def test_config(self):
         self.config_tester.run_common_tests()
 
-    # The first output without labels is the logits by task name, of which these tests expect one tensor; with labels it
+    # The first output without labels is the logits by task name, where these tests expect one tensor; with labels it
     # is the loss, which reads all logits.
 
     def test_determinism(self):

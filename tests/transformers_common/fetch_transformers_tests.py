@@ -2,7 +2,8 @@
 
     python tests/transformers_common/fetch_transformers_tests.py
 
-writes the package `transformers_tests` of the installed version into the user's cache and prints the folder it lies in.
+writes the package `transformers_tests` of the installed version into the user's cache and prints the folder that
+holds it.
 """
 
 import os
