@@ -176,6 +176,11 @@ class MultiTaskAttentionModel(PreTrainedModel):
         else:
             super()._init_weights(module)
 
+    @property
+    def base_model(self) -> nn.Module:
+        """The encoder, which users freeze by this name; the model itself where each task has an encoder of its own."""
+        return self if isinstance(self.encoder, SeparateEncoders) else self.encoder
+
     def get_input_embeddings(self) -> nn.Module:
         """Return the encoder's token embeddings."""
         return cast(Any, self.encoder).get_input_embeddings()

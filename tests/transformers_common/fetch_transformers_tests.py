@@ -69,7 +69,7 @@ def _source_distribution(folder: Path) -> Path:
     path = folder / f"transformers-{version}.tar.gz"
     if path.is_file():
         return path
-    options = ["--no-deps", "--no-binary", ":all:", "--disable-pip-version-check", "--dest", str(folder)]
+    options = ["--no-deps", "--no-binary", ":all:", "--retries", "1", "--timeout", "15", "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *options, f"transformers=={version}"]
     outcome = subprocess.run(command, capture_output=True, text=True)
     if not path.is_file():
@@ -85,7 +85,9 @@ def _unpack(archive: Path, package: Path) -> None:
             member = files.extractfile(f"{archive.name.removesuffix('.tar.gz')}/tests/{name}")
             if member is None:
                 raise FetchError(f"{archive.name} holds no tests/{name}.")
-            (package / name).write_bytes(member.read())
+            partial = package / f"{name}.partial"
+            partial.write_bytes(member.read())
+            partial.replace(package / name)
 
 
 if __name__ == "__main__":
