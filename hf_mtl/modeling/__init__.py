@@ -1,13 +1,16 @@
 """What travels with a checkpoint; importing it tells Transformers' Auto classes about the model."""
 
 from transformers import AutoConfig, AutoModel
+from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
 from .errors import InputError
 from .modeling_multitask import MultiTaskAttentionModel, MultiTaskOutput
+from .task_pipeline import MultiTaskPipeline
 
 AutoConfig.register(MultiTaskAttentionConfig.model_type, MultiTaskAttentionConfig, exist_ok=True)
 AutoModel.register(MultiTaskAttentionConfig, MultiTaskAttentionModel, exist_ok=True)
+PIPELINE_REGISTRY.register_pipeline("multitask", pipeline_class=MultiTaskPipeline, pt_model=AutoModel, type="text")
 # Saving then copies the modeling files beside the weights, for readers that do not have this package.
 MultiTaskAttentionConfig.register_for_auto_class()
 MultiTaskAttentionModel.register_for_auto_class("AutoModel")
