@@ -52,7 +52,7 @@ def moved(value):
     return value.to("meta")
 
 
-def encoded(encoder, inputs, told):
+def encoded(encoder, inputs, told, flags):
     """Stands in for reading the encoder, whose own code asks what its tensors hold."""
     states = torch.randn(*inputs.mask.shape, 32, device="meta", requires_grad=True)
     tasks = None if inputs.tasks is None else inputs.tasks.unsqueeze(1)
