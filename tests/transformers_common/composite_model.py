@@ -17,6 +17,7 @@ from transformers_tests.test_configuration_common import ConfigTester
 from transformers_tests.test_modeling_common import ModelTesterMixin, ids_tensor, random_attention_mask
 
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
+from hf_mtl.systems import SYSTEMS
 
 TASKS = [
     {"name": "intent", "problem_type": "single_label_classification", "labels": ["a", "b", "c"]},
@@ -133,12 +134,6 @@ class DefaultModelTest(ModelTesterMixin, unittest.TestCase):
             super().test_can_init_all_missing_weights()
 
 
-class HardSharingModelTest(DefaultModelTest):
-    """An encoder with a linear head for each task."""
-
-    settings = {"pooling": "mean", "task_interaction": "none", "gate": "none"}
-
-
 def incomplete_checkpoints_allowed():
     """Let `from_pretrained` draw what a checkpoint lacks, as its argument `ignore_mismatched_sizes` does."""
     load = functools.partial(MultiTaskAttentionModel.from_pretrained, ignore_mismatched_sizes=True)
@@ -178,6 +173,14 @@ def run(case: type[unittest.TestCase]) -> dict[str, list[str]]:
     return outcomes.by_test()
 
 
+def cases() -> dict[str, type[unittest.TestCase]]:
+    """The default parts, and those of every system."""
+    systems = {name: dict(system.settings) for name, system in SYSTEMS.items()}
+    return {
+        "default": DefaultModelTest,
+        **{name: type(name, (DefaultModelTest,), {"settings": settings}) for name, settings in systems.items()},
+    }
+
+
 if __name__ == "__main__":
-    cases = (DefaultModelTest, HardSharingModelTest)
-    Path(sys.argv[1]).write_text(json.dumps({case.__name__: run(case) for case in cases}))
+    Path(sys.argv[1]).write_text(json.dumps({name: run(case) for name, case in cases().items()}))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from hf_mtl.systems import SYSTEMS
 from tests.transformers_common.fetch_transformers_tests import FetchError, fetch
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parent.parent
-CASES = ["DefaultModelTest", "HardSharingModelTest"]
+CASES = ["default", *SYSTEMS]
 # What Transformers adds to the name of a test that runs in several cases.
 CASE = re.compile(r"(?<!flash_attn)_\d+(_(fp16|fp32|bf16|linear|dynamic|yarn)\w*)?$")
 
@@ -95,6 +96,26 @@ NEEDS = {
         test_kernels_can_load_without_crashing""",
 }
 
+# By system: tests that cannot pass, and why.
+REFUSED = {
+    "individual": {
+        "each task has word embeddings of its own, which cannot be replaced or resized": """
+            test_model_get_set_embeddings test_resize_tokens_embeddings""",
+        "each encoder reads its rows; their states are put together for the output": """
+            test_retain_grad_hidden_states_attentions""",
+    },
+    "task_tokens": {
+        "the tasks' tokens are read beside the text's; attentions keep them, hidden states are cut": """
+            test_attention_outputs test_retain_grad_hidden_states_attentions""",
+    },
+    "modulated": {
+        "the tests' stand-in for the checkpoint function looks re-entrant, which modulation refuses": """
+            test_training_gradient_checkpointing test_training_gradient_checkpointing_use_reentrant_false""",
+        "activation checkpointing that is re-entrant is refused": """
+            test_training_gradient_checkpointing_use_reentrant_true""",
+    },
+}
+
 
 def names(*lines: str) -> set[str]:
     return {name for line in lines for name in line.split()}
@@ -120,12 +141,15 @@ def outcomes(tmp_path_factory):
 @pytest.mark.parametrize("case", CASES)
 def test_every_common_test_that_applies_passes(outcomes, case):
     lines = outcomes[case]
+    refused = names(*REFUSED.get(case, {}).values())
     failures = {name: text for name, texts in lines.items() for text in texts if text.startswith("failed")}
-    assert not failures, "\n\n".join(f"{name}: {text}" for name, text in failures.items())
-    skipped = {CASE.sub("", name) for name, texts in lines.items() if texts}
+    surprises = {name: text for name, text in failures.items() if name not in refused}
+    assert not surprises, "\n\n".join(f"{name}: {text}" for name, text in surprises.items())
+    assert refused == set(failures)
+    skipped = {CASE.sub("", name) for name, texts in lines.items() if texts} - refused
     passed = {CASE.sub("", name) for name, texts in lines.items() if not texts}
     hardware = names(*NEEDS.values())
     assert not skipped & passed
     assert skipped - hardware == names(*NOT_APPLICABLE.values())
-    assert passed - hardware == names(CHECKED, *NOTHING_TO_CHECK.values())
+    assert passed - hardware == names(CHECKED, *NOTHING_TO_CHECK.values()) - refused
     assert hardware <= skipped | passed
