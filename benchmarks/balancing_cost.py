@@ -65,7 +65,7 @@ def build(arm: str, shape: tuple[int, int], model: MultiTaskAttentionModel) -> M
             per_device_train_batch_size=count if balanced else count * NUM_TASKS,
             **settings,
         ),
-        {f"task{number}": rows(number, count * 4, pieces) for number in range(NUM_TASKS)},
+        train_dataset={f"task{number}": rows(number, count * 4, pieces) for number in range(NUM_TASKS)},
     )
 
 

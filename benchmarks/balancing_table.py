@@ -121,7 +121,7 @@ def train(run: Run, mixture: Mixture) -> Run:
             seed=run["seed"],
             **settings(run["arm"], len(mixture.specs)),
         )
-        trainer = MultiTaskTrainer(model, args, mixture)
+        trainer = MultiTaskTrainer(model, args, train_dataset=mixture)
         start = time.process_time()
         trainer.train()
         seconds = time.process_time() - start

@@ -119,7 +119,9 @@ def build_trainer(model: MultiTaskAttentionModel, steps: int, folder: str) -> tu
         logging_strategy="no",
     )
     times = StepTimes()
-    return MultiTaskTrainer(model, args, rows, tasks=specs, processing_class=tokenizer, callbacks=[times]), times
+    return MultiTaskTrainer(
+        model, args, train_dataset=rows, tasks=specs, processing_class=tokenizer, callbacks=[times]
+    ), times
 
 
 def step_times(

@@ -201,7 +201,9 @@ class OurTrainer:
 
         measured = Measured()
         self.recipe.training.data_seed = number
-        trainer = MultiTaskTrainer(self.model, self.recipe.training, self.mixture, callbacks=[Stopwatch(measured)])
+        trainer = MultiTaskTrainer(
+            self.model, self.recipe.training, train_dataset=self.mixture, callbacks=[Stopwatch(measured)]
+        )
         step = trainer.training_step
 
         def counting(model, inputs, num_items_in_batch=None):

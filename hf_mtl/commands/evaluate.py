@@ -45,7 +45,7 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
         )
     override_tasks(model, recipe, overrides)
     mixture = read_mixture(recipe)
-    trainer = MultiTaskTrainer(model, recipe.training, mixture, processing_class=tokenizer)
+    trainer = MultiTaskTrainer(model, recipe.training, train_dataset=mixture, processing_class=tokenizer)
     scores = trainer.task_scores(trainer.evaluate())
     baselines = baseline_scores(mixture) if recipe.data.baselines else {}
     print("\n".join(["", *score_table(scores, baselines)]))

@@ -138,7 +138,7 @@ def run_stage(
         set_seed(args.seed)
     interrupt = InterruptCallback()
     with stage.trained(model):
-        trainer = MultiTaskTrainer(model, args, mixture, callbacks=[interrupt])
+        trainer = MultiTaskTrainer(model, args, train_dataset=mixture, callbacks=[interrupt])
         say("", *mixture_table(trainer.preview_mixture()))
         checkpoint, broken = last_whole_checkpoint(folder)
         if checkpoint:

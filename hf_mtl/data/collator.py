@@ -47,10 +47,12 @@ class MultiTaskCollator:
 
     Args:
         processor: The processor that made the features.
+        pad_to_multiple_of: Rows are padded to the next multiple of this length, as tensor cores like it.
     """
 
     processor: MultiTaskProcessor
+    pad_to_multiple_of: int | None = None
 
     def __call__(self, features: Sequence[Feature]) -> Batch:
         """Return ``input_ids``, ``attention_mask``, ``token_type_ids`` where used, and ``routing``."""
-        return Batch(self.processor.collate(features))
+        return Batch(self.processor.collate(features, self.pad_to_multiple_of))

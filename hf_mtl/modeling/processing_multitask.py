@@ -86,17 +86,23 @@ class MultiTaskProcessor:
         """Return the features of a batch of rows, given as columns, in order; labels are taken where they stand."""
         return ENCODINGS[task.problem_type](self, task, rows)
 
-    def collate(self, features: Sequence[Feature]) -> dict[str, Any]:
+    def collate(self, features: Sequence[Feature], pad_to_multiple_of: int | None = None) -> dict[str, Any]:
         """Return one batch of features.
 
         A feature's ``entries`` list the tasks it is answered for, each with its ``labels``; the result holds
         ``input_ids``, ``attention_mask``, ``token_type_ids`` (rows, length) and ``routing``: by problem type the
         tensors that `TaskHead` reads, and each entry's place in the ``order`` in which the features list them; and
         ``asked`` (rows, asked), the tasks each row is answered for.
+
+        Args:
+            features: Features of any tasks.
+            pad_to_multiple_of: Rows are padded to the next multiple of this length; None pads to the longest.
         """
         sequences = [sequence for feature in features for sequence in feature["sequences"]]
         lengths = torch.tensor([len(sequence) for sequence in sequences])
         length = int(lengths.max())
+        if pad_to_multiple_of:
+            length += -length % pad_to_multiple_of
         batch: dict[str, Any] = {
             "input_ids": self._pad(sequences, length, self.tokenizer.pad_token_id or 0),
             "attention_mask": (torch.arange(length) < lengths.unsqueeze(1)).long(),

@@ -15,7 +15,11 @@ from .optimizing import scheduler_options
 
 
 def check_arguments(
-    args: MultiTaskTrainingArguments, specs: Sequence[TaskSpec], evaluated: Collection[str], mixing_name: str
+    args: MultiTaskTrainingArguments,
+    specs: Sequence[TaskSpec],
+    evaluated: Collection[str],
+    mixing_name: str,
+    has_own_metrics: bool = False,
 ) -> None:
     """Raise `InputError` for arguments that the tasks or their validation rows cannot serve.
 
@@ -24,13 +28,14 @@ def check_arguments(
         specs: The tasks.
         evaluated: Names of the tasks with validation rows.
         mixing_name: The mixing strategy.
+        has_own_metrics: Whether a function of the caller's computes further metrics, under any name.
     """
     args.check_derived()
     scheduler_options(args)
     by_name = {spec.name: spec for spec in specs}
     for name in ("target_scores", "single_task_scores"):
         _check_scores(name, getattr(args, name) or {}, by_name)
-    if evaluated and args.metric_for_best_model is not None:
+    if evaluated and args.metric_for_best_model is not None and not has_own_metrics:
         _check_best_metric(args, [by_name[name] for name in evaluated])
     never = args.eval_strategy == IntervalStrategy.NO
     if mixing_name == "dev_gap":
@@ -63,7 +68,7 @@ def _check_scores(name: str, given: Mapping[str, Any], specs: Mapping[str, TaskS
 def _check_best_metric(args: MultiTaskTrainingArguments, specs: Sequence[TaskSpec]) -> None:
     given = str(args.metric_for_best_model).removeprefix("eval_")
     relative = any(spec.name in (args.single_task_scores or {}) for spec in specs)
-    known = [AVERAGE, WORST, *([RELATIVE] if relative else [])]
+    known = [AVERAGE, WORST, "loss", *([RELATIVE] if relative else [])]
     known += [f"{spec.name}_{metric}" for spec in specs for metric in [*spec.metric_names, "loss"]]
     if given == RELATIVE and not relative:
         raise InputError('metric_for_best_model=mtl_relative needs single_task_scores, such as {"rte": 66.4}.')

@@ -1,10 +1,11 @@
 """Training arguments: those of Transformers, and what several tasks add."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import TrainingArguments
@@ -35,6 +36,9 @@ POSITIVE = (
     "per_device_eval_batch_size",
     "num_train_epochs",
 )
+
+# Where Transformers' Trainer writes to when it is given no arguments.
+DEFAULT_FOLDER = "tmp_trainer"
 
 MOST_POWER = 10.0
 # How much faster than the encoder everything behind it learns by default.
@@ -130,6 +134,20 @@ class MultiTaskTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        self.check_values()
+        if self.ddp_find_unused_parameters is None:
+            # A step may hold no row of a task; Transformers would say False under activation checkpointing.
+            self.ddp_find_unused_parameters = True
+        super().__post_init__()
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
+        # Rows are features with routing, which no signature of the model names.
+        self.remove_unused_columns = False
+        # From here on, when the devices are known, accumulation follows from the rows of a step.
+        self._is_set_up = True
+        self.check_derived()
+
+    def check_values(self) -> None:
+        """Raise `InputError` for a value that no run could use; JSON texts become mappings."""
         check_choice("mixing_strategy", self.mixing_strategy, MIXING_STRATEGIES)
         check_choice("batch_form", self.batch_form, BATCH_FORMS)
         check_choice("loss_weighting", self.loss_weighting, LOSS_WEIGHTINGS)
@@ -151,16 +169,26 @@ class MultiTaskTrainingArguments(TrainingArguments):
         self._check_numbers()
         _check_report_to(self.report_to)
         self._check_followed_metric()
-        if self.ddp_find_unused_parameters is None:
-            # A step may hold no row of a task; Transformers would say False under activation checkpointing.
-            self.ddp_find_unused_parameters = True
-        super().__post_init__()
-        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.cuda.is_available()
-        # Rows are features with routing, which no signature of the model names.
-        self.remove_unused_columns = False
-        # From here on, when the devices are known, accumulation follows from the rows of a step.
-        self._is_set_up = True
-        self.check_derived()
+
+    def adjust(self, **values: Any) -> None:
+        """Set values that a run follows from others; `restore` puts back those that were given.
+
+        Args:
+            **values: By the names of arguments.
+        """
+        adjusted = vars(self).setdefault("_adjusted", {})
+        for name, value in values.items():
+            original = adjusted[name][0] if name in adjusted else vars(self)[name]
+            setattr(self, name, value)
+            adjusted[name] = (original, vars(self)[name])
+
+    def restore(self, *names: str) -> None:
+        """Put back the values that were given before `adjust`: of these arguments, or of all; not over later ones."""
+        adjusted = vars(self).get("_adjusted", {})
+        for name in [name for name in names or adjusted if name in adjusted]:
+            original, value = adjusted.pop(name)
+            if vars(self)[name] == value:
+                vars(self)[name] = original
 
     def check_derived(self) -> None:
         """Raise `InputError` for a value that was given and contradicts those that it would follow from."""
@@ -210,6 +238,38 @@ class MultiTaskTrainingArguments(TrainingArguments):
                 f"{self.world_size} processes; choose one, or another per_device_train_batch_size."
             )
         return rows // per_pass
+
+
+def adopt_arguments(args: TrainingArguments | None) -> MultiTaskTrainingArguments:
+    """Return the arguments of a run: those that were given, as the object that they are.
+
+    Plain `TrainingArguments` keep their values and have those of a mixture at their defaults beside them: the object
+    becomes a `MultiTaskTrainingArguments`. Without any, outputs go to the folder of Transformers' own default.
+
+    Raises:
+        InputError: Something else was given.
+    """
+    if args is None:
+        return MultiTaskTrainingArguments(output_dir=DEFAULT_FOLDER)
+    if isinstance(args, MultiTaskTrainingArguments):
+        args.restore()
+        return args
+    if type(args) is not TrainingArguments:
+        raise InputError(
+            f"args is a {type(args).__name__}; expected TrainingArguments, or MultiTaskTrainingArguments with the "
+            "settings of a mixture beside them."
+        )
+    for item in dataclasses.fields(MultiTaskTrainingArguments):
+        if item.name not in vars(args):
+            vars(args)[item.name] = item.default
+    vars(args)["_is_set_up"] = True
+    if args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = True
+    args.__class__ = MultiTaskTrainingArguments
+    adopted = cast(MultiTaskTrainingArguments, args)
+    adopted.check_values()
+    adopted.check_derived()
+    return adopted
 
 
 def _check_report_to(given: Any) -> None:

@@ -24,7 +24,12 @@ class FittingTrainer(ResumingTrainer):
         """Make the loss weighting and the gradient balance of a run that begins."""
         raise NotImplementedError
 
+    def begin_run(self) -> None:
+        """Begin anew what follows the steps of a run."""
+        raise NotImplementedError
+
     def _inner_training_loop(self, batch_size: int | None = None, args: Any = None, **options: Any) -> Any:
+        self.begin_run()
         if not self.args.auto_find_batch_size:
             return super()._inner_training_loop(batch_size, args, **options)
         self._check_fitting()
@@ -75,9 +80,10 @@ class FittingTrainer(ResumingTrainer):
         """Halve the batches, or take the next number that divides them, and accumulate the more."""
         rows = self.args.per_device_train_batch_size
         fewer = max(size for size in range(1, rows) if rows % size == 0)
-        self.args.per_device_train_batch_size = fewer
+        accumulated = self.args.gradient_accumulation_steps * (rows // fewer)
+        self.args.adjust(per_device_train_batch_size=fewer)
         if self.args.global_batch_size is None:
-            self.args.gradient_accumulation_steps *= rows // fewer
+            self.args.adjust(gradient_accumulation_steps=accumulated)
         print(f"Batches of {rows} rows do not fit into memory; the run begins anew with {fewer}, in the same steps.")
 
     def _begin_again(self, beginning: dict[str, Any]) -> None:

@@ -177,3 +177,43 @@ def references(spec: TaskSpec, labels: Sequence[Any]) -> list[Any]:
     if spec.problem_type == "question_answering":
         return [label["text"] for label in labels]
     return list(labels)
+
+
+def decoded_labels(specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset]) -> dict[str, list[Any]] | None:
+    """Return the labels of every task that has them in the form of its answers, or None where no task has.
+
+    Names of classes, lists of names of flags, numbers, lists of tags (None for a word without one), the texts of an
+    answer, the number of a choice.
+    """
+    labels = {
+        name: [_decoded_label(specs[name], label) for label in data[LABEL_FIELD]]
+        for name, data in rows.items()
+        if LABEL_FIELD in data.column_names
+    }
+    return labels or None
+
+
+def _decoded_label(spec: TaskSpec, label: Any) -> Any:
+    if spec.problem_type == "single_label_classification":
+        return spec.label_names[label]
+    if spec.problem_type == "multi_label_classification":
+        return [spec.label_names[index] for index in sorted(label)]
+    if spec.problem_type == "token_classification":
+        return [spec.label_names[tag] if tag >= 0 else None for tag in label]
+    return label["text"] if spec.problem_type == "question_answering" else label
+
+
+def merged_metrics(scores: Mapping[str, float], given: Any, prefix: str) -> dict[str, Any]:
+    """Return scores together with those that a caller's function computed.
+
+    Raises:
+        InputError: The function returned no scores by name, or one under a name that stands for another score.
+    """
+    if not isinstance(given, Mapping):
+        raise InputError(f"compute_metrics returned {given!r}; expected scores by name, such as {{'accuracy': 0.9}}.")
+    for name in given:
+        if str(name).removeprefix(f"{prefix}_") in scores:
+            raise InputError(
+                f"compute_metrics returned {name!r}, which is a score of a task's own metrics; choose another name."
+            )
+    return {**scores, **given}

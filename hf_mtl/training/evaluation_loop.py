@@ -8,7 +8,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers.trainer_utils import EvalLoopOutput, PredictionOutput
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, PredictionOutput
 from transformers.utils.logging import get_logger
 
 from ..data.collator import MultiTaskCollator
@@ -19,10 +19,11 @@ from ..data.unlabelled import rows_to_answer, rows_to_score
 from ..modeling import InputError, MultiTaskAttentionModel
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.processing_multitask import MultiTaskProcessor
+from ..modeling.step_loss import step_loss
 from ..tasks import TaskSpec, tasks_by_source
 from .arguments import MultiTaskTrainingArguments
 from .checkpoints import CheckpointingTrainer
-from .evaluation import AnswerCollector, flat_scores, score_answers
+from .evaluation import AnswerCollector, decoded_labels, flat_scores, merged_metrics, score_answers
 from .evaluation_batches import EvaluationBatches, evaluation_loader
 
 logger = get_logger(__name__)
@@ -51,15 +52,16 @@ class EvaluatingTrainer(CheckpointingTrainer):
     ) -> EvalLoopOutput:
         """Answer the rows of all tasks in one loop, score each task, and average.
 
-        Returns predictions as decoded answers by task, and as metrics ``<prefix>_<task>_<metric>`` (0-100),
-        ``<prefix>_<task>_loss``, ``<prefix>_mtl_average``, ``<prefix>_mtl_worst`` and, where single-task scores are
-        given, ``<prefix>_mtl_relative``.
+        Returns predictions as decoded answers by task, label_ids as labels in the form of answers by task (None
+        without), and as metrics ``<prefix>_<task>_<metric>`` (0-100), ``<prefix>_<task>_loss``, ``<prefix>_loss`` (the
+        loss of all rows as one step, with the tasks' fixed weights), ``<prefix>_mtl_average``, ``<prefix>_mtl_worst``
+        and, where single-task scores are given, ``<prefix>_mtl_relative``; beside them what `compute_metrics` returns.
         """
         data = cast(FeatureDataset, dataloader.dataset)
         model = self._wrap_model(self.model, training=False)
         model.eval()
         self.callback_handler.eval_dataloader = dataloader
-        losses = torch.zeros(2, len(self.processor.tasks))
+        losses = torch.zeros(3, len(self.processor.tasks))
         answered: list[tuple[Any, Any]] = []
         counted = cast(EvaluationBatches, dataloader.batch_sampler).counted
         for number, (entries, batch) in enumerate(dataloader):
@@ -74,21 +76,34 @@ class EvaluatingTrainer(CheckpointingTrainer):
         answers = collector.answers()
         scores = score_answers(data.specs, data.rows, answers)
         metrics = flat_scores(scores, cast(Any, self.args.single_task_scores))
-        sums, counts = self.accelerator.reduce(losses.to(self.args.device), reduction="sum").tolist()
-        for name, total, count in zip(self.processor.tasks, sums, counts):
+        sums, counts, rows = self.accelerator.reduce(losses.to(self.args.device), reduction="sum").cpu()
+        for name, total, count in zip(self.processor.tasks, sums.tolist(), counts.tolist()):
             if count:
                 metrics[f"{name}_loss"] = total / count
-        metrics = {f"{metric_key_prefix}_{key}": value for key, value in metrics.items()}
-        return EvalLoopOutput(cast(Any, answers), label_ids=None, metrics=metrics, num_samples=len(data))
+        if counts.any():
+            metrics["loss"] = float(step_loss(sums, counts, rows, self._task_weights(), self.args.loss_reduction))
+        labels = decoded_labels(data.specs, data.rows)
+        if self.compute_metrics is not None:
+            given = EvalPrediction(predictions=cast(Any, answers), label_ids=cast(Any, labels))
+            metrics = merged_metrics(metrics, self.compute_metrics(given), metric_key_prefix)
+        metrics = {
+            key if key.startswith(f"{metric_key_prefix}_") else f"{metric_key_prefix}_{key}": value
+            for key, value in metrics.items()
+        }
+        return EvalLoopOutput(cast(Any, answers), cast(Any, labels), metrics=metrics, num_samples=len(data))
+
+    def _task_weights(self) -> torch.Tensor:
+        """(tasks,) the weights that task rows give; what a weighting learns changes from step to step."""
+        return torch.tensor([self.specs[name].weight for name in self.processor.tasks])
 
     @torch.no_grad()
     def _answer_batch(self, model: nn.Module, batch: dict[str, Any]) -> tuple[list[Any], torch.Tensor]:
-        """The logits of a batch's entries in order, and (2, tasks) loss sums and label counts."""
+        """The logits of a batch's entries in order, and (3, tasks) loss sums, label counts and row counts."""
         batch = self._prepare_inputs(batch)
         with self.compute_loss_context_manager():
             outputs = model(**batch)
         logits = MultiTaskAttentionModel.ordered_logits(outputs.entry_logits, batch["routing"])
-        return logits, torch.stack([outputs.task_loss_sums, outputs.task_label_counts]).cpu()
+        return logits, torch.stack([outputs.task_loss_sums, outputs.task_label_counts, outputs.task_row_counts]).cpu()
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Score every task on the validation rows, or on other rows, which are scored together.

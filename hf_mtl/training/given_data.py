@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, TrainingArguments, enable_full_determinism, set_seed
 
+from ..data.collator import MultiTaskCollator
 from ..data.dataset_forms import named_datasets, splits_of
 from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture, mixture_from_datasets
@@ -17,15 +18,12 @@ from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionM
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.part_checks import check_setting_names
 from ..tasks import TaskSpec, as_spec, tasks_by_source
-from .arguments import MultiTaskTrainingArguments
 from .ignored_arguments import refuse_ignored_arguments
 from .task_agreement import (
-    agree_on_tasks,
+    agree_with_model,
     check_rows_of_mixture,
-    check_same_tasks,
     check_settings,
     join_validation,
-    train_in_float32,
 )
 
 
@@ -50,11 +48,6 @@ def model_and_mixture(
     Raises:
         InputError: Something that cannot be used, or is said in two ways.
     """
-    if not isinstance(args, MultiTaskTrainingArguments):
-        raise InputError(
-            f"args is {type(args).__name__}; expected MultiTaskTrainingArguments(output_dir=...), which takes what "
-            "TrainingArguments takes."
-        )
     refuse_ignored_arguments(args)
     if isinstance(model, Path):
         model = str(model)
@@ -73,6 +66,9 @@ def model_and_mixture(
     if isinstance(train_dataset, Mixture):
         mixture = _own_mixture(train_dataset, eval_dataset, specs)
         written = [spec.name for spec in mixture.specs]
+    elif train_dataset is None:
+        mixture = _held_mixture(model, eval_dataset, specs)
+        written = [spec.name for spec in specs or ()]
     else:
         labels = {} if isinstance(model, str) else {task.name: task.labels for task in model.config.task_configs}
         mixture = _built_mixture(train_dataset, eval_dataset, specs, labels)
@@ -83,10 +79,23 @@ def model_and_mixture(
         rows = [spec.to_config() for spec in mixture.specs]
         model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **(model_settings or {}))
         model.measured_tasks.update(spec.name for spec in mixture.specs)
-    check_same_tasks(model, mixture.specs, written)
-    train_in_float32(model)
-    agree_on_tasks(model, mixture.specs, written)
-    return model, mixture
+    return model, agree_with_model(model, mixture, written)
+
+
+def check_collator(given: Any) -> None:
+    """Raise `InputError` for something that makes no batches of several tasks, where it is given."""
+    if given is None or isinstance(given, MultiTaskCollator):
+        return
+    if not callable(given):
+        raise InputError(
+            f"data_collator is a {type(given).__name__}; as in Transformers the third argument is the collator. Write "
+            "train_dataset=... (and eval_dataset=...)."
+        )
+    raise InputError(
+        f"data_collator is a {type(given).__name__}; batches carry the routing of their rows to the tasks' heads, "
+        "which only a MultiTaskCollator makes. Leave it out: rows are padded to the longest of a batch. For another "
+        "length write MultiTaskCollator(processor, pad_to_multiple_of=8); change rows before they are given."
+    )
 
 
 def check_tokenizer(given: Any) -> None:
@@ -118,6 +127,20 @@ def _own_mixture(given: Mixture, eval_dataset: Any, tasks: Sequence[TaskSpec] | 
         }
         join_validation(mixture, rows)
     return mixture
+
+
+def _held_mixture(model: Any, eval_dataset: Any, specs: Sequence[TaskSpec] | None) -> Mixture:
+    """Rows to score alone, of a model that exists; its tasks without rows are there too."""
+    if isinstance(model, str):
+        raise InputError(
+            f"train_dataset is missing, from which the tasks of a new model on {model!r} would follow; give it, or a "
+            "model to evaluate."
+        )
+    labels = {task.name: task.labels for task in model.config.task_configs}
+    held = Mixture([], {}, {}) if eval_dataset is None else _built_mixture(eval_dataset, None, specs, labels)
+    by_name = {spec.name: spec for spec in [*(specs or ()), *held.specs]}
+    others = [as_spec(task) for task in model.config.task_configs if task.name not in by_name]
+    return dataclasses.replace(held, specs=[*by_name.values(), *others], train={}, validation=held.train)
 
 
 def _built_mixture(

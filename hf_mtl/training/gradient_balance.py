@@ -148,5 +148,5 @@ def draw_every_task(mixing: Any, args: MultiTaskTrainingArguments, sources: int)
             "With gradient_balancing a step has per_device_train_batch_size rows of every task; leave out "
             "global_batch_size and tokens_per_batch."
         )
-    args.mixing_strategy, args.batch_form = "round_robin", "one_task"
-    args.gradient_accumulation_steps *= sources
+    accumulated = args.gradient_accumulation_steps * sources
+    args.adjust(mixing_strategy="round_robin", batch_form="one_task", gradient_accumulation_steps=accumulated)

@@ -1,12 +1,13 @@
 """What Transformers' Trainer takes and several tasks cannot be served with: refused by name, with the way to go."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from transformers import TrainingArguments
 
 from ..modeling import InputError
+from ..modeling.configuration_multitask import nearest
 
 _DECODED = (
     "An evaluation decodes answers and scores them by each task's `metrics`; for other scores read "
@@ -37,14 +38,10 @@ IGNORED_ARGUMENTS: dict[str, str] = {
 
 # Of the trainer itself.
 IGNORED_OF_TRAINER: dict[str, str] = {
-    "data_collator": "Batches carry the routing of their rows to the tasks' heads, which only the trainer's own "
-    "collator makes; change rows before they are given.",
-    "compute_metrics": "Name the metrics in the tasks: TaskSpec(metrics=[...]). " + _DECODED,
     "compute_loss_func": "Weigh tasks by TaskSpec(weight=...) or loss_weighting; for another loss override "
     "compute_loss in a subclass of MultiTaskTrainer.",
     "preprocess_logits_for_metrics": _DECODED,
     "tokenizer": "It goes by the name that Transformers has for it now: processing_class=tokenizer.",
-    "model_init": "Give the encoder's name as `model`, and each trainer begins from the encoder anew.",
 }
 
 
@@ -61,8 +58,17 @@ def refuse_ignored_arguments(args: TrainingArguments) -> None:
                 )
 
 
-def refuse_ignored_of_trainer(given: Mapping[str, Any]) -> None:
-    """Raise `InputError` for something given to the trainer that would have no effect."""
+def refuse_ignored_of_trainer(given: Mapping[str, Any], taken: Iterable[str] = ()) -> None:
+    """Raise `InputError` for something given to the trainer that would have no effect.
+
+    Args:
+        given: By the names of arguments.
+        taken: The names that the trainer takes.
+    """
     for name, advice in IGNORED_OF_TRAINER.items():
         if given.get(name) is not None:
             raise InputError(f"MultiTaskTrainer takes no `{name}`: it would have no effect. {advice}")
+    taken = [name for name in taken if name not in ("self", "unknown")]
+    for name in given:
+        if name not in taken and name not in IGNORED_OF_TRAINER:
+            raise InputError(f"MultiTaskTrainer takes no `{name}`.{nearest(name, taken)} It takes {', '.join(taken)}.")

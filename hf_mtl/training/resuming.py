@@ -13,13 +13,12 @@ from ..data.mixing import DevGapMixing, MixingStrategy
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import StreamedMixture
 from ..modeling import InputError
-from .arguments import MultiTaskTrainingArguments
 from .optimizing import OptimizingTrainer
 from .run_identity import check_run, fingerprints, run_arguments, run_settings, run_tasks
 from .task_freezing import TaskFreezer
 from .train_sampler import run_steps
 
-# What `draw_every_task` writes in the trainer's copy of the arguments.
+# What `draw_every_task` adjusts.
 SET_BY_BALANCING = ("mixing_strategy", "batch_form", "gradient_accumulation_steps")
 
 
@@ -33,34 +32,36 @@ class ResumingTrainer(OptimizingTrainer):
     loss_weighting: LossWeighting
     balancer: GradientBalancer | None
     stream_state: dict[str, Any] | None
-    # The arguments as they were given, and their values then.
-    given_arguments: MultiTaskTrainingArguments
+    # The arguments' values when the trainer was made.
     values_given: dict[str, Any]
 
     def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
-        """Train, with the arguments as they are now; see `CheckpointingTrainer.train`."""
+        """Train, with the arguments as they are now; see `CheckpointingTrainer.train`.
+
+        Raises:
+            InputError: There are no training rows.
+        """
+        if self.train_dataset is None:
+            raise InputError("This trainer has no training rows; give train_dataset={task: Dataset} when it is made.")
         self.follow_arguments()
         return super().train(resume_from_checkpoint, **kwargs)
 
     def follow_arguments(self) -> None:
-        """Take over what was changed of the given arguments since the trainer was made, as Transformers' does.
+        """Check what was changed of the arguments since the trainer was made.
 
         Raises:
             InputError: An argument that gradient balancing sets itself.
         """
-        values = vars(self.given_arguments)
-        changed = [name for name, value in values.items() if value != self.values_given.get(name)]
-        for name in changed:
-            if self.balancer is not None and name in SET_BY_BALANCING:
+        values = vars(self.args)
+        for name in SET_BY_BALANCING if self.balancer is not None else ():
+            if values[name] != self.values_given[name]:
                 raise InputError(
                     f"{name} was changed to {values[name]!r} after the trainer was made, and gradient_balancing has "
                     "set how steps are drawn; make a new trainer."
                 )
-            setattr(self.args, name, values[name])
-        if self.args.max_steps <= 0:
-            # 0 means by epochs too, and Transformers' loop would take one step.
-            self.args.max_steps = -1
-        self.values_given.update({name: values[name] for name in changed})
+        if self.args.max_steps == 0:
+            # By epochs too, and Transformers' loop would take one step.
+            self.args.adjust(max_steps=-1)
         self.args.check_derived()
 
     def total_steps(self) -> int:

@@ -11,7 +11,7 @@ from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture
 from ..modeling import InputError, MultiTaskAttentionModel, TaskConfig
 from ..modeling.configuration_multitask import check_choice
-from ..tasks import TaskSpec
+from ..tasks import TaskSpec, tasks_by_source
 
 # What is measured in training rows where nobody gives it.
 STATISTICS = ("label_mean", "label_scale", "class_weights", "null_answer")
@@ -21,8 +21,46 @@ ALWAYS_COMPARED = ("name", "problem_type", "labels", "fields")
 _DEFAULTS = {item.name: item.default for item in dataclasses.fields(TaskConfig)}
 
 
+def agree_with_model(model: MultiTaskAttentionModel, mixture: Mixture, written: Collection[str] = ()) -> Mixture:
+    """Return the mixture in the model's order of tasks, after both agree on what the tasks are.
+
+    Args:
+        model: The model.
+        mixture: The trainer's own mixture, whose task rows take over what the model holds.
+        written: Names of the tasks whose rows the caller wrote.
+
+    Raises:
+        InputError: They have other tasks, or a task row gives a value that the model has otherwise.
+    """
+    mixture = in_order(mixture, model.config.task_names)
+    check_same_tasks(model, mixture.specs, written)
+    train_in_float32(model)
+    agree_on_tasks(model, mixture.specs, written)
+    return mixture
+
+
+def in_order(mixture: Mixture, names: Sequence[str]) -> Mixture:
+    """Return a mixture whose tasks stand in another order, if they are the same tasks."""
+    by_name = {spec.name: spec for spec in mixture.specs}
+    if by_name.keys() != set(names) or list(by_name) == list(names):
+        return mixture
+    sources = list(tasks_by_source([by_name[name] for name in names]))
+
+    def ordered(rows: Mapping[str, Any], order: Sequence[str]) -> dict[str, Any]:
+        return {name: rows[name] for name in order if name in rows}
+
+    return dataclasses.replace(
+        mixture,
+        specs=[by_name[name] for name in names],
+        train=ordered(mixture.train, names),
+        validation=ordered(mixture.validation, names),
+        test=ordered(mixture.test, names),
+        streams=ordered(mixture.streams, sources),
+    )
+
+
 def check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], written: Collection[str]) -> None:
-    """Raise `InputError` unless model and data have the same tasks in the same order, with the same labels.
+    """Raise `InputError` unless model and data have the same tasks, with the same labels.
 
     Args:
         model: The model.
@@ -31,7 +69,9 @@ def check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], 
     """
     names = [spec.name for spec in specs]
     if model.config.task_names != names:
-        raise InputError(f"The model has the tasks {model.config.task_names}, the data {names}; expected the same.")
+        raise InputError(
+            f"The model has the tasks {model.config.task_names}, the data {names}; expected the same, in any order."
+        )
     for task, spec in zip(model.config.task_configs, specs):
         for key in ("problem_type", "labels"):
             value, of_model = getattr(spec, key), getattr(task, key)

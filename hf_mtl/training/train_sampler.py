@@ -72,7 +72,7 @@ def build_stream(
             "Streams go with max_steps and a constant number of rows; set max_steps, not tokens_per_batch."
         )
     # The state of a stream says where to go on; nothing is to be skipped.
-    args.ignore_data_skip = True
+    args.adjust(ignore_data_skip=True)
     return StreamedMixture(
         processor,
         specs,

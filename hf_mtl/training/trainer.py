@@ -1,6 +1,6 @@
 """A Trainer for several tasks: one mixture, one loss of a step, one evaluation of all tasks."""
 
-import copy
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -8,7 +8,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase
+from transformers import (
+    EvalPrediction,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+    enable_full_determinism,
+    set_seed,
+)
 from transformers.utils.logging import get_logger
 
 from ..balancing.gradient_balancing import GradientBalancer
@@ -18,7 +25,7 @@ from ..data.features import FeatureDataset
 from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShare
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import STREAM_STATE, StreamedMixture
-from ..modeling import MultiTaskAttentionModel, MultiTaskOutput, TaskConfig
+from ..modeling import InputError, MultiTaskAttentionModel, MultiTaskOutput, TaskConfig
 from ..modeling.configuration_multitask import check_choice
 from ..modeling.modeling_multitask import count_labels
 from ..modeling.processing_multitask import MultiTaskProcessor
@@ -26,16 +33,18 @@ from ..modeling.random_states import kept_random_states, random_states, set_rand
 from ..modeling.step_loss import step_loss
 from ..tasks import tasks_by_source
 from .argument_checks import check_arguments
-from .arguments import MultiTaskTrainingArguments
-from .batch_fitting import FittingTrainer
+from .arguments import MultiTaskTrainingArguments, adopt_arguments
 from .callbacks import StepsOfTrainer
 from .doctor import Diagnosis, diagnose
 from .evaluation import source_scores
-from .given_data import check_tokenizer, model_and_mixture
+from .given_data import check_collator, check_tokenizer, model_and_mixture
 from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
+from .hyperparameters import SearchingTrainer
 from .ignored_arguments import refuse_ignored_of_trainer
+from .several_devices import use_one_device
 from .shared_parameters import last_shared_matrix, shared_parameters
 from .step_weighting import StepWeighting, build_loss_weighting, task_gradient_norms
+from .task_agreement import agree_with_model
 from .task_freezing import TaskFreezer
 from .train_sampler import build_sampler, build_stream, choose_mixing, run_steps
 from .training_order import arguments_of, mixture_of, model_of
@@ -43,26 +52,37 @@ from .training_order import arguments_of, mixture_of, model_of
 logger = get_logger(__name__)
 
 
-class MultiTaskTrainer(FittingTrainer):
-    """Trains a `MultiTaskAttentionModel` on a mixture.
+class MultiTaskTrainer(SearchingTrainer):
+    """Trains a `MultiTaskAttentionModel` on a mixture; takes what Transformers' `Trainer` takes, in its order.
 
     Args:
         model: A model, or the name of an encoder to wrap for the tasks of the data.
-        args: `MultiTaskTrainingArguments`.
+        args: `MultiTaskTrainingArguments`, or `TrainingArguments`, which then have the settings of a mixture at their
+            defaults beside them. `trainer.args` is the object that is given.
+        data_collator: A `MultiTaskCollator`; by default one that pads to the longest row of a batch.
         train_dataset: A `Mixture`, or data sets by task name (their tasks are read off their features, or given as
             `tasks`); tasks with the same `source` share the data set of that name. A data set is a `Dataset`, a list
             of rows, columns, a DataFrame, or a `DatasetDict`, of which train and validation are used, and test by
-            ``predict(task)`` alone. Where there is one task it needs no name.
+            ``predict(task)`` alone. Where there is one task it needs no name. Without training rows a trainer
+            evaluates and predicts.
         eval_dataset: Data sets by task name or source, likewise; with a `Mixture`, beside its own validation rows.
         tasks: Tasks (`TaskSpec`, or its values as a mapping) for data sets whose features do not say enough. What
             they say must be what a model that exists, or a `Mixture`, holds.
         processing_class: The encoder's tokenizer; by default the one beside the model.
+        model_init: A function that returns the model, called anew for every run (with the trial of a search, if it
+            takes an argument), instead of `model`.
+        compute_metrics: A function of an `EvalPrediction` that returns further scores: ``predictions`` are decoded
+            answers by task, ``label_ids`` the labels by task in the form of answers (names of classes and tags).
+        callbacks: As of `Trainer`.
+        optimizers: As of `Trainer`.
+        optimizer_cls_and_kwargs: As of `Trainer`.
+        compute_loss_func: Refused; see the error for the way to go.
+        preprocess_logits_for_metrics: Refused, likewise.
         model_settings: Settings of `MultiTaskAttentionConfig` for an encoder given by name.
         mixing: A `MixingStrategy`, or a function of the tasks' sizes (tasks,) and the progress of the run in [0, 1]
             that returns a share for each; by default the one that `args.mixing_strategy` names.
         gradient_balancing: A weighting of the tasks' gradients, such as an object of `torchjd.aggregation`; by default
             the one that `args.gradient_balancing` names.
-        **kwargs: Passed to `Trainer` (callbacks, optimizers, ...).
 
     Raises:
         InputError: Model and data disagree on the tasks, the data cannot be used, or something would have no effect.
@@ -75,52 +95,105 @@ class MultiTaskTrainer(FittingTrainer):
 
     def __init__(
         self,
-        model: MultiTaskAttentionModel | str | Path,
-        args: MultiTaskTrainingArguments,
-        train_dataset: Any,
+        model: MultiTaskAttentionModel | str | Path | None = None,
+        args: TrainingArguments | None = None,
+        data_collator: MultiTaskCollator | None = None,
+        train_dataset: Any = None,
         eval_dataset: Any = None,
-        tasks: Sequence[TaskConfig | Mapping[str, Any]] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
+        model_init: Callable[..., MultiTaskAttentionModel] | None = None,
+        compute_loss_func: Callable[..., Any] | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, Any]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LambdaLR | None] = (None, None),
+        optimizer_cls_and_kwargs: tuple[type[torch.optim.Optimizer], dict[str, Any]] | None = None,
+        preprocess_logits_for_metrics: Callable[..., torch.Tensor] | None = None,
+        *,
+        tasks: Sequence[TaskConfig | Mapping[str, Any]] | None = None,
         model_settings: Mapping[str, Any] | None = None,
         mixing: MixingStrategy | SharesFunction | None = None,
         gradient_balancing: GradientBalancer | Callable[[torch.Tensor], torch.Tensor] | None = None,
-        **kwargs: Any,
+        **unknown: Any,
     ) -> None:
-        refuse_ignored_of_trainer(kwargs)
+        refuse_ignored_of_trainer(
+            {
+                "compute_loss_func": compute_loss_func,
+                "preprocess_logits_for_metrics": preprocess_logits_for_metrics,
+                **unknown,
+            },
+            inspect.signature(type(self).__init__).parameters,
+        )
+        check_collator(data_collator)
         check_tokenizer(processing_class)
+        args = adopt_arguments(args)
+        use_one_device(args)
+        self.model_init = cast(Any, model_init)
+        if model_init is not None:
+            model = self._model_of_function(model, args)
         model, mixture = model_and_mixture(model, args, train_dataset, eval_dataset, tasks, model_settings)
         tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
-        self.test_rows = splits_of(train_dataset, list(tasks_by_source(mixture.specs)), "test")
+        self.test_rows = (
+            {} if train_dataset is None else splits_of(train_dataset, list(tasks_by_source(mixture.specs)), "test")
+        )
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor.for_model(model, tokenizer)
-        self.given_arguments, self.values_given = args, dict(vars(args))
-        args = copy.copy(args)
         self.balancer = choose_balancer(gradient_balancing, args)
         if self.balancer is not None:
             draw_every_task(mixing, args, len(tasks_by_source(mixture.specs)))
         patience = {name: spec.patience for name, spec in self.specs.items() if spec.patience is not None}
         self.freezer = TaskFreezer(patience, model.config.task_names)
-        check_arguments(args, mixture.specs, mixture.validation, args.mixing_strategy if mixing is None else "")
+        mixing_name = args.mixing_strategy if mixing is None else ""
+        has_metrics = compute_metrics is not None
+        check_arguments(args, mixture.specs, mixture.validation, mixing_name, has_metrics)
+        self.mixing_given = mixing
         self.mixing = choose_mixing(mixing, args, self.specs)
+        self.values_given = dict(vars(args))
         super().__init__(
             model=model,
             args=args,
-            data_collator=MultiTaskCollator(self.processor),
+            data_collator=data_collator or MultiTaskCollator(self.processor),
             train_dataset=self._training_rows(args),
             eval_dataset=self.features_of(mixture.validation) if mixture.validation else None,
             processing_class=tokenizer,
-            **kwargs,
+            compute_metrics=compute_metrics,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
+        self.model_init = cast(Any, model_init)
         # An epoch is whole steps on every process, so there is no tail to fill up with rows of its beginning.
         self.accelerator.dataloader_config.even_batches = False
         self.add_callback(StepsOfTrainer(self))
-        self.sampler = self._batch_sampler()
         self.owned: dict[str, list[nn.Parameter]] = {}
         self.stream_state: dict[str, Any] | None = None
-        self.set_up_balance()
+        if self.train_dataset is not None:
+            self.sampler = self._batch_sampler()
+            self.set_up_balance()
 
-    def _training_rows(self, args: MultiTaskTrainingArguments) -> FeatureDataset | StreamedMixture:
+    def _model_of_function(self, model: Any, args: MultiTaskTrainingArguments) -> MultiTaskAttentionModel:
+        if model is not None:
+            raise InputError("Both `model` and `model_init` are given; a function makes the model: leave out `model`.")
+        enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
+        return cast(MultiTaskAttentionModel, super().call_model_init())
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """Return the model of a new run, its tasks those of the data."""
+        model = cast(MultiTaskAttentionModel, super().call_model_init(trial))
+        self.mixture = agree_with_model(model, self.mixture)
+        return model
+
+    def begin_run(self) -> None:
+        """Begin anew what follows the steps of a run, where a function makes the model of each."""
+        if self.model_init is not None:
+            self.mixing = choose_mixing(self.mixing_given, self.args, self.specs)
+            self.freezer = TaskFreezer(self.freezer.patience, self.model.config.task_names)
+            self.sampler = self._batch_sampler()
+            self.set_up_balance()
+
+    def _training_rows(self, args: MultiTaskTrainingArguments) -> FeatureDataset | StreamedMixture | None:
+        if not self.mixture.train and not self.mixture.streams:
+            return None
         if self.mixture.streams:
             return build_stream(self.processor, self.specs, self.mixture.streams, self.mixing, args)
         return FeatureDataset(self.processor, self.specs, self.mixture.train)
@@ -177,8 +250,8 @@ class MultiTaskTrainer(FittingTrainer):
             check_choice("argument", key, MultiTaskTrainingArguments.__dataclass_fields__)
         trainer = MultiTaskTrainer(
             model_of(self.accelerator.unwrap_model(self.model), names),
-            arguments_of(self.given_arguments, names, list(self.specs), output_dir, **changes),
-            mixture_of(self.mixture, names),
+            arguments_of(self.args, names, list(self.specs), output_dir, **changes),
+            train_dataset=mixture_of(self.mixture, names),
             processing_class=self.processing_class,
         )
         trainer.test_rows = self.test_rows

@@ -310,6 +310,10 @@ def arguments_of(
         **changes: Other arguments.
     """
 
+    args = copy.copy(args)
+    vars(args)["_adjusted"] = dict(vars(args).get("_adjusted", {}))
+    args.restore()
+
     def kept(scores: Any) -> dict[str, Any] | None:
         return {name: score for name, score in scores.items() if name in tasks} if scores else None
 

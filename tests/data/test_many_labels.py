@@ -47,7 +47,9 @@ def trainer(tmp_path, tokenizer, **arguments) -> MultiTaskTrainer:
     mixture = mixture_from_datasets({"reviews": reviews()}, {"reviews": reviews()}, specs())
     model = build_model([spec.to_config().to_dict() for spec in mixture.specs], vocab_size=tokenizer.vocab_size)
     settings = {"output_dir": str(tmp_path), "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", **arguments}
-    return MultiTaskTrainer(model, MultiTaskTrainingArguments(**settings), mixture, processing_class=tokenizer)
+    return MultiTaskTrainer(
+        model, MultiTaskTrainingArguments(**settings), train_dataset=mixture, processing_class=tokenizer
+    )
 
 
 def test_holes_are_no_labels():

@@ -117,7 +117,7 @@ def test_a_trainer_trains_on_streams_and_resumes(tmp_path, tokenizer):
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.1
-        return MultiTaskTrainer(model, arguments, streams(), processing_class=tokenizer)
+        return MultiTaskTrainer(model, arguments, train_dataset=streams(), processing_class=tokenizer)
 
     whole = build(10)
     whole.train()
@@ -135,7 +135,7 @@ def test_what_streams_cannot_do_is_said(tmp_path, tokenizer):
     def stream_trainer(folder, tokenizer, rows, **settings):
         arguments = MultiTaskTrainingArguments(output_dir=str(folder), use_cpu=True, **settings)
         model = build_model(TASKS, vocab_size=tokenizer.vocab_size)
-        return MultiTaskTrainer(model, arguments, rows, processing_class=tokenizer)
+        return MultiTaskTrainer(model, arguments, train_dataset=rows, processing_class=tokenizer)
 
     with pytest.raises(InputError, match="max_steps"):
         stream_trainer(tmp_path, tokenizer, rows, mixing_strategy="uniform")
@@ -202,7 +202,11 @@ def test_a_function_needs_sizes(tmp_path, tokenizer):
     model = build_model(TASKS, vocab_size=tokenizer.vocab_size)
     with pytest.raises(InputError, match="sizes"):
         MultiTaskTrainer(
-            model, arguments, streams(), processing_class=tokenizer, mixing=lambda sizes, progress: [1, 1]
+            model,
+            arguments,
+            train_dataset=streams(),
+            processing_class=tokenizer,
+            mixing=lambda sizes, progress: [1, 1],
         )
 
 
@@ -211,9 +215,9 @@ def test_a_stream_goes_on_on_as_many_processes(tmp_path, tokenizer):
         output_dir=str(tmp_path), use_cpu=True, max_steps=2, save_steps=1, mixing_strategy="uniform"
     )
     model = build_model(TASKS, vocab_size=tokenizer.vocab_size)
-    MultiTaskTrainer(model, arguments, streams(), processing_class=tokenizer).train()
+    MultiTaskTrainer(model, arguments, train_dataset=streams(), processing_class=tokenizer).train()
     folder = tmp_path / "checkpoint-1"
     (folder / "process_state_1.json").write_text((folder / "process_state_0.json").read_text())
-    again = MultiTaskTrainer(model, arguments, streams(), processing_class=tokenizer)
+    again = MultiTaskTrainer(model, arguments, train_dataset=streams(), processing_class=tokenizer)
     with pytest.raises(InputError, match="written by 2 processes"):
         again.train(resume_from_checkpoint=str(folder))

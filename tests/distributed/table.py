@@ -127,8 +127,8 @@ def build(run: Run, folder: Path, processes: int, dtype: torch.dtype = torch.flo
             gradient_accumulation_steps=pieces // processes,
             **arguments,
         ),
-        rows,
-        {name: own.select(range(11)) for name, own in rows.items()},
+        train_dataset=rows,
+        eval_dataset={name: own.select(range(11)) for name, own in rows.items()},
         tasks=[TaskSpec(name="tags", problem_type="token_classification", columns={"label": "tags"}, weight=2.0)],
         processing_class=tokenizer,
     )

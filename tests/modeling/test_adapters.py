@@ -22,7 +22,7 @@ def test_a_model_with_adapters_trains_and_its_checkpoint_loads(tmp_path, tokeniz
     args = MultiTaskTrainingArguments(
         output_dir=str(tmp_path), max_steps=2, use_cpu=True, disable_tqdm=True, save_steps=2, save_strategy="steps"
     )
-    own = MultiTaskTrainer(model, args, datasets(), tasks=specs(), processing_class=tokenizer)
+    own = MultiTaskTrainer(model, args, train_dataset=datasets(), tasks=specs(), processing_class=tokenizer)
     own.train()
     adapted.save_pretrained(tmp_path / "adapter")
     expected = adapted.eval()(**encoder_inputs()).logits

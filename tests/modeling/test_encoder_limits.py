@@ -153,7 +153,9 @@ def trainer_of(tmp_path, model, tokenizer, rows, tasks=None):
     args = MultiTaskTrainingArguments(
         output_dir=str(tmp_path), max_steps=2, use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no"
     )
-    return MultiTaskTrainer(model, args, {"t": rows}, {"t": rows}, tasks=tasks, processing_class=tokenizer)
+    return MultiTaskTrainer(
+        model, args, train_dataset={"t": rows}, eval_dataset={"t": rows}, tasks=tasks, processing_class=tokenizer
+    )
 
 
 @pytest.mark.parametrize(("kind", "config"), [(BertConfig, {}), (RobertaConfig, {"pad_token_id": 1})])

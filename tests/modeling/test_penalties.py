@@ -172,7 +172,7 @@ def penalised_trainer(tmp_path, tokenizer, settings, balancing=None, **arguments
     model = randomise(build_model(tasks, vocab_size=tokenizer.vocab_size, **settings)).double()
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, **arguments)
     return MultiTaskTrainer(
-        model, args, datasets(), tasks=specs(), processing_class=tokenizer, gradient_balancing=balancing
+        model, args, train_dataset=datasets(), tasks=specs(), processing_class=tokenizer, gradient_balancing=balancing
     )
 
 

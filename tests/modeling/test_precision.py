@@ -84,7 +84,7 @@ def test_a_checkpoint_in_half_precision_is_trained_in_float32(tmp_path, stored, 
     tasks = [{**TASK, "labels": ["no", "yes"]}]
     MultiTaskAttentionModel.from_encoder(stored[0], tasks, {"dtype": SHORT}).save_pretrained(tmp_path / "model")
     model = MultiTaskAttentionModel.from_pretrained(tmp_path / "model", **said)
-    trainer = MultiTaskTrainer(model, arguments(tmp_path), {"t": rows()}, processing_class=word_level())
+    trainer = MultiTaskTrainer(model, arguments(tmp_path), train_dataset={"t": rows()}, processing_class=word_level())
     trainer.train()
     assert precisions(trainer.model) == {SHORT if said else FULL}
 
@@ -108,7 +108,7 @@ def rows():
 
 def test_small_steps_are_kept(stored, tmp_path):
     """A step of 1e-6 is lost in half precision of weights near 0.02."""
-    trainer = MultiTaskTrainer(stored[0], arguments(tmp_path), {"t": rows()})
+    trainer = MultiTaskTrainer(stored[0], arguments(tmp_path), train_dataset={"t": rows()})
     before = {name: tensor.clone() for name, tensor in trainer.model.encoder.named_parameters()}
     trainer.train()
     moved = [not torch.equal(tensor, before[name]) for name, tensor in trainer.model.encoder.named_parameters()]

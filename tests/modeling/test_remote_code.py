@@ -187,7 +187,7 @@ def test_a_trainer_takes_it_and_its_tokenizer(encoder, tmp_path, monkeypatch):
     args = MultiTaskTrainingArguments(
         output_dir=str(tmp_path / "out"), max_steps=2, save_steps=1, use_cpu=True, report_to="none", disable_tqdm=True
     )
-    trainer = MultiTaskTrainer(wrapped(encoder, [task]), args, {"t": rows})
+    trainer = MultiTaskTrainer(wrapped(encoder, [task]), args, train_dataset={"t": rows})
     assert trainer.processor.max_length(trainer.specs["t"]) == 40
     trainer.train()
     again = MultiTaskAttentionModel.from_pretrained(tmp_path / "out" / "checkpoint-2", trust_remote_code=True).eval()

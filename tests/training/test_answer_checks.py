@@ -31,7 +31,7 @@ def run_of(folder, name, rows, tasks, batch_size=4) -> MultiTaskTrainer:
         save_strategy="no",
         report_to=[],
     )
-    return MultiTaskTrainer(str(folder), arguments, rows, rows, tasks=tasks)
+    return MultiTaskTrainer(str(folder), arguments, train_dataset=rows, eval_dataset=rows, tasks=tasks)
 
 
 def findings(trainer: MultiTaskTrainer, check: str) -> list[tuple[str, str]]:

@@ -134,7 +134,7 @@ def test_tasks_of_one_row_are_told_apart(tmp_path, tokenizer):
         MultiTaskTrainingArguments(
             output_dir=str(tmp_path), use_cpu=True, max_steps=1, gradient_balancing="pcgrad", **SGD
         ),
-        {"rows": rows},
+        train_dataset={"rows": rows},
         tasks=specs,
         processing_class=tokenizer,
     )
@@ -160,7 +160,7 @@ def test_adapters_alone_are_balanced(tmp_path, tokenizer):
         bf16=True,
     )
     specs = [TaskSpec(name="tags", problem_type="token_classification", columns={"label": "tags"})]
-    own = MultiTaskTrainer(model, arguments, datasets(), tasks=specs, processing_class=tokenizer)
+    own = MultiTaskTrainer(model, arguments, train_dataset=datasets(), tasks=specs, processing_class=tokenizer)
     before = copy.deepcopy(model.state_dict())
     own.train()
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}

@@ -53,12 +53,14 @@ def test_the_run_is_that_of_smaller_batches(size, spared, tmp_path, tokenizer, m
     own.train()
     assert own.sizes[: spared + 2] == [16] * (spared + 1) + [8]
     assert own.sizes[spared + 2 :] == [4] * 16
-    assert own.given_arguments.per_device_train_batch_size == 16
+    assert own.args.per_device_train_batch_size == 4
     assert own.run_state() == expected.run_state()
     for name, tensor in expected.model.state_dict().items():
         assert tensor.equal(own.model.state_dict()[name]), name
     losses = [[entry["loss"] for entry in run.state.log_history if "loss" in entry] for run in (expected, own)]
     assert losses[0] == losses[1]
+    own.args.restore()
+    assert (own.args.per_device_train_batch_size, own.args.gradient_accumulation_steps) == (16, 1)
     assert "Batches of 16 rows do not fit" in capsys.readouterr().out
 
 

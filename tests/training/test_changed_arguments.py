@@ -76,8 +76,8 @@ def test_changes_reach_a_trainer_that_was_made_before(tmp_path, tokenizer):
     own = trainer(
         tmp_path, tokenizer, max_steps=2, learning_rate=1e-4, lr_scheduler_type="constant", save_strategy="no"
     )
-    own.given_arguments.learning_rate = 5e-5
-    own.given_arguments.max_steps = 1
+    own.args.learning_rate = 5e-5
+    own.args.max_steps = 1
     own.train()
     rates = {group["lr"] for group in own.optimizer.param_groups}
     assert sorted(rates) == pytest.approx([5e-5, 5e-4])

@@ -32,12 +32,12 @@ def stars(scale: float = 1.0) -> Dataset:
     return Dataset.from_dict({"text": TEXTS, "label": [scale * (100.0 + index) for index in range(12)]})
 
 
-def build(tmp_path, tokenizer, model, rows, *given, **options) -> MultiTaskTrainer:
+def build(tmp_path, tokenizer, model, rows, held=None, **options) -> MultiTaskTrainer:
     arguments = options.pop("arguments", {})
     args = MultiTaskTrainingArguments(
         output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no", **arguments
     )
-    return MultiTaskTrainer(model, args, rows, *given, processing_class=tokenizer, **options)
+    return MultiTaskTrainer(model, args, train_dataset=rows, eval_dataset=held, processing_class=tokenizer, **options)
 
 
 def model_of(tokenizer, *tasks, **settings) -> MultiTaskAttentionModel:

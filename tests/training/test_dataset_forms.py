@@ -27,12 +27,14 @@ FORMS = {
 }
 
 
-def build(tmp_path, tokenizer, *given, tasks=(("mood", ["no", "yes"]),), **options) -> MultiTaskTrainer:
+def build(tmp_path, tokenizer, rows_given, held=None, tasks=(("mood", ["no", "yes"]),), **options) -> MultiTaskTrainer:
     rows = [{"name": name, "problem_type": "single_label_classification", "labels": labels} for name, labels in tasks]
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True)
     specs = [TaskSpec(**row) for row in rows]
     model = build_model(rows, vocab_size=tokenizer.vocab_size)
-    return MultiTaskTrainer(model, args, *given, tasks=specs, processing_class=tokenizer, **options)
+    return MultiTaskTrainer(
+        model, args, train_dataset=rows_given, eval_dataset=held, tasks=specs, processing_class=tokenizer, **options
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -241,7 +243,7 @@ def test_texts_of_a_task_that_reads_more_are_refused(tmp_path, tokenizer):
     }
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True)
     model = build_model([CLASSES, pair], vocab_size=tokenizer.vocab_size)
-    own = MultiTaskTrainer(model, args, rows, tasks=specs, processing_class=tokenizer)
+    own = MultiTaskTrainer(model, args, train_dataset=rows, tasks=specs, processing_class=tokenizer)
     assert own.predict({"mood": TEXTS}).predictions == own.predict({"mood": rows["mood"]}).predictions
     with pytest.raises(InputError, match="a list for 'pair', and item 0 is 'a'; expected rows"):
         own.predict({"mood": TEXTS, "pair": ["a"]})
@@ -296,7 +298,7 @@ def test_every_problem_type_is_answered_without_labels(hidden, tmp_path, tokeniz
     row = {"name": hidden, "problem_type": kind, **settings}
     model = build_model([row], vocab_size=tokenizer.vocab_size)
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True)
-    own = MultiTaskTrainer(model, args, rows, tasks=[TaskSpec(**row)], processing_class=tokenizer)
+    own = MultiTaskTrainer(model, args, train_dataset=rows, tasks=[TaskSpec(**row)], processing_class=tokenizer)
     found, whole = own.predict(rows.remove_columns("label")), own.predict(rows)
     assert found.predictions == whole.predictions
     assert f"test_{hidden}_loss" in whole.metrics and f"test_{hidden}_loss" not in found.metrics

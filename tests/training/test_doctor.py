@@ -46,7 +46,7 @@ def run_of(tmp_path, tokenizer, rows, validation=None, tasks=None, **arguments) 
     model = build_model([spec.to_config().to_dict() for spec in mixture.specs], vocab_size=tokenizer.vocab_size)
     arguments = {"max_steps": 3, "report_to": "none", **arguments}
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, **arguments)
-    return MultiTaskTrainer(model, args, mixture, processing_class=tokenizer)
+    return MultiTaskTrainer(model, args, train_dataset=mixture, processing_class=tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_sound_run_has_no_finding(tmp_path, tokenizer, settings):
         [spec.to_config().to_dict() for spec in mixture.specs], vocab_size=tokenizer.vocab_size, **settings
     )
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, max_steps=3)
-    own = MultiTaskTrainer(model, args, mixture, processing_class=tokenizer)
+    own = MultiTaskTrainer(model, args, train_dataset=mixture, processing_class=tokenizer)
     # The two sentence tasks of the fixture read the same texts, which is the doctor's business.
     diagnosis = own.doctor()
     assert [finding.check for finding in diagnosis.findings] == ["same_data"]
@@ -177,7 +177,7 @@ def test_a_recurrent_head_is_looked_over(tmp_path, tokenizer):
     rows = [spec.to_config().to_dict() for spec in mixture.specs]
     model = build_model(rows, vocab_size=tokenizer.vocab_size, head="recurrent")
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, max_steps=3)
-    assert "gradients" not in found(MultiTaskTrainer(model, args, mixture, processing_class=tokenizer))
+    assert "gradients" not in found(MultiTaskTrainer(model, args, train_dataset=mixture, processing_class=tokenizer))
 
 
 def test_a_constant_label(tmp_path, tokenizer):
@@ -287,7 +287,7 @@ def test_streams_are_looked_over_and_begin_where_they_would(tmp_path, tokenizer)
             mixing_strategy="uniform",
             gradient_accumulation_steps=2,
         )
-        own = MultiTaskTrainer(model, args, streams(), processing_class=tokenizer)
+        own = MultiTaskTrainer(model, args, train_dataset=streams(), processing_class=tokenizer)
         if looked:
             diagnosis = own.doctor()
             assert not diagnosis.findings
@@ -303,7 +303,7 @@ def test_settings_that_nothing_reads(tmp_path, tokenizer):
     unread = {"pooling": "mean", "lexical_rank": 3, "shared_experts": 8}
     model = build_model(tasks, vocab_size=tokenizer.vocab_size, **unread)
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, max_steps=3)
-    own = MultiTaskTrainer(model, args, mixture, processing_class=tokenizer)
+    own = MultiTaskTrainer(model, args, train_dataset=mixture, processing_class=tokenizer)
     (finding,) = found(own)["settings"]
     assert finding.subject == "lexical_rank=3, shared_experts=8"
     model.config.task_interaction, model.config.pooling = "mmoe", "task_queries"

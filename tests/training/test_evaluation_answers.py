@@ -69,7 +69,13 @@ def test_a_regression_wrapped_by_the_trainer_is_decoded_to_the_labels_scale(tmp_
     encoder = tmp_path / "encoder"
     build_model(vocab_size=tokenizer.vocab_size).encoder.save_pretrained(encoder)
     tokenizer.save_pretrained(encoder)
-    own = MultiTaskTrainer(str(encoder), arguments, rows, {"price": rows["price"].select(range(4))}, tasks=[spec])
+    own = MultiTaskTrainer(
+        str(encoder),
+        arguments,
+        train_dataset=rows,
+        eval_dataset={"price": rows["price"].select(range(4))},
+        tasks=[spec],
+    )
     with torch.no_grad():
         for tensor in own.model.mtl.heads.parameters():
             tensor.zero_()
@@ -98,7 +104,9 @@ def test_test_rows_choose_nothing(tmp_path, tokenizer):
             learning_rate=1e-3,
             per_device_train_batch_size=8,
         )
-        own = MultiTaskTrainer(copy.deepcopy(first.model), arguments, mixture, processing_class=tokenizer)
+        own = MultiTaskTrainer(
+            copy.deepcopy(first.model), arguments, train_dataset=mixture, processing_class=tokenizer
+        )
         own.train()
         scores = own.evaluate(own.features_of(test), metric_key_prefix="test")
         means = [entry["eval_mtl_average"] for entry in own.state.log_history if "eval_mtl_average" in entry]

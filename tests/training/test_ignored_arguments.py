@@ -32,20 +32,20 @@ def test_an_argument_without_effect_is_refused(name, tmp_path):
     # Set rather than given: some values need hardware or packages to be constructed with.
     setattr(args, name, OTHER_VALUES.get(name, not getattr(args, name)))
     with pytest.raises(InputError, match=f"^{name}=.*expected the default"):
-        MultiTaskTrainer("no-such-encoder", args, datasets())
+        MultiTaskTrainer("no-such-encoder", args, train_dataset=datasets())
 
 
 @pytest.mark.parametrize("name", IGNORED_OF_TRAINER)
 def test_what_is_given_to_the_trainer_without_effect_is_refused(name, tmp_path):
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     with pytest.raises(InputError, match=f"no `{name}`"):
-        MultiTaskTrainer("no-such-encoder", args, datasets(), **{name: lambda *given: None})
+        MultiTaskTrainer("no-such-encoder", args, train_dataset=datasets(), **{name: lambda *given: None})
 
 
 def test_a_tokenizer_goes_by_its_new_name(tmp_path, tokenizer):
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     with pytest.raises(InputError, match="processing_class=tokenizer"):
-        MultiTaskTrainer("no-such-encoder", args, datasets(), tokenizer=tokenizer)
+        MultiTaskTrainer("no-such-encoder", args, train_dataset=datasets(), tokenizer=tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_tokenizer_goes_by_its_new_name(tmp_path, tokenizer):
 def test_what_is_no_tokenizer_is_refused(given, message, tmp_path):
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     with pytest.raises(InputError, match=f"processing_class {message}"):
-        MultiTaskTrainer("no-such-encoder", args, datasets(), processing_class=given)
+        MultiTaskTrainer("no-such-encoder", args, train_dataset=datasets(), processing_class=given)
 
 
 def test_an_optimizer_class_that_is_given_is_used(tmp_path, tokenizer):
@@ -64,7 +64,7 @@ def test_an_optimizer_class_that_is_given_is_used(tmp_path, tokenizer):
     own = MultiTaskTrainer(
         build_model(tasks, vocab_size=tokenizer.vocab_size),
         args,
-        {"mood": datasets()["mood"]},
+        train_dataset={"mood": datasets()["mood"]},
         processing_class=tokenizer,
         optimizer_cls_and_kwargs=(torch.optim.SGD, {"momentum": 0.5}),
     )

@@ -17,7 +17,7 @@ def rows(names, labels):
 def trainer_of(tmp_path, tokenizer, train, **settings):
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, report_to=[])
     model = build_model(MOOD, vocab_size=tokenizer.vocab_size)
-    return MultiTaskTrainer(model, args, {"mood": train}, processing_class=tokenizer, **settings)
+    return MultiTaskTrainer(model, args, train_dataset={"mood": train}, processing_class=tokenizer, **settings)
 
 
 def labels_of(data):

@@ -263,7 +263,7 @@ def test_another_run_is_refused_by_name(arguments, rows, message, finished, toke
     given = {"max_steps": 6, "learning_rate": 1e-3, **arguments}
     rate = given.pop("learning_rate")
     own = short(finished[0], tokenizer, rows, **given)
-    own.given_arguments.learning_rate = rate
+    own.args.learning_rate = rate
     with pytest.raises(InputError, match=message):
         own.train(resume_from_checkpoint=True)
 

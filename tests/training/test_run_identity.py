@@ -127,7 +127,9 @@ def trainer(folder, tokenizer, tasks=("mood", "tone"), labels=("no", "yes"), **a
     )  # fmt: skip
     model = build_model(rows, vocab_size=tokenizer.vocab_size)
     data = {name: ROWS.select(range(8 - number)) for number, name in enumerate(tasks)}
-    return MultiTaskTrainer(model, args, data, tasks=[TaskSpec(**row) for row in rows], processing_class=tokenizer)
+    return MultiTaskTrainer(
+        model, args, train_dataset=data, tasks=[TaskSpec(**row) for row in rows], processing_class=tokenizer
+    )
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def build(tmp_path, model, **arguments) -> MultiTaskTrainer:
         output_dir=str(tmp_path / "out"), use_cpu=True, report_to="none", disable_tqdm=True, save_strategy="no",
         max_steps=3, per_device_train_batch_size=4, **arguments,
     )  # fmt: skip
-    return MultiTaskTrainer(model, args, {"mood": ROWS})
+    return MultiTaskTrainer(model, args, train_dataset={"mood": ROWS})
 
 
 def weights(model) -> torch.Tensor:

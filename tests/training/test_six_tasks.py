@@ -77,7 +77,12 @@ def own(tmp_path, tokenizer) -> MultiTaskTrainer:
         per_device_eval_batch_size=5,
         learning_rate=1e-3,
     )
-    return MultiTaskTrainer(str(encoder), arguments, rows, {name: own.select(range(5)) for name, own in rows.items()})
+    return MultiTaskTrainer(
+        str(encoder),
+        arguments,
+        train_dataset=rows,
+        eval_dataset={name: own.select(range(5)) for name, own in rows.items()},
+    )
 
 
 def test_problem_types_are_read_off_the_features(own):

@@ -41,8 +41,8 @@ def trainer(tmp_path, tokenizer, dtype=torch.float32, rows=None, validation=None
     return MultiTaskTrainer(
         model,
         MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, **arguments),
-        rows or datasets(),
-        validation,
+        train_dataset=rows or datasets(),
+        eval_dataset=validation,
         tasks=specs(),
         processing_class=tokenizer,
     )

@@ -67,10 +67,10 @@ def test_tasks_may_be_given_as_values(tmp_path, tokenizer):
     model = build_model([{**config.to_dict(), "labels": ["no", "yes"]}], vocab_size=tokenizer.vocab_size)
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     for given in (task, config):
-        own = MultiTaskTrainer(model, args, rows, tasks=[given], processing_class=tokenizer)
+        own = MultiTaskTrainer(model, args, train_dataset=rows, tasks=[given], processing_class=tokenizer)
         assert own.specs["mood"].weight == (2.0 if given is task else 1.0)
     with pytest.raises(InputError, match="Did you mean 'weight'"):
-        MultiTaskTrainer(model, args, rows, tasks=[{**task, "weigt": 1}], processing_class=tokenizer)
+        MultiTaskTrainer(model, args, train_dataset=rows, tasks=[{**task, "weigt": 1}], processing_class=tokenizer)
 
 
 def test_the_report_leaves_no_bar_behind(tmp_path, tokenizer):

@@ -40,7 +40,9 @@ def own_trainer(model, tmp_path, tokenizer, **arguments):
     )
     rows, names = datasets(), model.config.task_names
     tasks = [spec for spec in specs() if spec.name in names]
-    return MultiTaskTrainer(model, args, {name: rows[name] for name in names}, tasks=tasks, processing_class=tokenizer)
+    return MultiTaskTrainer(
+        model, args, train_dataset={name: rows[name] for name in names}, tasks=tasks, processing_class=tokenizer
+    )
 
 
 @pytest.mark.parametrize("interaction", INTERACTIONS)

@@ -32,7 +32,7 @@ def test_they_count_nowhere(tmp_path, tokenizer):
     args = MultiTaskTrainingArguments(
         output_dir=str(tmp_path), use_cpu=True, disable_tqdm=True, max_steps=2, per_device_train_batch_size=4
     )
-    trainer = MultiTaskTrainer(model, args, mixture, processing_class=tokenizer)
+    trainer = MultiTaskTrainer(model, args, train_dataset=mixture, processing_class=tokenizer)
     batch = trainer.data_collator([trainer.train_dataset[index] for index in range(4)])
     output = trainer.model(
         **{key: value.to(trainer.args.device) if key != "routing" else value for key, value in batch.items()}
