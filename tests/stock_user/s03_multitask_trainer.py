@@ -32,8 +32,8 @@ calls = []
 def compute_metrics(eval_pred):
     predictions, labels = eval_pred
     calls.append(sorted(predictions))
-    right = [given == true for given, true in zip(predictions["mood"], labels["mood"])]
-    distance = np.abs(np.asarray(predictions["stars"]) - np.asarray(labels["stars"]))
+    right = [answer["label"] == true for answer, true in zip(predictions["mood"], labels["mood"])]
+    distance = np.abs(np.asarray([answer["value"] for answer in predictions["stars"]]) - np.asarray(labels["stars"]))
     return {"mood_share": float(np.mean(right)), "stars_distance": float(distance.mean())}
 
 
