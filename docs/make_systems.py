@@ -12,12 +12,12 @@ import yaml
 
 from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
 from hf_mtl.modeling.head_reading import HEAD_READINGS
+from hf_mtl.modeling.systems import PLAIN, SYSTEMS, System
 from hf_mtl.modeling.task_aggregation import TASK_AGGREGATIONS
 from hf_mtl.modeling.task_attention import TASK_POOLINGS
 from hf_mtl.modeling.task_conditioning import TASK_CONDITIONINGS
 from hf_mtl.modeling.task_gate import TASK_GATES
 from hf_mtl.modeling.task_interaction import TASK_INTERACTIONS
-from hf_mtl.systems import PLAIN, SYSTEMS, System
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "systems.md"

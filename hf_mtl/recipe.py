@@ -11,6 +11,7 @@ from .modeling.attention_scorers import ATTENTION_SCORERS
 from .modeling.configuration_multitask import check_choice
 from .modeling.head_reading import HEAD_READINGS
 from .modeling.part_checks import check_config
+from .modeling.systems import SYSTEMS
 from .modeling.task_aggregation import MERGED, TASK_AGGREGATIONS
 from .modeling.task_attention import TASK_POOLINGS
 from .modeling.task_conditioning import TASK_CONDITIONINGS
@@ -23,7 +24,6 @@ from .recipe_format.command_line import Fields, argparse_arguments, change_rows,
 from .recipe_format.paths import for_recipe, from_recipe, from_saved, same_place
 from .recipe_format.recipe_file import check_keys, name_of_row, read_recipe_file
 from .recipe_format.yaml_reading import write_yaml
-from .systems import SYSTEMS
 from .tasks import TaskSpec, specs_from_rows
 from .training.arguments import MultiTaskTrainingArguments, json_mapping
 from .training.training_order import NOTHING_MIXES, TRAINING_ORDERS, Stage

@@ -18,7 +18,6 @@ FLOORS = {
     "evaluate_metric": 1,
     "tasks": 1,
     "task_presets": 1,
-    "systems": 1,
     "baselines": 1,
     "data": 1,
     "balancing": 1,

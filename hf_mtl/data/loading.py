@@ -100,9 +100,10 @@ def _files_of_folder(folder: Path, spec: TaskSpec) -> dict[str, Path]:
 
 def _read_hub(spec: TaskSpec) -> tuple[Splits, Places]:
     offline = constants.HF_HUB_OFFLINE or not hub_is_reachable()
-    datasets.config.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE or offline
     try:
-        loaded = datasets.load_dataset(spec.dataset, spec.subset)
+        # Read from the cache alone where the Hub is out of reach, instead of asking it again and again.
+        options = datasets.DownloadConfig(local_files_only=offline)
+        loaded = datasets.load_dataset(spec.dataset, spec.subset, download_config=options)
     except (OSError, ValueError) as error:
         raise InputError(
             f"Task {spec.name!r}: the data set {spec.dataset!r} could not be loaded"

@@ -125,7 +125,9 @@ def with_encoder_code(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]
         values: Any = cast(Any, stand_in).values if awaits_code(stand_in) else None
     else:
         source = {key: value for key, value in hub.items() if key != "code_revision"}
-        values = PreTrainedConfig.get_config_dict(config or name, **source)[0].get("encoder_config")
+        written = PreTrainedConfig.get_config_dict(config or name, **source)[0]
+        _check_checkpoint(name, written)
+        values = written.get("encoder_config")
     if not names_code(values):
         return dict(arguments)
     if not trusted:
@@ -140,6 +142,17 @@ def with_encoder_code(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]
     if isinstance(changed, Mapping):
         encoder_config.update(dict(changed))
     return {**arguments, "encoder_config": encoder_config}
+
+
+def _check_checkpoint(name: str, config: Mapping[str, Any]) -> None:
+    """Raise `InputError` for the checkpoint of an encoder, before its weights are read."""
+    model_type = config.get("model_type")
+    if model_type != "hf_mtl":
+        kind = (config.get("architectures") or [model_type])[0]
+        raise InputError(
+            f"{name!r} is the checkpoint of a {kind}, not of a MultiTaskAttentionModel; to wrap it write "
+            f"MultiTaskAttentionModel.from_encoder({name!r}, tasks=[...])."
+        )
 
 
 def _run_code(name: str, values: Mapping[str, Any], hub: Mapping[str, Any]) -> PreTrainedConfig:

@@ -57,13 +57,21 @@ def find_encoder(name: str) -> str:
         return name
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"There is no folder {name!r} with an encoder. {OFFLINE_HELP}")
-    if isinstance(try_to_load_from_cache(name, "config.json"), str):
-        if not constants.HF_HUB_OFFLINE and not hub_is_reachable():
-            constants.HF_HUB_OFFLINE = True
-        return name
-    if constants.HF_HUB_OFFLINE or not hub_is_reachable():
+    if not _is_cached(name) and (constants.HF_HUB_OFFLINE or not hub_is_reachable()):
         raise InputError(f"The encoder {name!r} is not in the local cache and the Hub is out of reach. {OFFLINE_HELP}")
     return name
+
+
+def reading_options(name: str) -> dict[str, bool]:
+    """Return what `from_pretrained` is told so that it reads from the cache alone where the Hub is out of reach."""
+    on_hub = not Path(name).exists()
+    if on_hub and not constants.HF_HUB_OFFLINE and _is_cached(name) and not hub_is_reachable():
+        return {"local_files_only": True}
+    return {}
+
+
+def _is_cached(name: str) -> bool:
+    return isinstance(try_to_load_from_cache(name, "config.json"), str)
 
 
 def hub_is_reachable() -> bool:
@@ -91,7 +99,7 @@ def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
         InputError: The encoder cannot be found or loaded, or has code of its own that nobody trusts.
     """
     folder = find_encoder(name)
-    options = {key: value for key, value in kwargs.items() if value is not None}
+    options = {**reading_options(folder), **{key: value for key, value in kwargs.items() if value is not None}}
     # Said, so that Transformers asks nobody at a terminal.
     options.setdefault("trust_remote_code", False)
     if "torch_dtype" not in options:
@@ -107,7 +115,7 @@ def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
         if not options["trust_remote_code"] and "trust_remote_code" in str(error):
             raise InputError(f"The encoder {name!r} has code of its own. {TRUST_HELP}") from error
         raise InputError(f"The encoder {name!r} could not be loaded: {_first_line(error)} {OFFLINE_HELP}") from error
-    encoder = _encoder_of(model)
+    encoder = encoder_of(model)
     # What a checkpoint could not carry is said before anything is trained.
     code_files(encoder)
     return encoder
@@ -142,10 +150,11 @@ def build_encoder(config: PreTrainedConfig, pooler: bool) -> PreTrainedModel:
     if awaits_code(config):
         raise InputError(f"The encoder has code of its own. {TRUST_HELP}")
     options = {"dtype": torch.get_default_dtype(), "trust_remote_code": carries_code(config)}
-    return _encoder_of(AutoModel.from_config(config, **_pooler_argument(config, pooler), **options))
+    return encoder_of(AutoModel.from_config(config, **_pooler_argument(config, pooler), **options))
 
 
-def _encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the encoder of a model that has a decoder too, or the model."""
     # An encoder saved alone (T5EncoderModel) says that it has no decoder, and is built with one all the same.
     has_decoder = {"encoder", "decoder"} <= {name for name, _ in model.named_children()}
     return model.get_encoder() if has_decoder or model.config.is_encoder_decoder else model

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 
+from .batch_losses import batch_losses, with_penalties
 from .checkpoint_report import refuse_incomplete
 from .configuration_multitask import (
     MultiTaskAttentionConfig,
@@ -22,6 +23,7 @@ from .configuration_multitask import (
 )
 from .domain_adversary import GradientReversal
 from .encoder_code import hub_arguments, save_code, with_encoder_code
+from .encoder_doors import bare_encoder, check_encoder, check_same_encoder, one_device, read_tasks, split_arguments
 from .encoder_reader import (
     EncodedTokens,
     EncoderReader,
@@ -29,17 +31,16 @@ from .encoder_reader import (
     SeparateReader,
     first_encoder,
 )
-from .encoders import build_encoder, find_encoder, load_encoder
+from .encoders import build_encoder, find_encoder, load_encoder, reading_options
 from .errors import CheckpointError, InputError
 from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .multitask_output import MultiTaskOutput
-from .part_checks import check_config, check_setting_names
+from .part_checks import check_config
 from .pipeline_multitask import Answerer
 from .plain_inputs import PlainRows, Positions, plain_entries, read_inputs
 from .random_states import kept_random_states
-from .step_loss import step_loss
 from .task_attention import TASK_POOLINGS
-from .task_heads import IGNORED_LABEL, TASK_HEADS, Answer, TaskHead
+from .task_heads import IGNORED_LABEL, Answer, TaskHead
 from .task_logits import TaskLogits, logits_of_every_row, logits_of_rows
 from .task_parameters import SharedVectors, TaskTensors, UnitScaleLinear, ZeroStartLinear, owner_of, picked
 
@@ -78,6 +79,10 @@ class MultiTaskAttentionModel(PreTrainedModel):
     accepts_loss_kwargs = False
 
     def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel | None = None) -> None:
+        if encoder is not None:
+            check_same_encoder(config, encoder)
+            config.encoder_config = encoder.config
+            config._attn_implementation = encoder.config._attn_implementation
         super().__init__(config)
         check_config(config)
         pooling = TASK_POOLINGS[config.pooling]
@@ -87,6 +92,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
         first = encoder or build_encoder(cast(PreTrainedConfig, config.encoder_config), pooling.reads_pooler)
         self.encoder: nn.Module = first
         self.mtl = MultiTaskModule(config, first)
+        if encoder is not None:
+            self.mtl.to(device=encoder.device, dtype=encoder.dtype)
         if self.mtl.conditioning.separate_encoders:
             others = {name: copy.deepcopy(first) for name in config.task_names[1:]}
             self.encoder = SeparateEncoders({config.task_names[0]: first, **others})
@@ -103,53 +110,69 @@ class MultiTaskAttentionModel(PreTrainedModel):
     @classmethod
     def from_encoder(
         cls,
-        name: str,
-        tasks: Sequence[TaskConfig | Mapping[str, Any]],
+        encoder: str | Path | PreTrainedModel,
+        tasks: Sequence[TaskConfig | Mapping[str, Any]] | Mapping[str, Any],
         encoder_kwargs: Mapping[str, Any] | None = None,
-        **config_kwargs: Any,
+        *,
+        system: str | None = None,
+        **arguments: Any,
     ) -> "MultiTaskAttentionModel":
         """Wrap a pretrained encoder.
 
         Args:
-            name: A Hub name, a folder, or ``package:<module>/<folder>``.
+            encoder: A Hub name, a folder, or ``package:<module>/<folder>``; or an encoder that is loaded, which keeps
+                its precision, attention and device (of a model with a head, its encoder is taken).
             tasks: The tasks in order.
-            encoder_kwargs: Passed to the encoder's `from_pretrained`.
-            **config_kwargs: The other settings of `MultiTaskAttentionConfig`, such as ``pooling="mean"``.
+            encoder_kwargs: What loads the encoder, under one name; the same as giving it directly.
+            system: A name of `SYSTEMS`, whose settings stand where none are given.
+            **arguments: Settings of `MultiTaskAttentionConfig`, such as ``pooling="mean"``; what `from_pretrained`
+                takes, such as ``dtype``, ``attn_implementation``, ``device_map``, ``revision``, ``subfolder``,
+                ``token``, ``cache_dir``, ``trust_remote_code``; values of the encoder's configuration.
 
         Raises:
-            InputError: The encoder cannot be found, or a setting or task cannot be used.
+            InputError: The encoder cannot be found, or a setting, argument or task cannot be used.
         """
-        rows = [task if isinstance(task, TaskConfig) else TaskConfig.from_dict(task) for task in tasks]
-        check_setting_names(config_kwargs)
+        check_encoder(encoder)
+        rows = read_tasks(tasks)
+        settings, loading = split_arguments(encoder, system, encoder_kwargs, arguments)
         # A `TaskSpec` is a task with its data, of which a model keeps nothing.
         kept = TaskConfig.__dataclass_fields__
         values = [{key: value for key, value in row.to_dict().items() if key in kept} for row in rows]
-        config = MultiTaskAttentionConfig(tasks=values, **config_kwargs)
+        config = MultiTaskAttentionConfig(tasks=values, **settings)
         check_config(config)
-        encoder = load_encoder(name, TASK_POOLINGS[config.pooling].reads_pooler, **(encoder_kwargs or {}))
-        attention = encoder.config._attn_implementation
-        settings = {**config_kwargs, "attn_implementation": attention}
-        config = MultiTaskAttentionConfig(encoder_config=encoder.config, tasks=config.tasks, **settings)
-        model = cls(config, encoder=encoder)
-        model.mtl.to(encoder.dtype)
-        model.encoder_source = find_encoder(name)
-        model.hub_arguments = hub_arguments(encoder_kwargs or {})
-        return model
+        pooler = TASK_POOLINGS[config.pooling].reads_pooler
+        if isinstance(encoder, PreTrainedModel):
+            loaded, device = bare_encoder(encoder, loading, pooler), None
+            source = encoder.name_or_path or ""
+        else:
+            device = one_device(loading.pop("device_map", None))
+            loaded = load_encoder(str(encoder), pooler, **loading)
+            source = find_encoder(str(encoder))
+        settings["attn_implementation"] = loaded.config._attn_implementation
+        model = cls(MultiTaskAttentionConfig(encoder_config=loaded.config, tasks=config.tasks, **settings), loaded)
+        model.encoder_source = source
+        model.hub_arguments = hub_arguments(loading)
+        return model if device is None else cast(Any, model).to(device)
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, *args: Any, **kwargs: Any) -> Any:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Any:
         """Load a checkpoint; a tensor that is missing, unexpected or of another shape is an `InputError`.
 
         Takes what `PreTrainedModel.from_pretrained` takes. Weights keep the precision that was saved unless ``dtype``
         says otherwise; half precision that nobody asked for here is trained in float32. With
         ``ignore_mismatched_sizes=True`` nothing is refused. An encoder with code of its own needs
-        ``trust_remote_code=True``.
+        ``trust_remote_code=True``. Without a name, ``config`` and ``state_dict`` are what is loaded.
+
+        Raises:
+            InputError: The checkpoint is that of an encoder, or cannot be read.
         """
-        name = str(pretrained_model_name_or_path)
+        name = None if pretrained_model_name_or_path is None else str(pretrained_model_name_or_path)
+        if name is not None:
+            kwargs = with_encoder_code(name, kwargs)
         wants_report = kwargs.pop("output_loading_info", False)
         try:
             # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
-            options = {**with_encoder_code(name, kwargs), "ignore_mismatched_sizes": True, "output_loading_info": True}
+            options = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
             loaded: Any = super().from_pretrained(name, *args, **options)
         except (SafetensorError, RuntimeError) as error:
             raise CheckpointError(f"The checkpoint {name!r} cannot be read: {error}") from error
@@ -157,7 +180,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         model.hub_arguments = hub_arguments(kwargs)
         model.has_given_precision = any(kwargs.get(key) is not None for key in ("dtype", "torch_dtype"))
         if not kwargs.get("ignore_mismatched_sizes"):
-            refuse_incomplete(name, report)
+            refuse_incomplete(name or "state_dict", report)
         return (model, report) if wants_report else model
 
     def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs: Any) -> None:
@@ -277,8 +300,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
             "attentions": tokens.attentions or None,
         }
         if any("labels" in entries for entries in routing.values()):
-            output.update(self._losses(parts.logits, routing))
-            self._add_penalties(output, self.mtl.penalties(tokens, parts.states), entries)
+            output.update(batch_losses(self._heads(), parts.logits, routing, self.config.task_names))
+            if (penalties := self.mtl.penalties(tokens, parts.states)) is not None:
+                output.update(with_penalties(output, penalties, entries))
         if output_logits:
             output.update(self._logits(parts, routing, rows, by_task=is_dense))
         if output_task_attentions:
@@ -306,35 +330,6 @@ class MultiTaskAttentionModel(PreTrainedModel):
             return {"logits": logits_of_every_row(parts.logits, heads, single), "task_states": parts.gated}
         cut = partial(logits_of_rows, parts.logits, routing, heads, single)
         return {"logits": TaskLogits(cut), "task_states": parts.gated, "entry_logits": parts.logits}
-
-    def _losses(self, logits: Mapping[str, torch.Tensor], routing: Routing) -> dict[str, Any]:
-        labelled = {name: entries for name, entries in routing.items() if "labels" in entries}
-        heads = self._heads()
-        tasks = torch.cat([entries["tasks"] for entries in labelled.values()])
-        entry_sums = torch.cat([heads[name].loss_sums(logits[name], entries) for name, entries in labelled.items()])
-        sums = entry_sums.new_zeros(self.num_tasks).index_add(0, tasks, entry_sums)
-        label_counts, row_counts = count_labels(labelled, self.num_tasks)
-        means = sums / label_counts.clamp(min=1)
-        return {
-            "loss": step_loss(sums, label_counts, row_counts),
-            "task_losses": dict(zip(self.config.task_names, means.unbind())),
-            "task_loss_sums": sums,
-            "task_label_counts": label_counts,
-            "task_row_counts": row_counts,
-        }
-
-    def _add_penalties(self, output: dict[str, Any], penalties: torch.Tensor | None, routing: Routing) -> None:
-        if penalties is None:
-            return
-        sums = penalties.new_zeros(self.num_tasks)
-        for name, entries in routing.items():
-            if "labels" in entries:
-                # A row of several choices counts once, by the first.
-                rows = entries["rows"] if entries["rows"].ndim == 1 else entries["rows"][:, 0]
-                present = TASK_HEADS[name].is_label(entries["labels"]).unsqueeze(-1).flatten(1).any(dim=1)
-                sums = sums.index_add(0, entries["tasks"], penalties[rows, entries["tasks"]] * present)
-        output["task_penalty_sums"] = sums
-        output["loss"] = output["loss"] + step_loss(sums, output["task_row_counts"], output["task_row_counts"])
 
     def has_learned(self, task: str) -> bool:
         """Whether a task's head has left its start: its bias, which begins at zero, has moved."""
@@ -410,8 +405,15 @@ class MultiTaskAttentionModel(PreTrainedModel):
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the tokenizer saved beside the checkpoint, or the encoder's own before there is one."""
         # With the encoder's configuration at hand, the checkpoint's own, which names custom code, is not asked for.
-        source = self.encoder_source or self.name_or_path
-        tokenizer = AutoTokenizer.from_pretrained(source, config=self.config.encoder_config, **self.hub_arguments)
+        source = self.encoder_source or self.name_or_path or ""
+        if not source:
+            raise InputError(
+                "This model was not loaded from anywhere, so no tokenizer lies beside it; give the encoder's: "
+                "predict(rows, tokenizer=tokenizer), MultiTaskTrainer(..., processing_class=tokenizer)."
+            )
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, config=self.config.encoder_config, **{**reading_options(source), **self.hub_arguments}
+        )
         # Where the files are missing, Transformers makes a tokenizer that knows no word.
         if len(tokenizer) <= len(tokenizer.all_special_tokens):
             raise InputError(f"{source!r} holds no tokenizer (tokenizer.json); save it there beside the weights.")
@@ -441,18 +443,6 @@ class MultiTaskAttentionModel(PreTrainedModel):
         if tokenizer is None:
             tokenizer = self.load_tokenizer()
         return Answerer(self, tokenizer).answer(rows, tasks, batch_size, progress)
-
-
-def count_labels(routing: Routing, num_tasks: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return how many labels and how many labelled rows each task has, (tasks,) each."""
-    tasks, counts = [], []
-    for name, entries in routing.items():
-        present = TASK_HEADS[name].is_label(entries["labels"])
-        tasks.append(entries["tasks"])
-        counts.append(present.unsqueeze(-1).flatten(1).sum(dim=1))
-    index, labels = torch.cat(tasks), torch.cat(counts)
-    zeros = torch.zeros(num_tasks, device=labels.device)
-    return zeros.index_add(0, index, labels.float()), zeros.index_add(0, index, (labels > 0).float())
 
 
 def _to_device(value: Any, device: torch.device) -> Any:

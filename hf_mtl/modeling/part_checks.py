@@ -18,10 +18,17 @@ SETTINGS = [name for name in MultiTaskAttentionConfig.__annotations__ if name !=
 # What `PreTrainedConfig` or `from_pretrained` would take and no part reads.
 ENCODER_ARGUMENTS = (
     "attn_implementation",
+    "config",
     "device_map",
     "dtype",
+    "ignore_mismatched_sizes",
+    "key_mapping",
+    "low_cpu_mem_usage",
     "quantization_config",
     "torch_dtype",
+    "use_safetensors",
+    "variant",
+    "weights_only",
     *HUB_ARGUMENTS,
 )
 TASK_VALUES = ("num_labels", "id2label", "label2id", "problem_type", "labels")
@@ -51,8 +58,8 @@ def check_setting_names(names: Iterable[str], others: Iterable[str] = ()) -> Non
         if name in ENCODER_ARGUMENTS:
             raise InputError(
                 f"{name!r} is no setting of the model's parts: it says how an encoder is loaded. Write "
-                f"from_encoder(name, tasks, encoder_kwargs={{{name!r}: ...}}), or for a trainer that is given an "
-                f"encoder's name model_settings={{'encoder_kwargs': {{{name!r}: ...}}}}."
+                f"from_encoder(name, tasks, {name}=...), or for a trainer that is given an encoder's name "
+                f"model_settings={{{name!r}: ...}}."
             )
         if name in TASK_VALUES:
             raise InputError(

@@ -10,7 +10,7 @@ from transformers import HfArgumentParser
 
 from ..modeling import InputError
 from ..modeling.configuration_multitask import check_choice
-from ..systems import SYSTEMS
+from ..modeling.systems import SYSTEMS
 
 
 class _Parser(HfArgumentParser):

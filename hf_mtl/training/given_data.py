@@ -16,7 +16,7 @@ from ..data.streams import mixture_from_streams
 from ..data.unlabelled import rows_to_score
 from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
 from ..modeling.configuration_multitask import check_choice
-from ..modeling.part_checks import check_setting_names
+from ..modeling.part_checks import ENCODER_ARGUMENTS, check_setting_names
 from ..tasks import TaskSpec, as_spec, tasks_by_source
 from .ignored_arguments import refuse_ignored_arguments
 from .task_agreement import (
@@ -51,7 +51,9 @@ def model_and_mixture(
     refuse_ignored_arguments(args)
     if isinstance(model, Path):
         model = str(model)
-    check_setting_names(model_settings or {}, ["encoder_kwargs"] if isinstance(model, str) else [])
+    check_setting_names(
+        model_settings or {}, ["encoder_kwargs", "system", *ENCODER_ARGUMENTS] if isinstance(model, str) else []
+    )
     if not isinstance(model, str):
         model_type = getattr(getattr(model, "config", None), "model_type", None)
         if model_type != MultiTaskAttentionConfig.model_type:

@@ -26,8 +26,8 @@ from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShar
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import STREAM_STATE, StreamedMixture
 from ..modeling import InputError, MultiTaskAttentionModel, MultiTaskOutput, TaskConfig
+from ..modeling.batch_losses import count_labels
 from ..modeling.configuration_multitask import check_choice
-from ..modeling.modeling_multitask import count_labels
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..modeling.random_states import kept_random_states, random_states, set_random_states
 from ..modeling.step_loss import step_loss
@@ -138,17 +138,7 @@ class MultiTaskTrainer(SearchingTrainer):
         )
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor.for_model(model, tokenizer)
-        self.balancer = choose_balancer(gradient_balancing, args)
-        if self.balancer is not None:
-            draw_every_task(mixing, args, len(tasks_by_source(mixture.specs)))
-        patience = {name: spec.patience for name, spec in self.specs.items() if spec.patience is not None}
-        self.freezer = TaskFreezer(patience, model.config.task_names)
-        mixing_name = args.mixing_strategy if mixing is None else ""
-        has_metrics = compute_metrics is not None
-        check_arguments(args, mixture.specs, mixture.validation, mixing_name, has_metrics)
-        self.mixing_given = mixing
-        self.mixing = choose_mixing(mixing, args, self.specs)
-        self.values_given = dict(vars(args))
+        self._choose_methods(args, mixing, gradient_balancing, compute_metrics is not None)
         super().__init__(
             model=model,
             args=args,
@@ -170,6 +160,21 @@ class MultiTaskTrainer(SearchingTrainer):
         if self.train_dataset is not None:
             self.sampler = self._batch_sampler()
             self.set_up_balance()
+
+    def _choose_methods(
+        self, args: MultiTaskTrainingArguments, mixing: Any, gradient_balancing: Any, has_metrics: bool
+    ) -> None:
+        """How tasks are drawn, frozen and balanced; the arguments say it where no object is given."""
+        self.balancer = choose_balancer(gradient_balancing, args)
+        if self.balancer is not None:
+            draw_every_task(mixing, args, len(tasks_by_source(self.mixture.specs)))
+        patience = {name: spec.patience for name, spec in self.specs.items() if spec.patience is not None}
+        self.freezer = TaskFreezer(patience, list(self.specs))
+        mixing_name = args.mixing_strategy if mixing is None else ""
+        check_arguments(args, self.mixture.specs, self.mixture.validation, mixing_name, has_metrics)
+        self.mixing_given = mixing
+        self.mixing = choose_mixing(mixing, args, self.specs)
+        self.values_given = dict(vars(args))
 
     def _model_of_function(self, model: Any, args: MultiTaskTrainingArguments) -> MultiTaskAttentionModel:
         if model is not None:

@@ -39,14 +39,6 @@ def test_settings_of_the_wrong_kind_are_named(settings, said):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("dtype", "encoder_kwargs={'dtype': ...}"),
-        ("attn_implementation", "encoder_kwargs={'attn_implementation': ...}"),
-        ("trust_remote_code", "encoder_kwargs={'trust_remote_code': ...}"),
-        ("device_map", "encoder_kwargs={'device_map': ...}"),
-        ("revision", "encoder_kwargs={'revision': ...}"),
-        ("token", "encoder_kwargs={'token': ...}"),
-        ("cache_dir", "encoder_kwargs={'cache_dir': ...}"),
-        ("subfolder", "encoder_kwargs={'subfolder': ...}"),
         ("num_labels", "each task has its own. Write tasks=[{'name': ..."),
         ("id2label", "each task has its own"),
         ("problem_type", "each task has its own"),

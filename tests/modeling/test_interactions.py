@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from hf_mtl import InputError
 from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
-from hf_mtl.systems import SYSTEMS
+from hf_mtl.modeling.systems import SYSTEMS
 from tests.conftest import (
     TASKS,
     build_model,
