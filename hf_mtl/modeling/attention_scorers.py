@@ -56,9 +56,7 @@ class GeneralScorer(AttentionScorer):
         self.key = UnitScaleLinear(hidden_size, hidden_size, bias=False)
 
     def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        # q . (W k) = (W^T q) . k: of few queries and many keys the queries are projected.
-        projected = queries @ self.key.weight * queries.shape[-1] ** -0.5
-        return (projected @ keys.transpose(-1, -2)).unsqueeze(-3)
+        return ((queries * queries.shape[-1] ** -0.5) @ self.key(keys).transpose(-1, -2)).unsqueeze(-3)
 
 
 class AdditiveScorer(AttentionScorer):

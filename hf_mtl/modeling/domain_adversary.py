@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from .configuration_multitask import MultiTaskAttentionConfig
 from .interaction_base import ScaledInteraction
 from .task_experts import SharedExperts, TaskExperts, expert_size, read_by_all
-from .task_parameters import TaskTensors, UnitScaleLinear, at_least_float32
+from .task_parameters import ModuleWithConstants, TaskTensors, UnitScaleLinear, at_least_float32
 
 
 class _Reverse(torch.autograd.Function):
@@ -23,17 +23,24 @@ class _Reverse(torch.autograd.Function):
         return -ctx.strength.to(gradients[0]) * gradients[0], None
 
 
-class GradientReversal(nn.Module):
+class GradientReversal(ModuleWithConstants):
     """Passes states on as they are and gradients back with the other sign (Ganin et al. 2016, equations 15 and 16).
 
     Attributes:
         progress: How much of the run is over, in [0, 1]; a Trainer sets it.
     """
 
+    progress: torch.Tensor
+
     def __init__(self) -> None:
         super().__init__()
-        # A tensor that changes in place, since a compiled model would be compiled anew for each other number.
-        self.progress = torch.ones((), device="cpu")
+        self.set_constant("progress", 1.0)
+
+    def set_progress(self, progress: float) -> None:
+        """Say how much of the run is over."""
+        # In place, since a compiled model would be compiled anew for each other number.
+        self.constants["progress"] = progress
+        self.progress.fill_(progress)
 
     def strength(self) -> torch.Tensor:
         """Return 2 / (1 + exp(-10 progress)) - 1: 0 at the run's beginning, nearly 1 from its middle on."""
@@ -59,7 +66,7 @@ class DomainDiscriminator(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Return the log-probabilities (batch, tasks) for states (batch, hidden)."""
-        logits = F.gelu(self.inner(states)) @ self.outer.stacked().squeeze(1).T
+        logits = F.gelu(self.inner(states)) @ self.outer().squeeze(1).T
         return at_least_float32(logits).log_softmax(dim=-1)
 
 
@@ -77,12 +84,13 @@ class SharedPrivate(ScaledInteraction):
     """
 
     reads_embeddings = False
+    common: torch.Tensor
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
         hidden, size = config.hidden_size, expert_size(config)
         self.adversarial, self.orthogonality = config.adversarial_weight, config.orthogonality_weight
-        self.common = read_by_all(config)
+        self.set_constant("common", read_by_all(config))
         self.norm = nn.LayerNorm(hidden)
         self.shared = SharedExperts(hidden, size, 1)
         self.private = TaskExperts(config.task_names, hidden, size, 1)
@@ -101,5 +109,5 @@ class SharedPrivate(ScaledInteraction):
 
     def _extracted(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """P_t(S_t) (batch, tasks, hidden) and C(x) (batch, 1, hidden)"""
-        readable, common = self.norm(states), self.common.to(states.device)
-        return self.private(readable).squeeze(2), self.shared(readable.index_select(1, common).mean(dim=1))
+        readable = self.norm(states)
+        return self.private(readable).squeeze(2), self.shared(readable.index_select(1, self.common).mean(dim=1))

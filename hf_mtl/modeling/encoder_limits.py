@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .configuration_multitask import TaskConfig
 from .encoder_reader import Conditions, EncoderInputs, EncoderReader, first_encoder, segment_kinds
 from .errors import InputError
+from .task_parameters import Carried
 
 # Word pieces of the row that is read to see which tables are looked up by position.
 PROBE_LENGTH = 5
@@ -113,7 +114,7 @@ def count_positions(encoder: PreTrainedModel) -> int | None:
     try:
         with torch.no_grad(), lookups:
             # Its forward itself: hooks on an encoder wait for rows of its user's.
-            EncoderReader(encoder)(encoder.forward, EncoderInputs(ids, torch.ones_like(ids)), Conditions())
+            EncoderReader(encoder)(Carried(encoder.forward), EncoderInputs(ids, torch.ones_like(ids)), Conditions())
     except (RuntimeError, TypeError, ValueError, IndexError):
         # What an encoder does not do with so short a row is no limit; the tables that it had read by then are.
         pass

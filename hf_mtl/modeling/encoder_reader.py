@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .errors import InputError
-from .task_parameters import task_key
+from .task_parameters import Carried, task_key
 
 
 class EncoderInputs(NamedTuple):
@@ -128,7 +128,7 @@ class EncoderReader(nn.Module):
 
     def forward(
         self,
-        encoder: Any,
+        carried: Carried,
         inputs: EncoderInputs,
         conditions: Conditions,
         flags: Mapping[str, Any] = MappingProxyType({}),
@@ -136,7 +136,7 @@ class EncoderReader(nn.Module):
         """Return what the encoder says of the inputs.
 
         Args:
-            encoder: The encoder.
+            carried: The encoder.
             inputs: What it reads.
             conditions: What it is told of tasks.
             flags: `output_hidden_states` and `output_attentions`, where they are asked for.
@@ -144,7 +144,7 @@ class EncoderReader(nn.Module):
         Raises:
             InputError: The encoder does not take positions, or does not return what is asked for.
         """
-        self.conditions = conditions
+        encoder, self.conditions = carried.module, conditions
         count = 0 if conditions.tokens is None else len(conditions.tokens)
         given = self._with_tokens(encoder, inputs, conditions) if count else self._plain(inputs)
         if inputs.embeds is not None and conditions.added is not None:
@@ -279,7 +279,7 @@ class SeparateReader(nn.Module):
 
     def forward(
         self,
-        encoder: "SeparateEncoders",
+        carried: Carried,
         inputs: EncoderInputs,
         conditions: Conditions,
         flags: Mapping[str, Any] = MappingProxyType({}),
@@ -287,11 +287,11 @@ class SeparateReader(nn.Module):
         """Return what the encoders say of the inputs, row by row; see `EncoderReader.forward`."""
         assert inputs.tasks is not None
         places, found = [], []
-        for task, (own, reader) in enumerate(zip(encoder, self.readers)):
+        for task, (own, reader) in enumerate(zip(carried.module, self.readers)):
             rows = (inputs.tasks == task).nonzero().flatten()
             if len(rows):
                 places.append(rows)
-                found.append(reader(own, inputs.chosen(rows), conditions, flags))
+                found.append(reader(Carried(own), inputs.chosen(rows), conditions, flags))
         order = torch.cat(places).argsort()
 
         def together(parts: list[Any]) -> torch.Tensor | None:

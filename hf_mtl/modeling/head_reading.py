@@ -70,7 +70,7 @@ class SequenceReading(HeadReading):
         """Return (batch, size)."""
 
     def forward(self, tokens: EncodedTokens, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
-        matrices = own_of(self.output.stacked(), asked)  # ([batch,] tasks, hidden, size)
+        matrices = own_of(self.output(), asked)  # ([batch,] tasks, hidden, size)
         row = "" if asked is None else "b"
         return states + torch.einsum(f"bs,{row}tds->btd", self.summary(tokens), matrices)
 

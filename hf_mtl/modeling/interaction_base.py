@@ -9,10 +9,10 @@ from torch import nn
 
 from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
-from .task_parameters import TaskPairs, TaskTensors, at_least_float32, own_of, picked
+from .task_parameters import ModuleWithConstants, TaskPairs, TaskTensors, at_least_float32, own_of, picked
 
 
-class TaskInteraction(nn.Module, ABC):
+class TaskInteraction(ModuleWithConstants, ABC):
     """Mixes the states of tasks: S (batch, tasks, hidden) becomes R (batch, tasks, hidden), and R = S at the start."""
 
     reads_embeddings = True
@@ -99,19 +99,21 @@ class ScaledInteraction(TaskInteraction):
 
     def entered(self, states: torch.Tensor, mixture: torch.Tensor) -> torch.Tensor:
         """Return S + rho (mixture - S), (batch, tasks, hidden)."""
-        return states + self.scale.stacked().tanh() * (mixture - states)
+        return states + self.scale().tanh() * (mixture - states)
 
 
-class TaskWeights(nn.Module, ABC):
+class TaskWeights(ModuleWithConstants, ABC):
     """Turns scores of tasks for tasks into weights.
 
     Args:
         config: Gives the tasks and their `reads`.
     """
 
+    reads: torch.Tensor
+
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__()
-        self.reads = reads_table(config)
+        self.set_constant("reads", reads_table(config))
 
     @abstractmethod
     def forward(self, scores: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
@@ -122,9 +124,9 @@ class TaskWeights(nn.Module, ABC):
             asked: (batch, asked) task indices; None for all.
         """
 
-    def masked(self, asked: torch.Tensor | None, device: torch.device) -> torch.Tensor:
+    def masked(self, asked: torch.Tensor | None) -> torch.Tensor:
         """Return what may not be read, (tasks, tasks) or (batch, 1, asked, tasks)."""
-        return _by_head(own_of(~self.reads.to(device), asked))
+        return _by_head(own_of(~self.reads, asked))
 
 
 class TaskSoftmax(TaskWeights):
@@ -167,11 +169,11 @@ class TaskSoftmax(TaskWeights):
 
     def bias(self, like: torch.Tensor) -> torch.Tensor:
         """Return B (tasks, tasks) in the type of `like`, -inf where a task does not read another."""
-        reads = self.reads.to(like.device)
+        reads = self.reads
         others = (reads.sum(dim=1) - 1).clamp(min=1)
-        bias = torch.diag(self.self_bias.stacked().squeeze(-1) + others.log())
+        bias = torch.diag(self.self_bias().squeeze(-1) + others.log())
         if self.affinities is not None:
-            bias = bias + self.affinities.matrix()
+            bias = bias + self.affinities()
         if self.training and self.task_dropout > 0:
             kept = torch.rand(len(reads), device=like.device) >= self.task_dropout
             reads = reads & (kept | torch.eye(len(reads), dtype=torch.bool, device=like.device))
@@ -182,7 +184,7 @@ class TaskSigns(TaskWeights):
     """tanh(s) / sum |tanh(s)|: weights that may be negative, of absolute sum 1. Nobody is preferred."""
 
     def forward(self, scores: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
-        signs = at_least_float32(scores).tanh().masked_fill(self.masked(asked, scores.device), 0.0)
+        signs = at_least_float32(scores).tanh().masked_fill(self.masked(asked), 0.0)
         return (signs / signs.abs().sum(dim=-1, keepdim=True).clamp(min=1e-6)).to(scores.dtype)
 
 
@@ -209,14 +211,13 @@ def _by_head(values: torch.Tensor) -> torch.Tensor:
     return values if values.ndim == 2 else values.unsqueeze(1)
 
 
-def reads_table(config: MultiTaskAttentionConfig) -> torch.Tensor:
-    """Return a table (tasks, tasks) of bool, on the CPU, whose row t says which tasks t reads; all read themselves."""
+def reads_table(config: MultiTaskAttentionConfig) -> list[list[bool]]:
+    """Return a table (tasks, tasks) whose row t says which tasks t reads; all read themselves."""
     places = {name: index for index, name in enumerate(config.task_names)}
-    table = torch.ones(len(places), len(places), dtype=torch.bool, device="cpu")
+    table = []
     for index, task in enumerate(config.task_configs):
-        if task.reads is not None:
-            table[index] = False
-            table[index, [index, *(places[other] for other in task.reads)]] = True
+        read = places.values() if task.reads is None else [index, *(places[other] for other in task.reads)]
+        table.append([other in set(read) for other in places.values()])
     return table
 
 
@@ -224,6 +225,6 @@ def reads_lists(config: MultiTaskAttentionConfig) -> dict[str, list[int]]:
     """Return by task name the indices of the tasks that it reads, in the order of their names."""
     names = config.task_names
     return {
-        name: sorted(row.nonzero().flatten().tolist(), key=names.__getitem__)
+        name: sorted((other for other, is_read in enumerate(row) if is_read), key=names.__getitem__)
         for name, row in zip(names, reads_table(config))
     }

@@ -42,7 +42,16 @@ from .random_states import kept_random_states
 from .task_attention import TASK_POOLINGS
 from .task_heads import IGNORED_LABEL, Answer, TaskHead
 from .task_logits import TaskLogits, logits_of_every_row, logits_of_rows
-from .task_parameters import SharedVectors, TaskTensors, UnitScaleLinear, ZeroStartLinear, owner_of, picked
+from .task_parameters import (
+    Carried,
+    ModuleWithConstants,
+    SharedVectors,
+    TaskTensors,
+    UnitScaleLinear,
+    ZeroStartLinear,
+    owner_of,
+    picked,
+)
 
 
 class MultiTaskAttentionModel(PreTrainedModel):
@@ -191,6 +200,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
 
     def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, ModuleWithConstants):
+            module.reset_constants()
         if isinstance(module, (TaskTensors, SharedVectors, ZeroStartLinear, UnitScaleLinear)):
             module.reset()
         elif isinstance(module, nn.RNNBase):
@@ -292,7 +303,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
         inputs, entries = self.mtl.conditioning.rows_by_task(rows.inputs, routing, asked)
         told = self.mtl.conditioning(self.mtl.task_encoder(), inputs.tasks)
-        tokens = self.read_encoder(self.encoder, inputs, told, self._flags(output_hidden_states, output_attentions))
+        flags = self._flags(output_hidden_states, output_attentions)
+        tokens = self.read_encoder(Carried(self.encoder), inputs, told, flags)
         parts = self.mtl(tokens, entries, asked)
 
         output: dict[str, Any] = {
@@ -354,7 +366,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         """Say how much of a run is over, in [0, 1]: adversaries start weak."""
         for module in self.modules():
             if isinstance(module, GradientReversal):
-                module.progress.fill_(progress)
+                module.set_progress(progress)
 
     def _weights(self, parts: TaskParts, tokens: EncodedTokens) -> dict[str, Any]:
         pooling = self.mtl.pooling.weights(tokens)

@@ -17,7 +17,7 @@ from .task_encoder import TaskEncoder, UnreadTaskEncoder
 from .task_gate import TASK_GATES
 from .task_heads import TASK_HEADS, Entries
 from .task_interaction import build_interaction
-from .task_parameters import picked
+from .task_parameters import Carried, picked
 
 Routing = Mapping[str, Entries]
 
@@ -79,7 +79,7 @@ class MultiTaskModule(nn.Module):
         read, of_rows = self._for_encoded_rows(tokens, gated, asked)
         read, by_task = self.head_reading(tokens, read, of_rows), tokens.tasks is not None
         logits = {
-            name: self.aggregation(self.heads[name], tokens.states, read, entries, embeddings, by_task)
+            name: self.aggregation(Carried(self.heads[name]), tokens.states, read, entries, embeddings, by_task)
             for name, entries in routing.items()
         }
         return TaskParts(states, mixed, gates, gated, logits)

@@ -126,7 +126,7 @@ def plain_entries(
 
 def _every_row(head: TaskHead, rows: PlainRows, labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Entries of all rows for all tasks of a problem type, task by task."""
-    count, places = rows.count, head.places.to(rows.inputs.mask.device)
+    count, places = rows.count, head.places
     numbers = torch.arange(count, device=places.device).repeat(len(head.tasks))
     entries = _entries(head, rows, numbers, places.repeat_interleave(count))
     given = {task.name: labels[task.name] for task in head.tasks.values() if task.name in labels}
@@ -149,7 +149,7 @@ def _one_task_per_row(
     for name, head in heads.items():
         numbers = torch.arange(rows.count, device=task_ids.device)
         if len(heads) > 1:
-            numbers = torch.isin(task_ids, head.places.to(task_ids.device)).nonzero().flatten()
+            numbers = torch.isin(task_ids, head.places).nonzero().flatten()
             _check_row_count(labels, rows.count)
         entries[name] = _entries(head, rows, numbers, task_ids[numbers])
         # Where all rows are of one problem type its loss says which labels it expects.

@@ -13,13 +13,13 @@ from .errors import InputError
 from .interaction_base import reads_table
 from .task_gate import AdditiveScore
 from .task_heads import Entries, TaskHead
-from .task_parameters import TaskTensors, fixed
+from .task_parameters import Carried, ModuleWithConstants, TaskTensors
 
 MERGED = ("logits", "probabilities")
 MERGEABLE = ("single_label_classification", "multi_label_classification", "regression")
 
 
-class TaskAggregation(nn.Module):
+class TaskAggregation(ModuleWithConstants):
     """Each task answers alone. What merges the answers of several tasks to one row is a subclass.
 
     Args:
@@ -35,7 +35,7 @@ class TaskAggregation(nn.Module):
 
     def forward(
         self,
-        head: TaskHead,
+        carried: Carried,
         token_states: torch.Tensor,
         task_states: torch.Tensor,
         entries: Entries,
@@ -45,14 +45,14 @@ class TaskAggregation(nn.Module):
         """Return the entries' logits; see `TaskHead.forward`.
 
         Args:
-            head: The heads of the entries' tasks.
+            carried: The heads of the entries' tasks.
             token_states: (batch, length, hidden).
             task_states: (batch, tasks, hidden).
             entries: The entries of one problem type.
             embeddings: (tasks, hidden) task embeddings.
             rows_by_task: Whether rows are those of one text for each task, one after the other.
         """
-        return head(token_states, task_states, entries)
+        return carried.module(token_states, task_states, entries)
 
 
 class MeanAggregation(TaskAggregation):
@@ -70,6 +70,9 @@ class MeanAggregation(TaskAggregation):
     """
 
     reads_tasks = True
+    partners: torch.Tensor
+    known: torch.Tensor
+    given: torch.Tensor
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
@@ -81,34 +84,36 @@ class MeanAggregation(TaskAggregation):
             )
         widest = max(map(len, partners))
         # A task with fewer partners than another has itself in the remaining places, without weight.
-        self.partners = fixed(
-            [[*own, *[task] * (widest - len(own))] for task, own in enumerate(partners)]
-        )  # (tasks, partners)
-        self.known = fixed([[1.0] * len(own) + [0.0] * (widest - len(own)) for own in partners])
+        filled = [[*own, *[task] * (widest - len(own))] for task, own in enumerate(partners)]  # (tasks, partners)
+        self.set_constant("partners", filled)
+        known = [[1.0] * len(own) + [0.0] * (widest - len(own)) for own in partners]
+        self.set_constant("known", known)
         self.of_probabilities = config.aggregation_of == "probabilities"
         given: Mapping[str, float] = config.aggregation_weights or {}
         for name, weight in given.items():
             check_choice("task in aggregation_weights", name, config.task_names)
             if weight < 0:
                 raise InputError(f"aggregation_weights of {name!r} is {weight!r}; expected a number >= 0.")
-        self.given = fixed([float(given.get(name, 1.0)) for name in config.task_names])
-        if bool((self.known * self.given[self.partners]).sum(dim=1).eq(0).any()):
+        weights = [float(given.get(name, 1.0)) for name in config.task_names]
+        self.set_constant("given", weights)
+        if any(not any(weights[partner] for partner in own) for own in partners):
             raise InputError("aggregation_weights are 0 for every task of a label space; give one of them a weight.")
 
     def forward(
         self,
-        head: TaskHead,
+        carried: Carried,
         token_states: torch.Tensor,
         task_states: torch.Tensor,
         entries: Entries,
         embeddings: torch.Tensor,
         rows_by_task: bool = False,
     ) -> torch.Tensor:
+        head: TaskHead = carried.module
         own = head(token_states, task_states, entries)
         if head.problem_type not in MERGEABLE:
             return own
         tasks, rows = entries["tasks"].unsqueeze(1), entries["rows"].unsqueeze(1)  # (N, 1)
-        partners = self.partners.to(own.device)[entries["tasks"]]  # (N, partners)
+        partners = self.partners[entries["tasks"]]  # (N, partners)
         # A partner reads the text as it was encoded for it.
         rows = rows + (partners - tasks) * rows_by_task
         asked = {"rows": rows.flatten(), "tasks": partners.flatten(), "slots": partners.flatten()}
@@ -158,6 +163,7 @@ class LearnedAggregation(MeanAggregation):
     """
 
     reads_embeddings = True
+    places: torch.Tensor
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
@@ -166,7 +172,8 @@ class LearnedAggregation(MeanAggregation):
         merged = [name for name, single in zip(config.task_names, alone) if not single]
         self.scale = TaskTensors(dict.fromkeys(merged, 1), width=None, std=0.0)
         # Each task's place among the scales; tasks that merge nothing have the one past the end, which is 0.
-        self.places = fixed([merged.index(name) if name in merged else len(merged) for name in config.task_names])
+        places = [merged.index(name) if name in merged else len(merged) for name in config.task_names]
+        self.set_constant("places", places)
 
     def weights(
         self, task_states: torch.Tensor, embeddings: torch.Tensor, rows: torch.Tensor, partners: torch.Tensor
@@ -175,14 +182,14 @@ class LearnedAggregation(MeanAggregation):
         return self.given.to(scores)[partners] * scores.sigmoid()[rows, partners]
 
     def blended(self, own: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
-        scales = nn.functional.pad(self.scale.stacked().tanh(), (0, 0, 0, 1))
-        share = scales[self.places.to(own.device)][tasks]  # (N, 1)
+        scales = nn.functional.pad(self.scale().tanh(), (0, 0, 0, 1))
+        share = scales[self.places][tasks]  # (N, 1)
         return torch.where(own.isinf(), own, own + share * torch.where(own.isinf(), 0.0, merged - own))
 
 
 def partners_of(config: MultiTaskAttentionConfig) -> list[list[int]]:
     """Return for each task the tasks of its label space that it reads, itself included."""
-    tasks, reads = config.task_configs, reads_table(config).tolist()
+    tasks, reads = config.task_configs, reads_table(config)
     spaces: dict[object, list[int]] = {}
     for index, task in enumerate(tasks):
         spaces.setdefault(label_space(index, task), []).append(index)

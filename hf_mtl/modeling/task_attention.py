@@ -7,7 +7,6 @@ import math
 from abc import ABC, abstractmethod
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from .attention_scorers import ATTENTION_SCORERS, merge_heads, split_heads
@@ -15,10 +14,10 @@ from .configuration_multitask import MultiTaskAttentionConfig, check_choice
 from .encoder_reader import EncodedTokens
 from .errors import InputError
 from .interaction_base import attention_weights
-from .task_parameters import SharedVectors, TaskTensors, at_least_float32, fixed, own_of, picked
+from .task_parameters import ModuleWithConstants, SharedVectors, TaskTensors, at_least_float32, own_of, picked
 
 
-class TaskPooling(nn.Module, ABC):
+class TaskPooling(ModuleWithConstants, ABC):
     """Reads token states into one state for each task.
 
     Args:
@@ -110,7 +109,7 @@ class LayerMixPooling(TaskPooling):
 
     def shares(self) -> torch.Tensor:
         """Return how much each task reads of each layer, (tasks, layers)."""
-        logits = self.layer_weights.stacked()
+        logits = self.layer_weights()
         last = torch.zeros_like(logits[0])
         last[-1] = math.log(9 * max(self.count - 1, 1))
         return attention_weights(logits + last)
@@ -128,6 +127,7 @@ class TaskLayerPooling(TaskPooling):
     """
 
     reads_layers = True
+    chosen: torch.Tensor
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
@@ -136,11 +136,11 @@ class TaskLayerPooling(TaskPooling):
             check_choice("task in task_layers", name, config.task_names)
             if not isinstance(layer, int) or not 1 <= layer <= depth:
                 raise InputError(f"task_layers of {name!r} is {layer!r}; expected a layer from 1 to {depth}.")
-        self.chosen = fixed([given.get(name, depth) - 1 for name in config.task_names])
+        self.set_constant("chosen", [given.get(name, depth) - 1 for name in config.task_names])
 
     def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
         means = torch.stack([masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
-        return picked(means, own_of(self.chosen.to(means.device), asked).expand(len(means), -1))
+        return picked(means, own_of(self.chosen, asked).expand(len(means), -1))
 
 
 class TaskQueryPooling(TaskPooling):
@@ -191,7 +191,7 @@ class TaskQueryPooling(TaskPooling):
 
     def _weights(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, heads, asked, length)"""
-        queries = own_of(self.queries.stacked().to(tokens.states.dtype), asked)
+        queries = own_of(self.queries().to(tokens.states.dtype), asked)
         scores = at_least_float32(self.scorer(queries, tokens.states)) + self._word_scores(tokens, asked)
         mask = tokens.mask[:, None, None].bool()
         weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
@@ -204,8 +204,8 @@ class TaskQueryPooling(TaskPooling):
             return 0.0
         if tokens.ids is None:
             raise InputError("lexical_rank needs `input_ids`; `inputs_embeds` do not say which words they are.")
-        words = self.lexicon()[tokens.ids].transpose(1, 2)  # (batch, rank, length)
-        return (own_of(self.lexical.stacked(), asked) @ words).unsqueeze(1)
+        words = self.lexicon(tokens.ids).transpose(1, 2)  # (batch, rank, length)
+        return (own_of(self.lexical(), asked) @ words).unsqueeze(1)
 
 
 def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -78,18 +78,18 @@ class HeadGroups(TaskInteraction):
 
     def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         readable = self.norm(states) + embeddings
-        values = torch.einsum("bsd,thd->btsh", readable, self.value.stacked())
+        values = torch.einsum("bsd,thd->btsh", readable, self.value())
         values = values.unflatten(-1, (self.num_heads, -1))
         mixed = torch.einsum("bjts,btsjd->btjd", self._weights(readable), values).flatten(2)
-        return states + torch.einsum("bth,tdh->btd", mixed, self.output.stacked())
+        return states + torch.einsum("bth,tdh->btd", mixed, self.output())
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return self._weights(self.norm(states) + embeddings)
 
     def _weights(self, readable: torch.Tensor) -> torch.Tensor:
         """(batch, heads, tasks, tasks)"""
-        queries = torch.einsum("btd,thd->bth", readable, self.query.stacked()).unflatten(-1, (self.num_heads, -1))
-        keys = torch.einsum("bsd,thd->btsh", readable, self.key.stacked()).unflatten(-1, (self.num_heads, -1))
+        queries = torch.einsum("btd,thd->bth", readable, self.query()).unflatten(-1, (self.num_heads, -1))
+        keys = torch.einsum("bsd,thd->btsh", readable, self.key()).unflatten(-1, (self.num_heads, -1))
         scores = torch.einsum("btjd,btsjd->bjts", queries * queries.shape[-1] ** -0.5, keys)
         return self.task_weights(scores)
 
@@ -109,7 +109,7 @@ class CrossStitch(ScaledInteraction):
         self.alphas = TaskPairs(reads_lists(config), own=0.9, others=0.1)
 
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self.alphas.matrix() @ states
+        return self.alphas() @ states
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self.alphas.matrix().expand(states.shape[0], 1, -1, -1)
+        return self.alphas().expand(states.shape[0], 1, -1, -1)

@@ -16,7 +16,7 @@ from .encoder_reader import Conditions, EncodedTokens, EncoderInputs, EncoderRea
 from .errors import InputError
 from .interaction_base import reads_table
 from .task_heads import Entries
-from .task_parameters import UnitScaleLinear, ZeroStartLinear, picked
+from .task_parameters import Carried, ModuleWithConstants, UnitScaleLinear, ZeroStartLinear, picked
 
 # The scale of the entries of word embeddings at the start of an encoder's own training.
 WORD_SCALE = 0.02
@@ -26,7 +26,7 @@ SAME_STATES, SAME_HALF_STATES = 1e-3, 5e-2
 LONG = 320
 
 
-class TaskConditioning(nn.Module, ABC):
+class TaskConditioning(ModuleWithConstants, ABC):
     """Tells an encoder of the task.
 
     Args:
@@ -177,6 +177,8 @@ class TaskTokens(TaskConditioning):
         InputError: The encoder takes no word embeddings, or its pooler would read a task's token.
     """
 
+    reads: torch.Tensor
+
     def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
         super().__init__(config, encoder)
         hidden = config.hidden_size
@@ -185,13 +187,13 @@ class TaskTokens(TaskConditioning):
                 "task_conditioning=task_tokens puts tasks where the encoder's pooler reads; choose another pooling, "
                 "e.g. pooling=first_token."
             )
-        self.reads = reads_table(config)
+        self.set_constant("reads", reads_table(config))
         self.token = UnitScaleLinear(hidden, embedding_width(config, encoder), bias=False)
         self.norm = nn.LayerNorm(hidden)
         self.output = ZeroStartLinear(hidden, hidden)
 
     def forward(self, embeddings: torch.Tensor, tasks: torch.Tensor | None) -> Conditions:
-        return Conditions(tokens=WORD_SCALE * self.token(embeddings), reads=self.reads.to(embeddings.device))
+        return Conditions(tokens=WORD_SCALE * self.token(embeddings), reads=self.reads)
 
     def read_out(self, states: torch.Tensor, tokens: EncodedTokens, asked: torch.Tensor | None) -> torch.Tensor:
         assert tokens.task_tokens is not None
@@ -200,7 +202,7 @@ class TaskTokens(TaskConditioning):
     def check(self, encoder: PreTrainedModel, reader: EncoderReader) -> None:
         inputs = small_inputs(encoder, LONG)
         drawn = torch.randn(self.num_tasks, self.token.out_features, device=encoder.device) * WORD_SCALE
-        told = Conditions(tokens=drawn, reads=self.reads.to(encoder.device))
+        told = Conditions(tokens=drawn, reads=self.reads)
         try:
             plain, found = _quietly(encoder, reader, inputs, Conditions()), _quietly(encoder, reader, inputs, told)
             kept = inputs.mask.bool()
@@ -286,7 +288,7 @@ def _quietly(
     was_training = encoder.training
     encoder.eval()
     try:
-        return reader(encoder, inputs, told)
+        return reader(Carried(encoder), inputs, told)
     finally:
         encoder.train(was_training)
 

@@ -22,7 +22,7 @@ class TaskEncoder(nn.Module):
 
     def forward(self) -> torch.Tensor:
         """Return the task embeddings (tasks, hidden)."""
-        return self.embeddings.stacked()
+        return self.embeddings()
 
 
 class UnreadTaskEncoder(nn.Module):

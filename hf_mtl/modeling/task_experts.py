@@ -22,16 +22,16 @@ def expert_size(config: MultiTaskAttentionConfig) -> int:
     return config.expert_size or max(config.hidden_size // 4, 1)
 
 
-def read_by_all(config: MultiTaskAttentionConfig) -> torch.Tensor:
-    """Return the indices of the tasks that every task may read, on the CPU.
+def read_by_all(config: MultiTaskAttentionConfig) -> list[int]:
+    """Return the indices of the tasks that every task may read.
 
     Raises:
         InputError: There is none.
     """
-    found = reads_table(config).all(dim=0).nonzero().flatten()
-    if not len(found):
+    common = [task for task, readers in enumerate(zip(*reads_table(config))) if all(readers)]
+    if not common:
         raise InputError("What tasks share needs at least one task that every task may read; `reads` leaves none.")
-    return found
+    return common
 
 
 class TaskExperts(nn.Module):
@@ -59,12 +59,12 @@ class TaskExperts(nn.Module):
         (batch, asked) of each row.
         """
         row = "" if asked is None else "b"
-        weights, biases = own_of(self.inner.stacked(), asked), own_of(self.inner_bias.stacked(), asked)
+        weights, biases = own_of(self.inner(), asked), own_of(self.inner_bias(), asked)
         inner = F.gelu(torch.einsum(f"btd,{row}thd->bth", states, weights) + biases)
         # ([batch,] tasks, experts, size, hidden)
-        outer = own_of(self.outer.stacked().unflatten(1, (self.count, -1)), asked)
+        outer = own_of(self.outer().unflatten(1, (self.count, -1)), asked)
         found = torch.einsum(f"bteh,{row}tehd->bted", inner.unflatten(-1, (self.count, -1)), outer)
-        return found + own_of(self.outer_bias.stacked(), asked)
+        return found + own_of(self.outer_bias(), asked)
 
 
 class SharedExperts(nn.Module):
@@ -137,13 +137,13 @@ class ExpertLayer(nn.Module):
     def weights(self, tasks: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return how much each task takes of its experts and then of the shared ones, (batch, tasks, experts)."""
         if isinstance(self.gates, TaskTensors):
-            return attention_weights(torch.einsum("btd,ted->bte", tasks, self.gates.stacked()))
+            return attention_weights(torch.einsum("btd,ted->bte", tasks, self.gates()))
         return attention_weights(self.gates(shared)).unsqueeze(1).expand(-1, tasks.shape[1], -1)
 
     def _shared_output(
         self, shared: torch.Tensor, own: torch.Tensor, found: torch.Tensor, common: torch.Tensor
     ) -> torch.Tensor:
-        of_own = torch.einsum("bd,ted->bte", shared, self.shared_gate_of_own.stacked()[common]).flatten(1)
+        of_own = torch.einsum("bd,ted->bte", shared, self.shared_gate_of_own()[common]).flatten(1)
         weights = attention_weights(torch.cat([of_own, self.shared_gate(shared)], dim=1))
         return torch.einsum("be,bed->bd", weights, torch.cat([own[:, common].flatten(1, 2), found], dim=1))
 
@@ -163,6 +163,7 @@ class ExpertInteraction(ScaledInteraction):
     one_gate: ClassVar[bool] = False
     has_own: ClassVar[bool] = True
     is_deep: ClassVar[bool] = False
+    common: torch.Tensor
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
@@ -178,7 +179,7 @@ class ExpertInteraction(ScaledInteraction):
         ):
             if value < at_least:
                 raise InputError(f"{name}={value}; expected a whole number >= {at_least}.")
-        self.common = read_by_all(config)
+        self.set_constant("common", read_by_all(config))
         self.norm = nn.LayerNorm(config.hidden_size)
         self.layers = nn.ModuleList(
             ExpertLayer(config, own, self.one_gate, last=layer == depth - 1) for layer in range(depth)
@@ -192,12 +193,12 @@ class ExpertInteraction(ScaledInteraction):
         return self._through(states)[1]
 
     def _through(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        tasks, common = self.norm(states), self.common.to(states.device)
-        shared = tasks.index_select(1, common).mean(dim=1)
+        tasks = self.norm(states)
+        shared = tasks.index_select(1, self.common).mean(dim=1)
         weights = tasks
         for layer in cast(Iterable[ExpertLayer], self.layers):
             weights = layer.weights(tasks, shared)
-            tasks, shared = layer(tasks, shared, common)
+            tasks, shared = layer(tasks, shared, self.common)
         return tasks, weights
 
 

@@ -23,14 +23,14 @@ from .label_checks import (
     piece_labels,
 )
 from .tag_spans import outside_tag
-from .task_parameters import TaskTensors, ZeroStartLinear, at_least_float32, fixed
+from .task_parameters import ModuleWithConstants, TaskTensors, ZeroStartLinear, at_least_float32
 
 INITIALIZER_RANGE = 0.02
 
 Answer = dict[str, Any]
 
 
-class TaskHead(nn.Module, ABC):
+class TaskHead(ModuleWithConstants, ABC):
     """The heads of all tasks of one problem type.
 
     An entry is one row answered for one task. The entries of a batch stand in tensors of equal length: ``rows`` (N,)
@@ -43,6 +43,11 @@ class TaskHead(nn.Module, ABC):
         dropout: Dropout on what the head reads.
     """
 
+    places: torch.Tensor
+    sizes: torch.Tensor
+    local: torch.Tensor
+    class_weights: torch.Tensor
+
     problem_type: ClassVar[str]
     has_bias: ClassVar[bool] = True
 
@@ -53,8 +58,10 @@ class TaskHead(nn.Module, ABC):
         if self.has_bias:
             self.bias = TaskTensors(sizes, width=None, std=0.0)
         self.dropout = nn.Dropout(dropout)
-        self.places = fixed(list(tasks))
-        self.sizes = fixed([task.num_outputs for task in tasks.values()])
+        self.set_constant("places", list(tasks))
+        self.set_constant("sizes", [task.num_outputs for task in tasks.values()])
+        local = {index: place for place, index in enumerate(tasks)}
+        self.set_constant("local", [local.get(index, 0) for index in range(max(tasks) + 1)])
         self.read_tasks(tasks)
 
     def read_tasks(self, tasks: dict[int, TaskConfig]) -> None:
@@ -66,8 +73,8 @@ class TaskHead(nn.Module, ABC):
         self.tasks = tasks
         widest = max(task.num_outputs for task in tasks.values())
         rows = [list(task.class_weights or [1.0] * task.num_outputs) for task in tasks.values()]
-        self.class_weights = fixed([row + [1.0] * (widest - len(row)) for row in rows])
-        self.is_weighted = bool((self.class_weights != 1).any())
+        self.set_constant("class_weights", [row + [1.0] * (widest - len(row)) for row in rows])
+        self.is_weighted = any(weight != 1 for row in rows for weight in row)
 
     @abstractmethod
     def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
@@ -128,20 +135,20 @@ class TaskHead(nn.Module, ABC):
     def _weight_and_bias(self, tasks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Each entry's head: weight (N, outputs, hidden) and bias (N, outputs)."""
         local = self._local(tasks)
-        return self.weight.padded()[local], self.bias.padded(fill=float("-inf"))[local]
+        return self.weight()[local], self.bias(fill=float("-inf"))[local]
 
     def _local(self, tasks: torch.Tensor) -> torch.Tensor:
         """Each entry's task as a place among the tasks of this problem type."""
         check_task_indices(tasks, self.tasks, self.problem_type)
-        return torch.searchsorted(self.places.to(tasks.device), tasks)
+        return self.local[tasks]
 
     def _sizes(self, tasks: torch.Tensor) -> torch.Tensor:
         """Each entry's number of outputs (N,)."""
-        return self.sizes.to(tasks.device)[self._local(tasks)]
+        return self.sizes[self._local(tasks)]
 
     def _label_weights(self, tasks: torch.Tensor) -> torch.Tensor:
         """Each entry's class weights (N, outputs)."""
-        return self.class_weights.to(tasks.device)[self._local(tasks)]
+        return self.class_weights[self._local(tasks)]
 
 
 class SentenceHead(TaskHead):
@@ -211,6 +218,7 @@ class RegressionHead(SentenceHead):
     """A number: squared error of the standardised label."""
 
     problem_type = "regression"
+    standards: torch.Tensor
 
     @staticmethod
     def hole(num_outputs: int, length: int) -> float:
@@ -218,7 +226,8 @@ class RegressionHead(SentenceHead):
 
     def read_tasks(self, tasks: dict[int, TaskConfig]) -> None:
         super().read_tasks(tasks)
-        self.standards = fixed([[float(task.label_mean), float(task.label_scale)] for task in tasks.values()])
+        standards = [[float(task.label_mean), float(task.label_scale)] for task in tasks.values()]
+        self.set_constant("standards", standards)
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
         labels = number_labels(entries, self.tasks)
@@ -229,7 +238,7 @@ class RegressionHead(SentenceHead):
 
     def _standard(self, tasks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Each entry's label mean and scale, (N,) each."""
-        mean, scale = self.standards.to(tasks.device)[self._local(tasks)].unbind(dim=1)
+        mean, scale = self.standards[self._local(tasks)].unbind(dim=1)
         return mean, scale
 
     @staticmethod
@@ -331,7 +340,7 @@ class MultipleChoiceHead(TaskHead):
 
     def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
         rows, tasks = entries["rows"], entries["tasks"]  # (N, choices), (N,)
-        weight = self.weight.stacked()[self._local(tasks)].squeeze(1)  # (N, hidden)
+        weight = self.weight()[self._local(tasks)].squeeze(1)  # (N, hidden)
         states = self.dropout(task_states[rows, entries["slots"].unsqueeze(1)])  # (N, choices, hidden)
         scores = at_least_float32(torch.einsum("nkd,nd->nk", states, weight.to(states.dtype)))
         return scores.masked_fill(~entries["choices"], float("-inf"))

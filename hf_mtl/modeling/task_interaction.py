@@ -113,7 +113,7 @@ class CrossTaskAttention(AskedInteraction):
             return None
         readable = self.readable(states, embeddings)
         scores = self.scorer(readable, readable)
-        hidden = self.task_weights.masked(None, scores.device)
+        hidden = self.task_weights.masked(None)
         return self.penalty * relation_penalty(scores.masked_fill(hidden, float("-inf")))
 
 
@@ -132,7 +132,7 @@ class InducedAttention(AskedInteraction):
         super().__init__(config)
         self.readable = ReadableStates(config)
         size, heads = self.readable.size, config.interaction_heads
-        if not bool(reads_table(config).all()):
+        if not all(map(all, reads_table(config))):
             raise InputError(
                 "task_interaction=induced_attention mixes all tasks; `reads` needs another, e.g. cross_task_attention."
             )

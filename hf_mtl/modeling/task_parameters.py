@@ -1,9 +1,12 @@
 """Parameters that belong to one task each, and the layers that start at zero."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import initialization as init
 
 PREFIX = "task_"
@@ -14,7 +17,53 @@ def task_key(name: str) -> str:
     return PREFIX + name
 
 
-class TaskTensors(nn.Module):
+class ModuleWithConstants(nn.Module):
+    """A module with numbers that follow from its configuration and are no weights.
+
+    They move with the model, are not saved, and keep their precision where weights are made shorter. They are set in
+    `_init_weights` too, since `from_pretrained` builds models without memory.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.constants: dict[str, Any] = {}
+
+    def set_constant(self, name: str, values: Any) -> None:
+        """Make numbers (a list, nested or not) an attribute that is a tensor."""
+        before = self._buffers.get(name)
+        self.constants[name] = values
+        self.register_buffer(name, _constant(values, None if before is None else before.device), persistent=False)
+
+    def reset_constants(self) -> None:
+        """Give every constant its numbers again."""
+        for name, values in self.constants.items():
+            init.copy_(self.get_buffer(name), _constant(values, self.get_buffer(name).device))
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> "ModuleWithConstants":
+        moved = super()._apply(fn, recurse)
+        for name, values in self.constants.items():
+            self._buffers[name] = _constant(values, self.get_buffer(name).device)
+        return moved
+
+
+def _constant(values: Any, device: torch.device | None) -> torch.Tensor:
+    """Numbers as a tensor of one precision, whatever weights are built in."""
+    constant = torch.tensor(values, device=device)
+    return constant.to(torch.float32) if constant.is_floating_point() else constant
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Carries a module as an argument past hooks that move what they are given (Accelerate's, of divided models).
+
+    Args:
+        module: The module.
+    """
+
+    module: Any
+
+
+class TaskTensors(ModuleWithConstants):
     """One tensor a task, each a parameter of its own named ``task_<name>``.
 
     Own tensors make a task's parameters its own: adding, removing or reordering tasks touches no other task's
@@ -27,6 +76,8 @@ class TaskTensors(nn.Module):
         mean: Mean at the start; with std 0 every entry starts there.
     """
 
+    rows: torch.Tensor
+
     def __init__(self, sizes: dict[str, int], width: int | None, std: float, mean: float = 0.0) -> None:
         super().__init__()
         self.std = std
@@ -35,22 +86,22 @@ class TaskTensors(nn.Module):
         for key, size in zip(self.keys, sizes.values()):
             shape = (size,) if width is None else (size, width)
             self.register_parameter(key, nn.Parameter(torch.empty(shape)))
-        self.rows = fixed(_padded_rows(sizes.values()))
+        self.is_even = len(set(sizes.values())) == 1
+        if not self.is_even:
+            self.set_constant("rows", _padded_rows(sizes.values()))
 
     def reset(self) -> None:
         """Draw every tensor anew, leaving alone those that a checkpoint filled."""
         for key in self.keys:
             init.normal_(self.get_parameter(key), mean=self.mean, std=self.std)
 
-    def stacked(self) -> torch.Tensor:
-        """Return tensors of one common size as (tasks, size) or (tasks, size, width)."""
-        return torch.stack([getattr(self, key) for key in self.keys])
-
-    def padded(self, fill: float = 0.0) -> torch.Tensor:
+    def forward(self, fill: float = 0.0) -> torch.Tensor:
         """Return (tasks, largest size[, width]), rows a task does not have holding `fill`."""
-        flat = torch.cat([getattr(self, key) for key in self.keys])
-        rows = torch.cat([flat, flat.new_full((1, *flat.shape[1:]), fill)])
-        return rows[self.rows.to(flat.device)]
+        tensors = [getattr(self, key) for key in self.keys]
+        if self.is_even:
+            return torch.stack(tensors)
+        flat = torch.cat(tensors)
+        return torch.cat([flat, flat.new_full((1, *flat.shape[1:]), fill)])[self.rows]
 
 
 class TaskPairs(TaskTensors):
@@ -65,10 +116,12 @@ class TaskPairs(TaskTensors):
         others: The sum of the others' at the start.
     """
 
+    places: torch.Tensor
+
     def __init__(self, reads: dict[str, list[int]], own: float, others: float) -> None:
         super().__init__({name: len(known) for name, known in reads.items()}, width=None, std=0.0)
         self.own, self.others = own, others
-        self.places = fixed([(task, other) for task, known in enumerate(reads.values()) for other in known])
+        self.set_constant("places", [[task, other] for task, known in enumerate(reads.values()) for other in known])
         self.starts = [
             [own if other == task else others / (len(known) - 1) for other in known]
             for task, known in enumerate(reads.values())
@@ -79,11 +132,11 @@ class TaskPairs(TaskTensors):
         for key, start in zip(self.keys, self.starts):
             init.copy_(self.get_parameter(key), torch.tensor(start))
 
-    def matrix(self) -> torch.Tensor:
-        """Return (tasks, tasks), 0 where a task does not read another."""
+    def forward(self, fill: float = 0.0) -> torch.Tensor:
+        """Return (tasks, tasks), `fill` where a task does not read another."""
         numbers = torch.cat([getattr(self, key) for key in self.keys])
-        rows, columns = self.places.to(numbers.device).T
-        return numbers.new_zeros(len(self.keys), len(self.keys)).index_put((rows, columns), numbers)
+        rows, columns = self.places.unbind(dim=1)
+        return numbers.new_full((len(self.keys), len(self.keys)), fill).index_put((rows, columns), numbers)
 
 
 def _padded_rows(sizes: Iterable[int]) -> list[list[int]]:
@@ -110,9 +163,10 @@ class SharedVectors(nn.Module):
         """Draw every vector anew, leaving alone those that a checkpoint filled."""
         init.normal_(self.vectors, mean=0.0, std=1.0)
 
-    def forward(self) -> torch.Tensor:
-        """Return (count, width)."""
-        return self.vectors
+    def forward(self, indices: torch.Tensor | None = None) -> torch.Tensor:
+        """Return (count, width), or of indices (...) the vectors (..., width)."""
+        # A tensor of its own: what holds parameters only while their module is called may take them away again.
+        return self.vectors.clone() if indices is None else F.embedding(indices, self.vectors)
 
 
 class ZeroStartLinear(nn.Linear):
@@ -144,15 +198,6 @@ class UnitScaleLinear(nn.Linear):
         init.normal_(self.weight, mean=0.0, std=self.in_features**-0.5)
         if self.bias is not None:
             init.constant_(self.bias, self.bias_start)
-
-
-def fixed(values: Sequence) -> torch.Tensor:
-    """Return numbers that follow from a configuration as a tensor that is no weight.
-
-    It lies on the CPU even while a model is built without memory, as `from_pretrained` builds it; such a model's
-    buffers would be left without values.
-    """
-    return torch.tensor(values, device="cpu")
 
 
 def picked(values: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:

@@ -35,6 +35,8 @@ class MultipleRelations(ScaledInteraction):
         InputError: No relation, an unknown one, or groups that do not divide the hidden size.
     """
 
+    reads: torch.Tensor
+
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
         hidden, groups, heads = config.hidden_size, config.feature_groups, config.interaction_heads
@@ -47,7 +49,8 @@ class MultipleRelations(ScaledInteraction):
         if hidden % groups:
             raise InputError(f"feature_groups={groups} does not divide the encoder's hidden size {hidden}.")
         scorer = ATTENTION_SCORERS[config.attention_scorer]
-        self.groups, self.reads, self.penalty = groups, reads_table(config), config.relation_penalty
+        self.groups, self.penalty = groups, config.relation_penalty
+        self.set_constant("reads", reads_table(config))
         self.task_task = TaskTask(scorer(hidden, heads), hidden) if "task_task" in chosen else None
         self.feature_feature = (
             FeatureFeature(scorer(hidden // groups, 1), hidden, groups) if "feature_feature" in chosen else None
@@ -57,20 +60,19 @@ class MultipleRelations(ScaledInteraction):
         )
 
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        reads = self.reads.to(states.device)
-        tasks = states if self.task_task is None else self.task_task(states, embeddings, reads)
+        tasks = states if self.task_task is None else self.task_task(states, embeddings, self.reads)
         features = tasks if self.feature_feature is None else self.feature_feature(tasks)
         return features if self.task_feature is None else self.task_feature(tasks, features)
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
         if self.task_task is None:
             return None
-        return self.task_task.weights(states, embeddings, self.reads.to(states.device))
+        return self.task_task.weights(states, embeddings, self.reads)
 
     def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
         if self.task_task is None or not self.penalty:
             return None
-        scores = self.task_task.scores(states, embeddings, self.reads.to(states.device))
+        scores = self.task_task.scores(states, embeddings, self.reads)
         return self.penalty * relation_penalty(scores)
 
 

@@ -32,6 +32,7 @@ from hf_mtl.modeling.encoder_limits import EncoderLimits, count_positions, great
 from hf_mtl.modeling.encoder_reader import Conditions, EncoderInputs, EncoderReader
 from hf_mtl.modeling.encoders import build_encoder
 from hf_mtl.modeling.task_conditioning import TASK_CONDITIONINGS
+from hf_mtl.modeling.task_parameters import Carried
 from tests.conftest import build_model
 from tests.modeling.test_conditioning import ENCODERS, REFUSING, SIZES, VOCABULARY, build
 
@@ -67,7 +68,7 @@ TASK = {"name": "t", "problem_type": "single_label_classification", "labels": ["
 @torch.no_grad()
 def read(encoder, length):
     ids = torch.full((2, length), 5)
-    return EncoderReader(encoder)(encoder, EncoderInputs(ids, torch.ones_like(ids)), Conditions()).states
+    return EncoderReader(encoder)(Carried(encoder), EncoderInputs(ids, torch.ones_like(ids)), Conditions()).states
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -123,7 +123,7 @@ def test_labels_of_another_form_are_refused_on_any_device(model, problem_type, c
     """A shape and a type are known without a look at values, and a loss could be of any size."""
     entries = random_batch()["routing"][problem_type]
     entries = {name: value.to(device) for name, value in {**entries, "labels": change(entries["labels"])}.items()}
-    heads = dict(copy.deepcopy(model).mtl.heads.items())
+    heads = dict(copy.deepcopy(model).mtl.heads.to(device).items())
     count = len(entries["tasks"])
     shape = {TAGS: (count, 10, 3), SPAN: (count, 10, 2), CHOICE: (count, 3), NUMBER: (count, 1)}
     with pytest.raises(LabelError, match=said):
@@ -204,7 +204,7 @@ def test_where_labels_are_not_read_the_loss_itself_fails(model, problem_type, pl
 def test_labels_on_a_device_are_not_read(model):
     """Nothing of a device is waited for: "meta" has no values, so that reading any fails."""
     own = copy.deepcopy(model)
-    heads = dict(own.mtl.heads.items())
+    heads = dict(own.mtl.heads.to("meta").items())
     for problem_type, entries in random_batch()["routing"].items():
         on_device = {name: value.to("meta") for name, value in entries.items()}
         widths = {TAGS: (len(entries["tasks"]), 10, 3), SPAN: (len(entries["tasks"]), 10, 2), CHOICE: (2, 3)}

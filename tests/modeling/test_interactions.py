@@ -365,7 +365,7 @@ def test_cross_stitch_with_ones_on_the_diagonal_leaves_tasks_apart():
 
 def test_cross_stitch_starts_near_oneself():
     """S2.4: alpha is 0.9 for oneself, and rows sum to 1."""
-    alphas = build("cross_stitch", random=False).mtl.interaction.alphas.matrix()
+    alphas = build("cross_stitch", random=False).mtl.interaction.alphas()
     close(alphas.diagonal(), torch.full((T,), 0.9))
     close(alphas.sum(dim=1), torch.ones(T))
 

@@ -269,6 +269,6 @@ def test_the_gate_of_mmoe_is_attention_with_parameters_as_keys():
     (layer,) = part.layers
     tasks = part.norm(states)
     experts = layer.shared(tasks.mean(dim=1)).unsqueeze(1).expand(-1, T, -1, -1)
-    keys = layer.gates.stacked().expand(len(states), -1, -1, -1)
+    keys = layer.gates().expand(len(states), -1, -1, -1)
     expected = F.scaled_dot_product_attention(tasks.unsqueeze(2), keys, experts, scale=1.0).squeeze(2)
     torch.testing.assert_close(part.mix(states, embeddings), expected, atol=1e-5, rtol=1e-5)

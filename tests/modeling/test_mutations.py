@@ -12,11 +12,11 @@ import textwrap
 import pytest
 import torch
 
-from hf_mtl import InputError, MultiTaskAttentionModel, systems
+from hf_mtl import InputError, MultiTaskAttentionModel
 from hf_mtl.modeling import attention_scorers as scorers
 from hf_mtl.modeling import domain_adversary as adversary
 from hf_mtl.modeling import encoder_reader as reader
-from hf_mtl.modeling import head_reading, task_attention, task_encoder, task_gate, task_heads
+from hf_mtl.modeling import head_reading, systems, task_attention, task_encoder, task_gate, task_heads
 from hf_mtl.modeling import interaction_base as base
 from hf_mtl.modeling import multitask_module as module
 from hf_mtl.modeling import step_loss as step_losses
@@ -56,7 +56,7 @@ MUTATIONS = [
         MultiTaskAttentionModel,
         "forward",
         "tokens = self",
-        "self.read_encoder(self.encoder, inputs, told); tokens = self",
+        "self.read_encoder(Carried(self.encoder), inputs, told); tokens = self",
         *CALLED_ONCE,
     ),
     (
@@ -313,8 +313,8 @@ MUTATIONS = [
         "S2.4",
         experts.ExpertLayer,
         "weights",
-        'attention_weights(torch.einsum("btd,ted->bte", tasks, self.gates.stacked()))',
-        'torch.einsum("btd,ted->bte", tasks, self.gates.stacked()).softmax(dim=1)',
+        'attention_weights(torch.einsum("btd,ted->bte", tasks, self.gates()))',
+        'torch.einsum("btd,ted->bte", tasks, self.gates()).softmax(dim=1)',
         battery.test_the_gate_of_mmoe_is_attention_with_parameters_as_keys,
     ),
     (
@@ -356,8 +356,8 @@ MUTATIONS = [
         "S2.4",
         branches.CrossStitch,
         "mix",
-        "self.alphas.matrix()",
-        "self.alphas.matrix().T",
+        "self.alphas()",
+        "self.alphas().T",
         battery.test_cross_stitch_is_attention_whose_logits_are_log_alpha,
     ),
     (
@@ -421,8 +421,8 @@ MUTATIONS = [
         "S2.8",
         branches.HeadGroups,
         "mixed",
-        "self.output.stacked())",
-        "self.output.stacked().mean(0, keepdim=True).expand(7, -1, -1))",
+        "self.output())",
+        "self.output().mean(0, keepdim=True).expand(7, -1, -1))",
         interactions.test_a_group_of_heads_hears_nothing_of_another_tasks_loss,
     ),
     (
@@ -660,8 +660,8 @@ MUTATIONS = [
         "S4.1",
         task_encoder.TaskEncoder,
         "forward",
-        ".stacked()",
-        ".stacked().roll(1, 0)",
+        "()",
+        "().roll(1, 0)",
         conditionings.test_tasks_of_one_embedding_and_one_head_are_one,
         "modulation",
     ),
@@ -815,8 +815,8 @@ MUTATIONS = [
         "S2.4",
         experts.ExpertLayer,
         "weights",
-        "self.gates.stacked()",
-        "self.gates.stacked().flip(1)",
+        "self.gates()",
+        "self.gates().flip(1)",
         PLE[0],
     ),
     (

@@ -52,11 +52,11 @@ def test_every_tensor_of_token_attention_wakes_up(scorer):
 def test_token_attention_is_its_formula(scorer):
     """S1.1, S1.2, S1.3, S1.4, by loops over rows, tasks and heads; one token is read whole (L = 1)."""
     part, tokens = pooling(pooling_scorer=scorer, lexical_rank=4), encoded()
-    found, queries, heads = part(tokens), part.queries.stacked(), part.scorer.num_heads
+    found, queries, heads = part(tokens), part.queries(), part.scorer.num_heads
     for row, mask in enumerate(tokens.mask):
         states, ids = tokens.states[row, : int(mask.sum())], tokens.ids[row, : int(mask.sum())]
         for task in range(T):
-            words = part.lexicon()[ids] @ part.lexical.stacked()[task]
+            words = part.lexicon()[ids] @ part.lexical()[task]
             scores = part.scorer(queries[task : task + 1], states)[:, 0] + words  # (heads, length)
             parts = [scores[head].softmax(0) @ own for head, own in enumerate(states.chunk(heads, dim=1))]
             close(found[row, task], torch.cat(parts))
@@ -76,7 +76,7 @@ def test_several_heads_are_nn_multihead_attention():
         reference.in_proj_bias.copy_(torch.cat([part.scorer.query.bias, part.scorer.key.bias, torch.zeros(HIDDEN)]))
         reference.out_proj.weight.copy_(torch.eye(HIDDEN))
         reference.out_proj.bias.zero_()
-    queries = part.queries.stacked().expand(len(tokens.states), -1, -1)
+    queries = part.queries().expand(len(tokens.states), -1, -1)
     expected, weights = reference(queries, tokens.states, tokens.states, key_padding_mask=tokens.mask == 0)
     close(part(tokens), expected)
     close(part.weights(tokens), weights)
