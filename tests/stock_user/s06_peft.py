@@ -22,7 +22,7 @@ for position, options in enumerate(
         {"task_type": TaskType.SEQ_CLS, "target_modules": ["query", "key", "value"]},
         {"task_type": "SEQ_CLS", "target_modules": "all-linear"},
         {"task_type": "FEATURE_EXTRACTION", "target_modules": ["query", "value"], "modules_to_save": ["mtl"]},
-        {"target_modules": "all-linear", "use_dora": True},
+        {"target_modules": ["query", "value"], "use_dora": True},
     ]
 ):
     torch.manual_seed(0)
