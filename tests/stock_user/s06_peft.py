@@ -31,10 +31,10 @@ for position, options in enumerate(
     model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, **options))
     trainable, total = model.get_nb_trainable_parameters()
     assert 0 < trainable < total / 2
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     model.train()
     losses = []
-    for step in range(3):
+    for step in range(5):
         out = model(**inputs, labels=labels)
         out.loss.backward()
         if step == 0:
