@@ -22,7 +22,7 @@ for position, options in enumerate(
         {"task_type": TaskType.SEQ_CLS, "target_modules": ["query", "key", "value"]},
         {"task_type": "SEQ_CLS", "target_modules": "all-linear"},
         {"task_type": "FEATURE_EXTRACTION", "target_modules": ["query", "value"], "modules_to_save": ["mtl"]},
-        {"target_modules": "all-linear", "use_dora": True},
+        {"target_modules": ["query", "value"], "use_dora": True},
     ]
 ):
     torch.manual_seed(0)
@@ -31,10 +31,10 @@ for position, options in enumerate(
     model = get_peft_model(base, LoraConfig(r=4, lora_alpha=8, **options))
     trainable, total = model.get_nb_trainable_parameters()
     assert 0 < trainable < total / 2
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     model.train()
     losses = []
-    for step in range(3):
+    for step in range(5):
         out = model(**inputs, labels=labels)
         out.loss.backward()
         if step == 0:

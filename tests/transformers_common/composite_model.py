@@ -12,12 +12,12 @@ import unittest.mock
 from pathlib import Path
 
 import torch
-from hf_mtl.systems import SYSTEMS
 from transformers import BertConfig
 from transformers_tests.test_configuration_common import ConfigTester
 from transformers_tests.test_modeling_common import ModelTesterMixin, ids_tensor, random_attention_mask
 
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
+from hf_mtl.modeling.systems import SYSTEMS
 
 TASKS = [
     {"name": "intent", "problem_type": "single_label_classification", "labels": ["a", "b", "c"]},

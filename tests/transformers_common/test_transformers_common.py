@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hf_mtl.systems import SYSTEMS
 
+from hf_mtl.modeling.systems import SYSTEMS
 from tests.transformers_common.fetch_transformers_tests import FetchError, fetch
 
 HERE = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""Half precision, device_map, torch.export and ONNX."""
+"""torch.export with dynamic shapes, and ONNX."""
 
 from importlib.resources import files
 
@@ -19,19 +19,6 @@ config = AutoConfig.from_pretrained(
     checkpoint, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
 )
 model = MultiTaskAttentionModel.from_encoder(AutoModel.from_config(config), tasks=tasks).eval()
-model.save_pretrained("saved")
-with torch.no_grad():
-    expected = model(**inputs).logits["mood"]
-
-low = MultiTaskAttentionModel.from_pretrained("saved", dtype=torch.bfloat16)
-assert low.dtype == torch.bfloat16
-assert torch.allclose(low(**inputs).logits["mood"].float(), expected, atol=0.05)
-assert MultiTaskAttentionModel.from_encoder(checkpoint, tasks=tasks, dtype="bfloat16").dtype == torch.bfloat16
-placed = MultiTaskAttentionModel.from_pretrained("saved", device_map="cpu")
-assert torch.equal(placed(**inputs).logits["mood"], expected)
-half = MultiTaskAttentionModel.from_pretrained("saved").half()
-assert half.dtype == torch.float16
-assert torch.allclose(half(**inputs).logits["mood"].float(), expected, atol=0.05)
 
 batch, length = torch.export.Dim("batch", min=2), torch.export.Dim("length", min=2, max=512)
 shapes = {name: {0: batch, 1: length} for name in inputs}
