@@ -5,6 +5,7 @@ from transformers import AutoConfig, AutoModel
 from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
 from .errors import InputError
 from .modeling_multitask import MultiTaskAttentionModel, MultiTaskOutput
+from .processing_multitask import MultiTaskProcessor
 
 AutoConfig.register(MultiTaskAttentionConfig.model_type, MultiTaskAttentionConfig, exist_ok=True)
 AutoModel.register(MultiTaskAttentionConfig, MultiTaskAttentionModel, exist_ok=True)
@@ -12,4 +13,11 @@ AutoModel.register(MultiTaskAttentionConfig, MultiTaskAttentionModel, exist_ok=T
 MultiTaskAttentionConfig.register_for_auto_class()
 MultiTaskAttentionModel.register_for_auto_class("AutoModel")
 
-__all__ = ["InputError", "MultiTaskAttentionConfig", "MultiTaskAttentionModel", "MultiTaskOutput", "TaskConfig"]
+__all__ = [
+    "InputError",
+    "MultiTaskAttentionConfig",
+    "MultiTaskAttentionModel",
+    "MultiTaskOutput",
+    "MultiTaskProcessor",
+    "TaskConfig",
+]
