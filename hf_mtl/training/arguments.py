@@ -9,6 +9,18 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..balancing.gradient_balancing import GRADIENT_BALANCERS
 from ..balancing.loss_weighting import LOSS_WEIGHTINGS
@@ -210,6 +222,150 @@ class MultiTaskTrainingArguments(TrainingArguments):
                 f"{self.world_size} processes; choose one, or another per_device_train_batch_size."
             )
         return rows // per_pass
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
+
+
+def _check_report_to(given: Any) -> None:
+    """Raise `InputError` for what Transformers would meet when the trainer is built."""
+    if given in ("all", "none", ["all"], ["none"]):
+        return
+    for name in given if isinstance(given, (list, tuple)) else [given]:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise InputError(
+                f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
+                f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
+            )
 
 
 def _check_report_to(given: Any) -> None:

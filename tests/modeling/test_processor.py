@@ -62,7 +62,7 @@ def processor(folder):
 
 
 def assert_equal(batch, other) -> None:
-    assert list(batch) == list(other)
+    assert set(batch) == set(other)
     for name in batch:
         assert torch.equal(batch[name], other[name]), name
 
@@ -175,7 +175,7 @@ def test_a_data_set_trains(processor, model):
     loader = torch.utils.data.DataLoader(data, batch_size=2, collate_fn=lambda rows: processor(rows, tasks="mood"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
-    for _ in range(10):
+    for _ in range(6):
         for batch in loader:
             losses.append(model(**batch.to("cpu")).loss)
             losses[-1].backward()

@@ -1,6 +1,18 @@
 """Arguments that the tasks cannot serve are refused before a run; some follow from the metric."""
 
 import dataclasses
+import dataclasses
+import dataclasses
+import dataclasses
+import dataclasses
+import dataclasses
+import dataclasses
+import dataclasses
+import dataclasses
+import dataclasses
+import dataclasses
+import dataclasses
+import dataclasses
 import json
 import signal
 
@@ -45,6 +57,186 @@ def build(folder, tokenizer, evaluated=("mood", "stars", "tags"), **arguments):
 def test_what_cannot_be_served_is_refused(arguments, message, tmp_path, tokenizer):
     with pytest.raises(InputError, match=message):
         build(tmp_path, tokenizer, **arguments)
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
+
+
+@pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
+def test_what_cannot_be_reported_to_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="report_to.*`report_to: none`.*tensorboard.*wandb"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+
+
+@pytest.mark.parametrize(
+    ("given", "read"), [("none", []), (["none"], []), ("wandb", ["wandb"]), (["wandb", "mlflow"], ["wandb", "mlflow"])]
+)
+def test_what_can_be_reported_to_is_kept(given, read, tmp_path):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), report_to=given)
+    assert args.report_to == read
+    assert dataclasses.replace(args).report_to == read
 
 
 @pytest.mark.parametrize("given", ["no", "wandbb", None, ["none", "wandb"], ["tensorboard", "mine"]])
