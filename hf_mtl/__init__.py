@@ -14,6 +14,7 @@ _LAZY = {
     "MultiTaskAttentionModel": "modeling",
     "MultiTaskCollator": "data.collator",
     "MultiTaskOutput": "modeling",
+    "MultiTaskProcessor": "modeling",
     "MultiTaskTrainer": "training.trainer",
     "MultiTaskTrainingArguments": "training.arguments",
     "TaskConfig": "modeling",

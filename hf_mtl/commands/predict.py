@@ -14,7 +14,8 @@ from tqdm import tqdm
 from ..data.files import ROW_READERS, read_rows
 from ..data.text_lines import FileRow
 from ..modeling import InputError, MultiTaskAttentionModel, TaskConfig
-from ..modeling.pipeline_multitask import ROW_FIELDS, Answerer, missing_fields
+from ..modeling.input_rows import ROW_FIELDS, missing_fields
+from ..modeling.pipeline_multitask import Answerer
 from ..modeling.task_heads import Answer
 from .checkpoints import load_checkpoint
 from .train import quiet_libraries
@@ -105,11 +106,10 @@ def _answer_file(answerer: Answerer, rows: Sequence[FileRow], known: argparse.Na
     good: dict[int, tuple[str, dict[str, Any]]] = {}
     for index, row in enumerate(rows):
         place = f"{known.file}, line {row.line}"
-        given = {name: row.values[name] for name in ROW_FIELDS if name in row.values}
         try:
             if row.fault:
                 raise InputError(f"{place}: {row.fault}.")
-            good[index] = (place, answerer.check_row(given, place, known.tasks))
+            good[index] = (place, answerer.check_row(row.values, place, known.tasks))
         except InputError as error:
             outcomes[index] = {"error": str(error)}
     with tqdm(total=len(good), unit="rows") as bar:

@@ -6,6 +6,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
 from .errors import InputError
 from .modeling_multitask import MultiTaskAttentionModel, MultiTaskOutput
+from .processing_multitask import MultiTaskProcessor
 from .task_pipeline import MultiTaskPipeline
 
 AutoConfig.register(MultiTaskAttentionConfig.model_type, MultiTaskAttentionConfig, exist_ok=True)
@@ -15,4 +16,11 @@ PIPELINE_REGISTRY.register_pipeline("multitask", pipeline_class=MultiTaskPipelin
 MultiTaskAttentionConfig.register_for_auto_class()
 MultiTaskAttentionModel.register_for_auto_class("AutoModel")
 
-__all__ = ["InputError", "MultiTaskAttentionConfig", "MultiTaskAttentionModel", "MultiTaskOutput", "TaskConfig"]
+__all__ = [
+    "InputError",
+    "MultiTaskAttentionConfig",
+    "MultiTaskAttentionModel",
+    "MultiTaskOutput",
+    "MultiTaskProcessor",
+    "TaskConfig",
+]

@@ -15,6 +15,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 from transformers import initialization as init
 
 from .batch_losses import batch_losses, with_penalties
+from .batch_tensors import moved
 from .checkpoint_report import refuse_incomplete
 from .configuration_multitask import (
     MultiTaskAttentionConfig,
@@ -33,10 +34,11 @@ from .encoder_reader import (
 )
 from .encoders import build_encoder, find_encoder, load_encoder, reading_options
 from .errors import CheckpointError, InputError
+from .input_rows import Rows, TaskNames
 from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .multitask_output import MultiTaskOutput
 from .part_checks import check_config
-from .pipeline_multitask import Answerer
+from .pipeline_multitask import Answerer, tokenizer_of
 from .plain_inputs import PlainRows, Positions, plain_entries, read_inputs
 from .random_states import kept_random_states
 from .task_attention import TASK_POOLINGS
@@ -403,8 +405,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
         Args:
             batch: What `MultiTaskProcessor.collate` returned.
         """
-        moved = {key: _to_device(value, self.device) for key, value in batch.items()}
-        return self.ordered_logits(self(**moved).entry_logits, batch["routing"])
+        # Weights that are fetched when they are read lie nowhere; what fetches them moves the inputs too.
+        inputs = batch if self.device.type == "meta" else moved(batch, self.device)
+        return self.ordered_logits(self(**inputs).entry_logits, batch["routing"])
 
     @staticmethod
     def ordered_logits(logits: Mapping[str, torch.Tensor], routing: Routing) -> list[np.ndarray]:
@@ -433,8 +436,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
     def predict(
         self,
-        rows: str | Mapping[str, Any] | Sequence[str | Mapping[str, Any]],
-        tasks: Sequence[str] | None = None,
+        rows: Rows,
+        tasks: TaskNames | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         batch_size: int = 32,
         progress: Callable[[int], object] | None = None,
@@ -446,21 +449,19 @@ class MultiTaskAttentionModel(PreTrainedModel):
         in windows; only a question is cut.
 
         Args:
-            rows: Texts, or mappings of input fields such as ``{"question": ..., "context": ...}``; or a single one.
-            tasks: The tasks to answer; by default all whose input fields a row has.
-            tokenizer: The encoder's tokenizer; by default the one saved beside the checkpoint.
+            rows: Texts, or mappings of input fields such as ``{"question": ..., "context": ...}``: in a list, a data
+                set, a pandas table, as a mapping of columns, or a single one. Other columns are left out; one whose
+                name is like that of a field which the row lacks is refused.
+            tasks: The tasks to answer, or one of them; by default all whose input fields a row has.
+            tokenizer: The encoder's tokenizer; by default the one saved beside the checkpoint, which is read once.
             batch_size: Rows in one pass.
             progress: Called with the number of rows answered since the last call.
+
+        Raises:
+            InputError: An unknown task, or a row that cannot be answered; no row is encoded before all are checked.
         """
-        if tokenizer is None:
-            tokenizer = self.load_tokenizer()
-        return Answerer(self, tokenizer).answer(rows, tasks, batch_size, progress)
-
-
-def _to_device(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _to_device(item, device) for key, item in value.items()}
-    return value.to(device)
+        answerer = Answerer(self, tokenizer_of(self) if tokenizer is None else tokenizer)
+        return answerer.answer(rows, tasks, batch_size, progress)
 
 
 __all__ = ["MultiTaskAttentionModel", "MultiTaskOutput", "TaskHead", "IGNORED_LABEL"]

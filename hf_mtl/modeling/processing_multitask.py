@@ -1,34 +1,51 @@
-"""Fields of a row become encoder inputs: pairs, windows, choices, word positions; shared by training and answering."""
+"""Rows become batches, and what the model says of them becomes answers."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.initialization import no_init_weights
+from transformers.utils import ModelOutput
 
-from .answer_decoding import word_places
-from .configuration_multitask import TaskConfig
-from .encoder_limits import check_tokenizer, limits_of_model
+from .batch_tensors import (
+    CONVERSIONS,
+    Feature,
+    MultiTaskBatch,
+    asked_tasks,
+    converted,
+    label_tensor,
+    padded,
+    routing_of,
+    stacked_choices,
+)
+from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig, nearest
+from .encoder_code import hub_arguments, with_encoder_code
+from .encoder_limits import EncoderLimits, check_tokenizer, limits_of, limits_of_model
+from .encoders import build_encoder
 from .errors import InputError
-from .piece_places import answer_pieces, first_pieces, piece_places, words_within
-from .task_heads import IGNORED_LABEL
-from .words import word_spans
+from .feature_encoding import FeatureEncoder, words_of
+from .given_labels import LabelsByTask, labels_of_rows
+from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, missing_fields, tasks_named
+from .random_states import kept_random_states
+from .task_heads import TASK_HEADS, Answer
 
-Feature = dict[str, Any]
-Columns = Mapping[str, Sequence[Any]]
-# A word piece, the segment it is in, and its characters in the context, -1 outside it.
-Piece = tuple[int, int, tuple[int, int]]
+# Arguments of tokenizers that the processor has no use for, and why.
+REFUSED = {
+    "max_length": "a task reads as many word pieces as its `max_length` says",
+    "truncation": "rows are cut at their task's `max_length`, contexts are read in windows",
+    "return_overflowing_tokens": "contexts are read in windows, one row each; batch.row_indices(task) says whose",
+    "stride": "windows share as many word pieces as their task's `stride` says",
+    "text": "rows come first: processor(rows)",
+    "text_pair": "a second text is a field of its row: {'text': ..., 'text_pair': ...}",
+    "is_split_into_words": "words are a field of their row: {'tokens': [...]}",
+}
 
 
-class MultiTaskProcessor:
-    """Turns rows of a task into features, and features of any tasks into one batch.
-
-    A feature holds ``sequences`` (one list of word pieces; multiple choice: one a choice), ``segments`` beside them,
-    ``source`` (the row it came from), ``truncated``, ``labels`` where the row has them, and what decoding needs:
-    ``positions`` (each word's first piece) and ``words_read``, or ``offsets`` (each piece's characters in the
-    context). No sequence is empty: where a tokenizer returns nothing, one padding (or ending, or unknown) piece
-    stands for it.
+class MultiTaskProcessor(FeatureEncoder):
+    """Turns rows into what `model(**batch)` takes, and what it returns into answers.
 
     Args:
         tokenizer: The encoder's tokenizer.
@@ -40,36 +57,8 @@ class MultiTaskProcessor:
             room for a word piece.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig], positions: int | None = None
-    ) -> None:
-        self.tokenizer = tokenizer
-        self.most_pieces = (
-            tokenizer.model_max_length if positions is None else min(tokenizer.model_max_length, positions)
-        )
-        self.tasks = {task.name: task for task in tasks}
-        self.indices = {task.name: index for index, task in enumerate(tasks)}
-        needs_offsets = [
-            task.name for task in tasks if task.problem_type in ("token_classification", "question_answering")
-        ]
-        if needs_offsets and not tokenizer.is_fast:
-            raise InputError(
-                f"The tasks {', '.join(needs_offsets)} need a fast tokenizer; found {type(tokenizer).__name__}."
-            )
-        ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, 0)
-        self.filler = next(number for number in ids if number is not None)
-        for task in tasks:
-            self._check_length(task)
-
-    def _check_length(self, task: TaskConfig) -> None:
-        """Raise `InputError` where special pieces leave no room; question answering needs two pieces, others one."""
-        is_pair = any(field in task.input_fields for field in ("text_pair", "context", "choices"))
-        least = self.tokenizer.num_special_tokens_to_add(pair=is_pair) + 1 + ("context" in task.input_fields)
-        if self.max_length(task) < least:
-            raise InputError(
-                f"Task {task.name!r} reads {self.max_length(task)} word pieces; with this tokenizer expected "
-                f"max_length >= {least}, special pieces included."
-            )
+    # Of a processor that was read from a checkpoint, which it can be saved with.
+    config: MultiTaskAttentionConfig | None = None
 
     @classmethod
     def for_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "MultiTaskProcessor":
@@ -82,9 +71,227 @@ class MultiTaskProcessor:
         check_tokenizer(limits, tokenizer, tasks)
         return cls(tokenizer, tasks, limits.positions)
 
-    def features(self, task: TaskConfig, rows: Columns) -> list[Feature]:
-        """Return the features of a batch of rows, given as columns, in order; labels are taken where they stand."""
-        return ENCODINGS[task.problem_type](self, task, rows)
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        subfolder: str = "",
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+        code_revision: str | None = None,
+        trust_remote_code: bool = False,
+    ) -> "MultiTaskProcessor":
+        """Read the processor of a checkpoint: its configuration and tokenizer, but no weights.
+
+        Args:
+            pretrained_model_name_or_path: A folder or a name on the Hub.
+            subfolder: Where in it the checkpoint lies.
+            revision: A branch, tag or commit of the Hub.
+            token: The Hub's token.
+            cache_dir: Where files of the Hub are kept.
+            local_files_only: Whether the Hub is left alone.
+            force_download: Whether files are fetched again.
+            code_revision: As `revision`, of an encoder's own code.
+            trust_remote_code: Whether an encoder's own code is run.
+
+        Raises:
+            InputError: There is no checkpoint of this model, or none with a tokenizer that fits.
+        """
+        name = str(pretrained_model_name_or_path)
+        arguments = hub_arguments(
+            {
+                "subfolder": subfolder,
+                "revision": revision,
+                "token": token,
+                "cache_dir": cache_dir and str(cache_dir),
+                "local_files_only": local_files_only,
+                "force_download": force_download,
+                "code_revision": code_revision,
+                "trust_remote_code": trust_remote_code,
+            }
+        )
+        try:
+            config = _read_config(name, arguments)
+            tokenizer = AutoTokenizer.from_pretrained(name, config=config.encoder_config, **arguments)
+        except OSError as error:
+            raise InputError(f"The checkpoint {name!r} cannot be read: {str(error).splitlines()[0]}") from error
+        # Where the files are missing, Transformers makes a tokenizer that knows no word.
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):
+            raise InputError(f"{name!r} holds no tokenizer (tokenizer.json); save it there beside the weights.")
+        limits = _limits_without_weights(cast(PreTrainedConfig, config.encoder_config))
+        check_tokenizer(limits, tokenizer, config.task_configs)
+        processor = cls(tokenizer, config.task_configs, limits.positions)
+        processor.config = config
+        return processor
+
+    def save_pretrained(self, save_directory: str | Path) -> None:
+        """Save the tokenizer, and of a processor that was read from a checkpoint its configuration if there is none.
+
+        Args:
+            save_directory: The folder; with the model's `save_pretrained` beside it, a checkpoint.
+        """
+        self.tokenizer.save_pretrained(save_directory)
+        if self.config is not None and not (Path(save_directory) / "config.json").exists():
+            self.config.save_pretrained(save_directory)
+
+    def __call__(
+        self,
+        rows: Rows,
+        tasks: TaskNames | None = None,
+        *,
+        labels: Any = None,
+        padding: bool | str = True,
+        pad_to_multiple_of: int | None = None,
+        return_tensors: str | None = "pt",
+        **others: Any,
+    ) -> MultiTaskBatch:
+        """Return what `model(**batch)` takes to answer rows.
+
+        For one task these are plain inputs, ``input_ids``, ``attention_mask`` and ``token_type_ids`` (rows, length)
+        or, of multiple choice, (rows, choices, length), with ``labels`` and, in a model of several tasks,
+        ``task_ids``. For several tasks a row is read once for all that read it alike, and ``routing`` and ``asked``
+        say which. In both cases `logits[task]` are those of the rows that have its fields, in order; of question
+        answering a row becomes one per window of its context (see `MultiTaskBatch.row_indices`).
+
+        Args:
+            rows: As of `MultiTaskAttentionModel.predict`.
+            tasks: Names of the tasks, or one; by default all whose input fields a row has.
+            labels: One per row of the only task, or by task name: class names or ids, flags, numbers, tags, answers,
+                places of choices; None in place of a label that is missing. By default those in the rows' column
+                ``label`` or ``labels`` (question answering: also ``answers``), of several tasks mappings by task name.
+                False for none.
+            padding: True or "longest" for the longest row's length, "max_length" for the longest that the tasks read.
+            pad_to_multiple_of: Of what the length shall be a multiple.
+            return_tensors: "pt" for what the model takes, "np" for arrays, None for lists.
+            **others: Refused, by name.
+
+        Raises:
+            InputError: An unknown argument or task, a row that cannot be answered, or a label that its task does not
+                have.
+        """
+        _check_arguments(others, padding, pad_to_multiple_of, return_tensors)
+        wanted = tasks_named(list(self.tasks.values()), tasks)
+        given = listed_rows(rows)
+        if not given:
+            raise InputError("There are no rows; expected at least one.")
+        checked = [check_row(row, f"Row {place}", wanted, tasks is not None) for place, row in enumerate(given)]
+        features = self.shared_features(checked, wanted, labels_of_rows(given, checked, wanted, labels))
+        size = (max(map(self.max_length, wanted)) if padding == "max_length" else 0, pad_to_multiple_of or 1)
+        entries = self.entries_by_task(features)
+        if len(wanted) == 1:
+            batch: Any = self._plain([feature for _, feature in entries[wanted[0].name]], wanted[0], *size)
+        else:
+            batch = self._with_routing(self._inputs(features, *size), features)
+        return MultiTaskBatch(converted(batch, return_tensors), checked, entries)
+
+    def post_process(self, outputs: Any, batch: MultiTaskBatch) -> list[dict[str, Answer]]:
+        """Return the answers of each row by task name, as `MultiTaskAttentionModel.predict` returns them.
+
+        Args:
+            outputs: What the model returned for the batch, or its logits by task name.
+            batch: The batch.
+
+        Raises:
+            InputError: They do not belong together.
+        """
+        if not isinstance(batch, MultiTaskBatch):
+            raise InputError(f"The batch is a {type(batch).__name__}; expected what the processor returned.")
+        by_task = outputs.get("logits") if isinstance(outputs, ModelOutput) else outputs
+        if not isinstance(by_task, Mapping):
+            raise InputError("The outputs hold no logits by task name; expected what model(**batch) returned.")
+        scored = []
+        for name, entries in batch.entries.items():
+            scores = _as_array(by_task[name]) if name in by_task else np.zeros(0)
+            if len(scores) != len(entries):
+                raise InputError(
+                    f"There are {len(scores)} rows of logits for task {name!r}, the batch has {len(entries)}; "
+                    "expected what model(**batch) returned for this batch."
+                )
+            scored += [(row, name, feature, scores[place]) for place, (row, feature) in enumerate(entries)]
+        return self.answers(batch.rows, scored)
+
+    def answers(
+        self, rows: Sequence[Row], scored: Iterable[tuple[int, str, Feature, np.ndarray]]
+    ) -> list[dict[str, Answer]]:
+        """Return the answers of each row by task name, in the model's order of tasks.
+
+        Args:
+            rows: The input fields of the rows.
+            scored: Of each entry the row's place, the task's name, the feature, the logits; windows in order.
+        """
+        grouped: dict[tuple[int, int], list[tuple[Feature, np.ndarray]]] = {}
+        for row, name, feature, scores in scored:
+            grouped.setdefault((row, self.indices[name]), []).append((feature, np.atleast_1d(scores)))
+        answers: list[dict[str, Answer]] = [{} for _ in rows]
+        tasks = list(self.tasks.values())
+        for (row, index), parts in sorted(grouped.items(), key=lambda item: item[0]):
+            task = tasks[index]
+            features, scores = zip(*parts)
+            head = TASK_HEADS[task.problem_type]
+            answers[row][task.name] = head.answer(task, scores, answer_row(task, rows[row]), features)
+        return answers
+
+    def entries_by_task(self, features: Sequence[Feature]) -> dict[str, list[tuple[int, Feature]]]:
+        """Return by task name the row's place and the feature of each entry that `shared_features` listed."""
+        names, by_task = list(self.tasks), dict[str, list[tuple[int, Feature]]]()
+        for entry in (entry for feature in features for entry in feature["entries"]):
+            by_task.setdefault(names[entry["task"]], []).append((entry["row"], entry["feature"]))
+        return by_task
+
+    def shared_features(
+        self, rows: Sequence[Row], tasks: Sequence[TaskConfig], labels: LabelsByTask | None = None
+    ) -> list[Feature]:
+        """Return the distinct encoder inputs of rows, in their order, each with its ``entries``.
+
+        Args:
+            rows: The input fields of the rows; tasks whose fields one lacks are left out for it.
+            tasks: The tasks to answer.
+            labels: By task name a label per row; empty for none.
+        """
+        shared: dict[Any, Feature] = {}
+        for task in tasks:
+            for row, feature in self._features_of(rows, task, (labels or {}).get(task.name)):
+                # Rows stay apart, so that what is remembered of an entry is the row's own.
+                key = (row, str(feature["sequences"]), str(feature["segments"]))
+                together = shared.setdefault(key, {**feature, "entries": []})
+                entry = {"task": self.indices[task.name], "row": row, "feature": feature}
+                together["entries"].append({**entry, "labels": feature.get("labels")})
+        return [feature for _, feature in sorted(shared.items(), key=lambda item: item[0][0])]
+
+    def _features_of(
+        self, rows: Sequence[Row], task: TaskConfig, labels: Sequence[Any] | None
+    ) -> Iterator[tuple[int, Feature]]:
+        """The features of the rows that have a task's fields; where there are labels, those without one have holes."""
+        ready = [place for place, row in enumerate(rows) if not missing_fields(task, row)]
+        labelled = [place for place in ready if labels is not None and labels[place] is not None]
+        head = TASK_HEADS[task.problem_type]
+        fields = [*task.input_fields, *(["text"] if task.problem_type == "token_classification" else [])]
+        for places in (labelled, sorted({*ready} - {*labelled})):
+            columns: dict[str, list[Any]] = {field: [rows[place].get(field) for place in places] for field in fields}
+            if labels is not None and places is labelled:
+                columns["label"] = [labels[place] for place in places]
+            for feature in self.features(task, columns) if places else ():
+                if labels is not None:
+                    feature.setdefault("labels", head.hole(task.num_outputs, len(feature["sequences"][0])))
+                yield places[feature["source"]], feature
+
+    def _plain(
+        self, features: Sequence[Feature], task: TaskConfig, least: int, multiple: int
+    ) -> dict[str, torch.Tensor]:
+        """Inputs and labels of one task as Transformers' models take them."""
+        batch = self._inputs(features, least, multiple)
+        length = batch["input_ids"].shape[1]
+        if task.problem_type == "multiple_choice":
+            batch = stacked_choices(batch, [len(feature["sequences"]) for feature in features])
+        if len(self.tasks) > 1:
+            batch["task_ids"] = torch.full((len(features),), self.indices[task.name])
+        if "labels" in features[0]:
+            batch["labels"] = label_tensor(task.problem_type, [feature["labels"] for feature in features], length)
+        return batch
 
     def collate(self, features: Sequence[Feature], pad_to_multiple_of: int | None = None) -> dict[str, Any]:
         """Return one batch of features.
@@ -98,236 +305,73 @@ class MultiTaskProcessor:
             features: Features of any tasks.
             pad_to_multiple_of: Rows are padded to the next multiple of this length; None pads to the longest.
         """
+        return self._with_routing(self._inputs(features, multiple=pad_to_multiple_of or 1), features)
+
+    def _inputs(self, features: Sequence[Feature], least: int = 0, multiple: int = 1) -> dict[str, torch.Tensor]:
+        """What the encoder reads, (rows, length): the longest row's length, or `least`, up to a multiple."""
         sequences = [sequence for feature in features for sequence in feature["sequences"]]
         lengths = torch.tensor([len(sequence) for sequence in sequences])
-        length = int(lengths.max())
-        if pad_to_multiple_of:
-            length += -length % pad_to_multiple_of
-        batch: dict[str, Any] = {
-            "input_ids": self._pad(sequences, length, self.tokenizer.pad_token_id or 0),
+        length = -(-max(int(lengths.max()), least) // multiple) * multiple
+        batch = {
+            "input_ids": padded(sequences, length, self.tokenizer.pad_token_id or 0),
             "attention_mask": (torch.arange(length) < lengths.unsqueeze(1)).long(),
         }
         if features[0].get("segments") is not None:
             segments = [segment for feature in features for segment in feature["segments"]]
-            batch["token_type_ids"] = self._pad(segments, length, 0)
-        batch["routing"] = self._routing(features, batch["attention_mask"])
-        batch["asked"] = self._asked(features)
+            batch["token_type_ids"] = padded(segments, length, 0)
         return batch
 
-    @staticmethod
-    def _asked(features: Sequence[Feature]) -> torch.Tensor:
-        """The tasks each row is answered for, (rows, asked); a row of fewer tasks names its first one again."""
-        most = max(len(feature["entries"]) for feature in features)
-        rows = []
-        for feature in features:
-            tasks = [entry["task"] for entry in feature["entries"]]
-            rows += [tasks + tasks[:1] * (most - len(tasks))] * len(feature["sequences"])
-        return torch.tensor(rows)
+    def _with_routing(self, inputs: dict[str, torch.Tensor], features: Sequence[Feature]) -> dict[str, Any]:
+        routing = routing_of(features, list(self.tasks.values()), inputs["attention_mask"])
+        return {**inputs, "routing": routing, "asked": asked_tasks(features)}
 
-    @staticmethod
-    def _pad(rows: Sequence[Sequence[int]], length: int, fill: int) -> torch.Tensor:
-        # One row at a time into NumPy: several times faster than torch, which looks at every number of nested lists.
-        padded = np.full((len(rows), length), fill, dtype=np.int64)
-        for place, row in zip(padded, rows):
-            place[: len(row)] = row
-        return torch.from_numpy(padded)
 
-    def _routing(self, features: Sequence[Feature], mask: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
-        tasks = list(self.tasks.values())
-        grouped: dict[str, list[tuple[int, int, int, int, Feature, Any]]] = {}
-        first = order = 0
-        for feature in features:
-            for slot, entry in enumerate(feature["entries"]):
-                group = grouped.setdefault(tasks[entry["task"]].problem_type, [])
-                group.append((first, order, entry["task"], slot, feature, entry.get("labels")))
-                order += 1
-            first += len(feature["sequences"])
-        routing = {}
-        for problem_type, group in grouped.items():
-            rows, orders, indices, slots, sources, labels = zip(*group)
-            places = {"rows": rows, "tasks": indices, "slots": slots, "order": orders}
-            entries = {name: torch.tensor(values) for name, values in places.items()}
-            if problem_type == "multiple_choice":
-                entries.update(_choice_rows(entries["rows"], [len(source["sequences"]) for source in sources]))
-            if problem_type == "question_answering":
-                entries["token_mask"] = mask[entries["rows"]]
-            if all(label is not None for label in labels):
-                entries["labels"] = _label_tensor(problem_type, labels, mask.shape[1])
-            routing[problem_type] = entries
-        return routing
+def answer_row(task: TaskConfig, row: Mapping[str, Any]) -> Row:
+    """Return what decoding reads of a row: for token tasks its words and their places in its text."""
+    if task.problem_type != "token_classification":
+        return dict(row)
+    text, places = words_of(row)
+    return {"text": text, "word_spans": places, "tokens": [text[start:end] for start, end in places]}
 
-    def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int, **kwargs: Any) -> Any:
-        """Tokenise; only texts that are too long are tokenised twice, which tells how many there are."""
-        options = {"add_special_tokens": True, "padding": False, "verbose": False, **kwargs}
-        encoded = self.tokenizer(list(texts), pairs and list(pairs), truncation=False, **options)
-        encoded["truncated"] = [len(ids) > max_length for ids in encoded["input_ids"]]
-        if any(encoded["truncated"]):
-            cut = self.tokenizer(list(texts), pairs and list(pairs), truncation=True, max_length=max_length, **options)
-            cut["truncated"] = encoded["truncated"]
-            return cut
-        return encoded
 
-    def max_length(self, task: TaskConfig) -> int:
-        """The longest sequence of a task: its own limit, the tokenizer's or the encoder's."""
-        return min(task.max_length, self.most_pieces)
-
-    def encode_sentences(self, task: TaskConfig, rows: Columns) -> list[Feature]:
-        """One sequence a row, of one text or two."""
-        pairs = rows["text_pair"] if "text_pair" in task.input_fields else None
-        encoded = self._encode(rows["text"], pairs, self.max_length(task))
-        features = [self._encoded_feature(encoded, [index], index) for index in range(len(rows["text"]))]
-        for feature, label in zip(features, rows.get("label", ())):
-            feature["labels"] = label
-        return features
-
-    def encode_tokens(self, task: TaskConfig, rows: Columns) -> list[Feature]:
-        """One sequence a row; a word's label stands at its first piece, the other pieces have none."""
-        texts, places = zip(*(words_of({key: rows[key][index] for key in rows}) for index in range(_length(rows))))
-        encoded = self._encode(texts, None, self.max_length(task), return_offsets_mapping=True)
-        features = []
-        for index, words in enumerate(places):
-            feature = self._encoded_feature(encoded, [index], index)
-            pieces = piece_places(texts[index], encoded["offset_mapping"][index])
-            feature["positions"] = first_pieces(words, pieces)
-            feature["words_read"] = words_within(words, pieces) if feature["truncated"] else len(words)
-            if "label" in rows:
-                labels = [IGNORED_LABEL] * len(feature["sequences"][0])
-                for place, label in zip(feature["positions"], rows["label"][index], strict=True):
-                    # Words that share a piece: it is the first one's.
-                    if place >= 0 and labels[place] == IGNORED_LABEL:
-                        labels[place] = label
-                feature["labels"] = labels
-            features.append(feature)
-        return features
-
-    def encode_windows(self, task: TaskConfig, rows: Columns) -> list[Feature]:
-        """One sequence a window of the context, labelled with the first accepted answer that stands in it whole.
-
-        A window without one is labelled (0, 0), its first piece, which is never one of the context. A question takes
-        at most half of the length.
-        """
-        encoded = self.tokenizer(
-            list(rows["question"]),
-            list(rows["context"]),
-            truncation=False,
-            padding=False,
-            return_offsets_mapping=True,
-            verbose=False,
+def _check_arguments(
+    others: Mapping[str, Any], padding: Any, pad_to_multiple_of: int | None, return_tensors: Any
+) -> None:
+    """Refuse what the processor does not take, by name."""
+    for name in others:
+        if name == "truncation" and others[name] in (True, "longest_first"):
+            continue
+        served = ("rows", "tasks", "labels", "padding", "pad_to_multiple_of", "return_tensors")
+        reason = f": {REFUSED[name]}" if name in REFUSED else f".{nearest(name, served)}"
+        raise InputError(f"The processor takes no {name!r}{reason} It takes {', '.join(served)}.")
+    if padding not in (True, "longest", "max_length"):
+        raise InputError(
+            f"padding={padding!r}; expected True or 'longest', or 'max_length': the rows of a batch have one length."
         )
-        features = []
-        for source, context in enumerate(rows["context"]):
-            features += self._windows(
-                task, encoded, source, context, rows["label"][source] if "label" in rows else None
-            )
-        return features
+    if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
+        raise InputError(f"pad_to_multiple_of={pad_to_multiple_of!r}; expected a whole number >= 1.")
+    if return_tensors not in CONVERSIONS:
+        raise InputError(f"return_tensors={return_tensors!r}; expected 'pt', 'np', or None for lists.")
 
-    def _windows(
-        self, task: TaskConfig, encoded: Any, source: int, context: str, answers: Mapping[str, Any] | None
-    ) -> list[Feature]:
-        """The features of one row."""
-        max_length = self.max_length(task)
-        before, inside, after, is_cut = self._parts(encoded, source, context, max_length)
-        size = max_length - len(before) - len(after)
-        step = size - min(task.stride, max_length // 4, size - 1)
-        spans = answer_pieces(answers, context, [place for _, _, place in inside]) if answers else []
-        features = []
-        for start in range(0, max(len(inside) - size, 0) + step, step):
-            pieces = before + inside[start : start + size] + after
-            segments = [[segment for _, segment, _ in pieces]] if "token_type_ids" in encoded else None
-            feature = self._feature([[piece for piece, _, _ in pieces]], segments, source, is_cut)
-            feature["offsets"] = [list(place) for _, _, place in pieces]
-            if answers is not None:
-                whole = [span for span in spans if start <= span[0] and span[1] < start + size]
-                feature["labels"] = [place - start + len(before) for place in whole[0]] if whole else [0, 0]
-            features.append(feature)
-        return features
 
-    def _parts(
-        self, encoded: Any, source: int, context: str, max_length: int
-    ) -> tuple[list[Piece], list[Piece], list[Piece], bool]:
-        """What stands before the context, the context, what stands after it, and whether the question was cut."""
-        parts = encoded.sequence_ids(source)
-        in_context = [index for index, part in enumerate(parts) if part == 1]
-        first, past = (in_context[0], in_context[-1] + 1) if in_context else (len(parts), len(parts))
-        question = [index for index, part in enumerate(parts) if part == 0]
-        room = max_length - self.tokenizer.num_special_tokens_to_add(pair=True)
-        surplus = set(question[min(max_length // 2, room - 1) :])
-        ids = encoded["input_ids"][source]
-        segments = encoded["token_type_ids"][source] if "token_type_ids" in encoded else [0] * len(ids)
-        pieces = [(ids[index], segments[index], (-1, -1)) for index in range(len(ids))]
-        places = piece_places(context, encoded["offset_mapping"][source][first:past])
-        inside = [(*pieces[index][:2], place) for index, place in zip(in_context, places)]
-        before = [pieces[index] for index in range(first) if index not in surplus]
-        return before or [(self.filler, 0, (-1, -1))], inside, pieces[past:], bool(surplus)
-
-    def encode_choices(self, task: TaskConfig, rows: Columns) -> list[Feature]:
-        """One sequence a choice, each beside the row's text."""
-        texts = [text for text, choices in zip(rows["text"], rows["choices"]) for _ in choices]
-        pairs = [choice for choices in rows["choices"] for choice in choices]
-        encoded = self._encode(texts, pairs, self.max_length(task))
-        features, first = [], 0
-        for index, choices in enumerate(rows["choices"]):
-            features.append(self._encoded_feature(encoded, range(first, first + len(choices)), index))
-            first += len(choices)
-        for feature, label in zip(features, rows.get("label", ())):
-            feature["labels"] = label
-        return features
-
-    def _encoded_feature(self, encoded: Mapping[str, Any], places: Sequence[int], source: int) -> Feature:
-        segments = encoded.get("token_type_ids")
-        return self._feature(
-            [encoded["input_ids"][place] for place in places],
-            [segments[place] for place in places] if segments else None,
-            source,
-            any(encoded["truncated"][place] for place in places),
+def _read_config(name: str, arguments: Mapping[str, Any]) -> MultiTaskAttentionConfig:
+    source = {key: value for key, value in arguments.items() if key not in ("code_revision", "trust_remote_code")}
+    model_type = PreTrainedConfig.get_config_dict(name, **source)[0].get("model_type")
+    if model_type != MultiTaskAttentionConfig.model_type:
+        raise InputError(
+            f"{name!r} holds a model of type {model_type!r}; expected a checkpoint of "
+            f"{MultiTaskAttentionConfig.model_type!r}."
         )
-
-    def _feature(
-        self, sequences: list[list[int]], segments: list[list[int]] | None, source: int, is_cut: bool
-    ) -> Feature:
-        return {
-            "sequences": [sequence or [self.filler] for sequence in sequences],
-            "segments": segments and [segment or [0] for segment in segments],
-            "source": source,
-            "truncated": is_cut,
-        }
+    encoder = with_encoder_code(name, arguments)
+    given = {key: encoder[key] for key in ("encoder_config",) if key in encoder}
+    return cast(MultiTaskAttentionConfig, MultiTaskAttentionConfig.from_pretrained(name, **source, **given))
 
 
-ENCODINGS = {
-    "single_label_classification": MultiTaskProcessor.encode_sentences,
-    "multi_label_classification": MultiTaskProcessor.encode_sentences,
-    "regression": MultiTaskProcessor.encode_sentences,
-    "token_classification": MultiTaskProcessor.encode_tokens,
-    "question_answering": MultiTaskProcessor.encode_windows,
-    "multiple_choice": MultiTaskProcessor.encode_choices,
-}
+def _limits_without_weights(config: PreTrainedConfig) -> EncoderLimits:
+    """What an encoder with this configuration can read: asked of one whose weights have whatever values."""
+    with kept_random_states(torch.device("cpu")), no_init_weights():
+        return limits_of(build_encoder(config, pooler=False))
 
 
-def _length(rows: Columns) -> int:
-    return len(next(iter(rows.values())))
-
-
-def words_of(row: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
-    """Return the text of a row's words and where each stands in it; a row with only a text is split into words."""
-    if row.get("tokens") is None:
-        return row["text"], word_spans(row["text"])
-    return " ".join(row["tokens"]), word_places(row["tokens"])
-
-
-def _choice_rows(first: torch.Tensor, counts: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Each entry's encoder rows, (N, most choices), those it does not have pointing at its first."""
-    choice = torch.arange(max(counts)).expand(len(counts), -1)
-    is_choice = choice < torch.tensor(counts).unsqueeze(1)
-    return {"rows": first.unsqueeze(1) + choice * is_choice, "choices": is_choice}
-
-
-def _label_tensor(problem_type: str, labels: Sequence[Any], length: int) -> torch.Tensor:
-    if problem_type == "regression":
-        return torch.tensor(labels, dtype=torch.float32)
-    if problem_type == "multi_label_classification":
-        widest = max(len(label) for label in labels)
-        rows = [list(label) + [IGNORED_LABEL] * (widest - len(label)) for label in labels]
-        return torch.tensor(rows, dtype=torch.float32)
-    if problem_type == "token_classification":
-        return torch.tensor([list(label) + [IGNORED_LABEL] * (length - len(label)) for label in labels])
-    return torch.tensor(labels)
+def _as_array(logits: Any) -> np.ndarray:
+    return logits.detach().float().cpu().numpy() if isinstance(logits, torch.Tensor) else np.asarray(logits)

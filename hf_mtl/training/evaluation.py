@@ -10,8 +10,7 @@ from datasets import Dataset
 
 from ..metrics import METRICS, compute, task_score
 from ..modeling import InputError
-from ..modeling.pipeline_multitask import answer_row
-from ..modeling.processing_multitask import Feature
+from ..modeling.processing_multitask import Feature, answer_row
 from ..modeling.tag_spans import spelled_as_bioes
 from ..modeling.task_heads import TASK_HEADS, Answer
 from ..tasks import LABEL_FIELD, TaskSpec

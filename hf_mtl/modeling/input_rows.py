@@ -1,0 +1,216 @@
+"""Rows as users have them: texts, mappings, tables, data sets with further columns; which tasks they are for."""
+
+import difflib
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .configuration_multitask import INPUT_FIELDS, TaskConfig, check_choice
+from .errors import InputError
+
+Row = dict[str, Any]
+# What predict and the processor take.
+Rows = str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]]
+# The names of tasks, or one name.
+TaskNames = str | Iterable[str]
+
+ROW_FIELDS = tuple(dict.fromkeys(field for needed, optional in INPUT_FIELDS.values() for field in needed + optional))
+LIST_FIELDS = ("tokens", "choices")
+
+# Columns whose last word is one of these describe a row and are no input, whatever else stands in their names.
+DESCRIPTIONS = ("id", "ids", "idx", "index", "label", "labels", "length", "lang", "language", "type", "source", "url")
+# How alike the name of a column and the field that it may stand for are at least.
+LIKENESS = 0.7
+
+
+def tasks_named(tasks: Sequence[TaskConfig], names: TaskNames | None) -> list[TaskConfig]:
+    """Return the tasks of these names in the model's order; all of them for None.
+
+    Args:
+        tasks: The model's tasks.
+        names: Names in any collection, or one name.
+
+    Raises:
+        InputError: There is no such task, or no name.
+    """
+    if names is None:
+        return list(tasks)
+    known = [task.name for task in tasks]
+    if isinstance(names, (bytes, TaskConfig)) or not isinstance(names, Iterable):
+        raise InputError(f"tasks={names!r}; expected names of tasks, or None for all: {', '.join(known)}.")
+    wanted = [names] if isinstance(names, str) else list(names)
+    for name in wanted:
+        check_choice("task", name, known)
+    if not wanted:
+        raise InputError(f"tasks={names!r} names no task; expected some of {', '.join(known)}, or None for all.")
+    return [task for task in tasks if task.name in wanted]
+
+
+def listed_rows(rows: Any) -> list[Any]:
+    """Return rows as a list: one row, several, columns of rows (a mapping of lists), a table of pandas.
+
+    Raises:
+        InputError: They are no rows, several splits, or columns of several lengths.
+    """
+    kinds = {kind.__name__ for kind in type(rows).__mro__}
+    if "DataFrame" in kinds:
+        return _rows_of_table(rows)
+    if isinstance(rows, Mapping) and kinds & {"DatasetDict", "IterableDatasetDict"}:
+        splits = ", ".join(map(str, rows))
+        raise InputError(
+            f"The rows are a data set with the splits {splits}; give one: rows[{next(iter(rows), '')!r}]."
+        )
+    if isinstance(rows, Mapping):
+        return _rows_of_columns(rows) if _holds_columns(rows) else [rows]
+    if isinstance(rows, str):
+        return [rows]
+    if isinstance(rows, bytes) or not isinstance(rows, Iterable):
+        raise InputError(
+            f"The rows are {rows!r}; expected a text, a mapping of input fields such as {{'text': '...'}}, or a list "
+            "of them."
+        )
+    return list(rows)
+
+
+def _rows_of_table(table: Any) -> list[Any]:
+    # A table of another library is iterated over by its columns, whose names would pass for texts.
+    if type(table).__module__.partition(".")[0] != "pandas":
+        raise InputError("The rows are a DataFrame, but not of pandas; expected a list of mappings: frame.to_dicts().")
+    return table.astype(object).where(table.notna(), None).to_dict("records")
+
+
+def _holds_columns(rows: Mapping[str, Any]) -> bool:
+    """Whether a mapping's values are those of several rows: one of its texts is a list, or its lists hold lists."""
+    for field in ROW_FIELDS:
+        values = _plain(rows.get(field))
+        if isinstance(values, (list, tuple)):
+            inside = (list, tuple, np.ndarray)
+            if field not in LIST_FIELDS or (values and all(isinstance(value, inside) for value in values)):
+                return True
+    return False
+
+
+def _plain(value: Any) -> Any:
+    """A list for an array, a column of a data set or of a table."""
+    if isinstance(value, (str, bytes, Mapping, list, tuple)) or not isinstance(value, Iterable):
+        return value
+    return value.tolist() if isinstance(value, np.ndarray) else list(value)
+
+
+def _rows_of_columns(columns: Mapping[str, Any]) -> list[Row]:
+    lists = {name: _plain(values) for name, values in columns.items()}
+    lengths = {
+        name: len(values) if isinstance(values, (list, tuple)) else None
+        for name, values in lists.items()
+        if values is not None
+    }
+    if len(set(lengths.values())) > 1:
+        described = ", ".join(f"{name} {'one value' if size is None else size}" for name, size in lengths.items())
+        raise InputError(
+            f"The rows are a mapping of columns of several lengths: {described}. Give lists of one length, or a list "
+            "of mappings, one per row."
+        )
+    count = next(iter(lengths.values())) or 0
+    return [{name: values[place] for name, values in lists.items() if values is not None} for place in range(count)]
+
+
+def missing_fields(task: TaskConfig, row: Mapping[str, Any]) -> list[str]:
+    """Return the input fields a task needs and a row lacks; a text stands in for tokens."""
+    lacking = [field for field in task.input_fields if row.get(field) is None]
+    return [field for field in lacking if field != "tokens" or row.get("text") is None]
+
+
+def check_row(row: Any, place: str, tasks: Sequence[TaskConfig], needs_all: bool) -> Row:
+    """Return the input fields of a row; its other columns are left out.
+
+    Args:
+        row: A text or a mapping.
+        place: What a message calls it.
+        tasks: The tasks to answer.
+        needs_all: Whether it must have the fields of all of them, or of one at least.
+
+    Raises:
+        InputError: The row is of another type, one of its fields is missing or of the wrong type, or a column's name
+            is so like a field which it lacks that it may stand for it.
+    """
+    if not isinstance(row, (str, Mapping)):
+        raise InputError(f"{place} is {row!r}; expected a text, or a mapping of input fields: {{'text': '...'}}.")
+    given = {"text": row} if isinstance(row, str) else row
+    checked = {field: _checked_value(field, value, place) for field, value in given.items() if field in ROW_FIELDS}
+    _refuse_likely_fields(given, checked, place, tasks)
+    lacking = {task.name: fields for task in tasks if (fields := missing_fields(task, checked))}
+    if needs_all and lacking:
+        name, fields = next(iter(lacking.items()))
+        raise InputError(f"{place}: no field {fields[0]!r}, which task {name!r} needs.{_columns_to_rename(given)}")
+    if len(lacking) == len(tasks):
+        needs = "; ".join(f"{name} needs {' and '.join(fields)}" for name, fields in [*lacking.items()][:4])
+        holds = ", ".join(f"{field}={_shortened(value)}" for field, value in checked.items()) or "no field"
+        raise InputError(f"{place}: {holds}; no task can be answered from that: {needs}.{_columns_to_rename(given)}")
+    return checked
+
+
+def _checked_value(field: str, value: Any, place: str) -> Any:
+    """The value of an input field: a text, or a list of texts; None where the row has none."""
+    if value is None:
+        return None
+    is_list = field in LIST_FIELDS
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    texts = value if is_list and isinstance(value, (list, tuple)) else [value]
+    is_right = isinstance(value, (list, tuple)) == is_list and all(isinstance(text, str) for text in texts)
+    # An empty text is a text, of which nothing is said; without a word or a choice there is nothing to answer.
+    if not is_right or (is_list and not value):
+        kind = "a list of texts that is not empty" if is_list else "a text"
+        several = " Several rows are a list of mappings." if isinstance(value, (list, tuple)) and not is_list else ""
+        raise InputError(f"{place}: {field}={_shortened(value)}; expected {kind}.{several}")
+    if any("\ud800" <= character <= "\udfff" for text in texts if not text.isascii() for character in text):
+        raise InputError(
+            f"{place}: {field}={_shortened(value)} holds half of a character (a surrogate); write it whole."
+        )
+    return value
+
+
+def _refuse_likely_fields(given: Mapping[str, Any], checked: Row, place: str, tasks: Sequence[TaskConfig]) -> None:
+    """Refuse a column that may be meant as a field which a task reads and the row lacks."""
+    others = [name for name in given if name not in ROW_FIELDS]
+    if not others:
+        return
+    read = {field: None for task in tasks for field in task.input_fields}
+    lacking = tuple(field for field in read if checked.get(field) is None)
+    for name in others:
+        field = likely_field(str(name), lacking) if _may_be_input(given[name]) else None
+        if field is not None:
+            raise InputError(
+                f"{place}: unknown input field {name!r}; expected {', '.join(ROW_FIELDS)}. Did you mean {field!r}? "
+                "Rename it, or leave it out."
+            )
+
+
+def _may_be_input(value: Any) -> bool:
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    is_list = isinstance(value, (list, tuple)) and len(value) > 0
+    return all(isinstance(item, str) for item in value) if is_list else isinstance(value, str)
+
+
+@functools.lru_cache(maxsize=1024)
+def likely_field(column: str, fields: tuple[str, ...]) -> str | None:
+    """Return the field among `fields` that a column of this name most likely stands for; None for none of them."""
+    words = [word for word in re.split(r"[^a-z0-9]+", column.lower()) if word]
+    if not words or words[-1] in DESCRIPTIONS:
+        return None
+    by_name = {field.replace("_", ""): field for field in fields}
+    close = difflib.get_close_matches("".join(words), list(by_name), n=1, cutoff=LIKENESS)
+    return by_name[close[0]] if close else None
+
+
+def _columns_to_rename(given: Mapping[str, Any]) -> str:
+    """What to say of a row's other columns, one of which may be the field that it lacks."""
+    texts = [str(name) for name, value in given.items() if name not in ROW_FIELDS and _may_be_input(value)]
+    return f" It has the columns {', '.join(texts[:6])}: rename the one that is meant." if texts else ""
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
