@@ -83,7 +83,7 @@ class EvaluatingTrainer(CheckpointingTrainer):
         if counts.any():
             metrics["loss"] = float(step_loss(sums, counts, rows, self._task_weights(), self.args.loss_reduction))
         labels = decoded_labels(data.specs, data.rows)
-        if self.compute_metrics is not None:
+        if self.compute_metrics is not None and labels is not None:
             given = EvalPrediction(predictions=cast(Any, answers), label_ids=cast(Any, labels))
             metrics = merged_metrics(metrics, self.compute_metrics(given), metric_key_prefix)
         metrics = {

@@ -1,0 +1,271 @@
+"""The trainer takes and returns what Transformers' Trainer does."""
+
+import dataclasses
+import inspect
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset
+from transformers import DataCollatorWithPadding, EarlyStoppingCallback, Trainer, TrainingArguments
+
+from hf_mtl import InputError, MultiTaskCollator, MultiTaskTrainer, MultiTaskTrainingArguments
+from tests.conftest import build_model
+
+TASKS = [
+    {"name": "mood", "problem_type": "single_label_classification", "labels": ["bad", "good"]},
+    {"name": "stars", "problem_type": "regression"},
+]
+TEXTS = ["what a lovely day", "this is awful", "a wonderful film", "a terrible meal"] * 4
+MOOD = Dataset.from_dict({"text": TEXTS, "label": [1, 0, 1, 0] * 4}).cast_column(
+    "label", ClassLabel(names=["bad", "good"])
+)
+STARS = Dataset.from_dict({"text": TEXTS, "label": [5.0, 1.0, 4.5, 1.5] * 4})
+DATA = {"mood": MOOD, "stars": STARS}
+QUIET = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "save_strategy": "no"}
+
+
+def model_of(tokenizer, tasks=TASKS):
+    return build_model(tasks, vocab_size=tokenizer.vocab_size)
+
+
+def plain(tmp_path, **values) -> TrainingArguments:
+    return TrainingArguments(output_dir=str(tmp_path), **{**QUIET, "max_steps": 2, **values})
+
+
+def build(tmp_path, tokenizer, args=None, **options) -> MultiTaskTrainer:
+    given = {"train_dataset": DATA, "eval_dataset": DATA, "processing_class": tokenizer, **options}
+    if "model_init" not in given:
+        given.setdefault("model", model_of(tokenizer))
+    return MultiTaskTrainer(args=args or plain(tmp_path), **given)
+
+
+def test_the_signature_is_that_of_transformers():
+    theirs, ours = (list(inspect.signature(kind.__init__).parameters.values()) for kind in (Trainer, MultiTaskTrainer))
+    assert [one.name for one in ours[: len(theirs)]] == [one.name for one in theirs]
+    assert [one.default for one in ours[: len(theirs)]] == [one.default for one in theirs]
+    assert all(one.kind in (one.KEYWORD_ONLY, one.VAR_KEYWORD) for one in ours[len(theirs) :])
+
+
+@pytest.mark.parametrize("kind", [TrainingArguments, MultiTaskTrainingArguments])
+def test_the_arguments_are_the_object_that_was_given(kind, tmp_path, tokenizer):
+    args = kind(output_dir=str(tmp_path), max_steps=2, learning_rate=3e-4, **QUIET)
+    before = {name: value for name, value in vars(args).items() if not name.startswith("_")}
+    trainer = build(tmp_path, tokenizer, args)
+    trainer.train()
+    assert trainer.args is args
+    after = {name: value for name, value in vars(args).items() if name in before}
+    assert after == {**before, "ddp_find_unused_parameters": True}
+    assert isinstance(args, TrainingArguments) and args.parts_learning_rate == pytest.approx(3e-3)
+    assert trainer.state.global_step == 2
+
+
+def test_without_arguments_the_folder_is_that_of_transformers(tmp_path, tokenizer, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trainer = MultiTaskTrainer(model_of(tokenizer), train_dataset=DATA, processing_class=tokenizer)
+    assert trainer.args.output_dir == Trainer(model_of(tokenizer)).args.output_dir
+
+
+def test_arguments_of_another_kind_are_refused(tmp_path, tokenizer):
+    @dataclasses.dataclass
+    class Own(TrainingArguments):
+        """Arguments with fields that nobody here would read."""
+
+    with pytest.raises(InputError, match="args is a Own; expected TrainingArguments"):
+        build(tmp_path, tokenizer, Own(output_dir=str(tmp_path), **QUIET))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"data_collator": DATA}, "the third argument is the collator. Write train_dataset="),
+        ({"data_collator": DataCollatorWithPadding}, "only a MultiTaskCollator makes"),
+        ({"compute_loss_func": len}, "takes no `compute_loss_func`.*override compute_loss"),
+        ({"preprocess_logits_for_metrics": len}, "takes no `preprocess_logits_for_metrics`"),
+        ({"traindataset": DATA}, "takes no `traindataset`. Did you mean 'train_dataset'"),
+        ({"model_init": lambda: None}, "Both `model` and `model_init`"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(given, message, tmp_path, tokenizer):
+    with pytest.raises(InputError, match=message):
+        build(tmp_path, tokenizer, **{"model": model_of(tokenizer), **given})
+
+
+def test_metrics_of_the_callers_read_answers_and_labels_by_task(tmp_path, tokenizer):
+    seen = []
+
+    def compute_metrics(given):
+        answers, labels = given
+        seen.append((answers, labels))
+        right = [answer["label"] == label for answer, label in zip(answers["mood"], labels["mood"])]
+        return {"mood_share": float(np.mean(right)), "eval_constant": 3.0}
+
+    args = plain(tmp_path, eval_strategy="steps", eval_steps=1, metric_for_best_model="mood_share")
+    trainer = build(tmp_path, tokenizer, args, compute_metrics=compute_metrics, callbacks=[EarlyStoppingCallback(9)])
+    trainer.train()
+    metrics = trainer.evaluate()
+    assert metrics["eval_mood_share"] * 100 == pytest.approx(metrics["eval_mood_accuracy"])
+    assert metrics["eval_constant"] == 3.0
+    assert trainer.state.best_metric == max(
+        entry["eval_mood_share"] for entry in trainer.state.log_history if "eval_mood_share" in entry
+    )
+    answers, labels = seen[-1]
+    assert labels == {"mood": ["good", "bad"] * 8, "stars": STARS["label"][:]}
+    assert {name: len(rows) for name, rows in answers.items()} == {"mood": 16, "stars": 16}
+    result = trainer.predict(DATA)
+    assert result.label_ids == labels and result.predictions == answers
+    assert trainer.predict({"mood": MOOD.remove_columns("label")}).label_ids is None
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"), [(None, "returned None"), ({"mood_accuracy": 1}, "choose another name")]
+)
+def test_metrics_that_are_none_are_refused(returned, message, tmp_path, tokenizer):
+    with pytest.raises(InputError, match=message):
+        build(tmp_path, tokenizer, compute_metrics=lambda given: returned).evaluate()
+
+
+@pytest.mark.parametrize("reduction", ["rows", "tasks"])
+def test_the_loss_of_an_evaluation_is_that_of_all_rows_as_one_step(reduction, tmp_path, tokenizer):
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), loss_reduction=reduction, **QUIET)
+    tasks = [{**TASKS[0], "weight": 3.0}, TASKS[1]]
+    held = {"mood": MOOD, "stars": STARS.select(range(4))}
+    metrics = build(tmp_path, tokenizer, args, tasks=tasks, eval_dataset=held).evaluate()
+    mood, stars = metrics["eval_mood_loss"], metrics["eval_stars_loss"]
+    shares = (16 / 20, 4 / 20) if reduction == "rows" else (0.5, 0.5)
+    assert metrics["eval_loss"] == pytest.approx(3 * shares[0] * mood + shares[1] * stars, rel=1e-5)
+
+
+def test_the_best_model_may_be_that_of_the_least_loss(tmp_path, tokenizer):
+    args = plain(
+        tmp_path,
+        save_strategy="steps",
+        eval_strategy="steps",
+        eval_steps=1,
+        save_steps=1,
+        max_steps=4,
+        learning_rate=1e-2,
+        load_best_model_at_end=True,
+    )
+    assert args.metric_for_best_model == "loss"
+    trainer = build(tmp_path, tokenizer, args, callbacks=[EarlyStoppingCallback(3)])
+    trainer.train()
+    losses = [entry["eval_loss"] for entry in trainer.state.log_history if "eval_loss" in entry]
+    assert trainer.state.best_metric == min(losses)
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(min(losses), rel=1e-4)
+
+
+def test_without_training_rows_a_trainer_evaluates_and_predicts(tmp_path, tokenizer):
+    model = model_of(tokenizer)
+    whole = build(tmp_path, tokenizer, model=model)
+    held = build(tmp_path, tokenizer, model=model, train_dataset=None)
+    expected, found = whole.evaluate(), held.evaluate()
+    assert {key: value for key, value in found.items() if key.endswith("_loss")} == pytest.approx(
+        {key: value for key, value in expected.items() if key.endswith("_loss")}
+    )
+    bare = MultiTaskTrainer(model, plain(tmp_path), processing_class=tokenizer)
+    assert bare.predict({"mood": MOOD}).predictions == whole.predict({"mood": MOOD}).predictions
+    for trainer in (held, bare):
+        with pytest.raises(InputError, match="no training rows"):
+            trainer.train()
+
+
+def test_tasks_are_met_by_name_in_any_order(tmp_path, tokenizer):
+    weights = []
+    for names in (["mood", "stars"], ["stars", "mood"]):
+        torch.manual_seed(0)
+        tasks = [next(task for task in TASKS if task["name"] == name) for name in names]
+        trainer = build(
+            tmp_path, tokenizer, plain(tmp_path), tasks=tasks, train_dataset={name: DATA[name] for name in names}
+        )
+        trainer.train()
+        weights.append(trainer.model.state_dict())
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+    with pytest.raises(InputError, match="expected the same, in any order"):
+        build(tmp_path, tokenizer, train_dataset={"mood": MOOD, "other": STARS}, eval_dataset=None)
+
+
+def test_a_function_makes_the_model_of_every_run(tmp_path, tokenizer):
+    made = []
+
+    def model_init():
+        made.append(model_of(tokenizer))
+        return made[-1]
+
+    trainer = build(tmp_path, tokenizer, plain(tmp_path, learning_rate=1e-2), model_init=model_init)
+    first = {name: tensor.clone() for name, tensor in (trainer.train(), trainer.model.state_dict())[1].items()}
+    second = (trainer.train(), trainer.model.state_dict())[1]
+    assert len(made) == 3 and trainer.model is made[-1]
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def searched(tmp_path, tokenizer, also=None, **options):
+    pytest.importorskip("optuna")
+    rates = []
+
+    def space(trial):
+        values = {
+            "learning_rate": trial.suggest_float("learning_rate", 1e-5, 1e-2, log=True),
+            "parts_learning_rate": trial.suggest_float("parts_learning_rate", 1e-4, 1e-1, log=True),
+            "loss_weighting": trial.suggest_categorical("loss_weighting", ["fixed", "uncertainty"]),
+        }
+        return {**values, **(also or {})}
+
+    trainer = build(
+        tmp_path, tokenizer, plain(tmp_path, eval_strategy="epoch"), model_init=lambda trial: model_of(tokenizer)
+    )
+    create = trainer.create_optimizer
+
+    def creating(*given):
+        optimizer = create(*given)
+        rates.append({group["lr"] for group in optimizer.param_groups})
+        return optimizer
+
+    trainer.create_optimizer = creating
+    import optuna
+
+    best = trainer.hyperparameter_search(
+        hp_space=space, n_trials=2, backend="optuna", sampler=optuna.samplers.RandomSampler(seed=0), **options
+    )
+    return trainer, best, rates
+
+
+def test_a_search_sets_arguments_of_both_kinds_and_repeats(tmp_path, tokenizer):
+    runs = [searched(tmp_path / str(run), tokenizer) for run in range(2)]
+    assert runs[0][1] == runs[1][1]
+    trainer, best, rates = runs[0]
+    assert rates[-1] == {trainer.args.learning_rate, trainer.args.parts_learning_rate}
+    assert len(rates) == 2 and rates[0] != rates[1]
+    assert best.hyperparameters.keys() == {"learning_rate", "parts_learning_rate", "loss_weighting"}
+
+
+def test_what_a_search_cannot_do_is_refused(tmp_path, tokenizer):
+    with pytest.raises(InputError, match="model_init="):
+        build(tmp_path, tokenizer).hyperparameter_search(backend="optuna")
+    with pytest.raises(InputError, match="direction='minimize', and of mtl_average more is better"):
+        searched(tmp_path, tokenizer, direction="minimize")
+    with pytest.raises(InputError, match="argument of the search: 'learningrate'.*Did you mean 'learning_rate'"):
+        searched(tmp_path, tokenizer, also={"learningrate": 1})
+
+
+def test_several_visible_gpus_are_one_with_what_to_type(tmp_path, tokenizer, caplog, monkeypatch):
+    args = plain(tmp_path, per_device_train_batch_size=4)
+    args._n_gpu = 2
+    import transformers
+
+    monkeypatch.setattr(transformers.utils.logging.get_logger("hf_mtl"), "propagate", True)
+    trainer = build(tmp_path, tokenizer, args)
+    assert (args.n_gpu, args.train_batch_size) == (1, 4)
+    assert "uses one of them" in caplog.text and "torchrun --nproc_per_node 2 " in caplog.text
+    assert trainer.train().global_step == 2
+
+
+def test_a_collator_may_pad_further(tmp_path, tokenizer):
+    plain_trainer = build(tmp_path, tokenizer)
+    collator = MultiTaskCollator(plain_trainer.processor, pad_to_multiple_of=16)
+    trainer = build(tmp_path, tokenizer, data_collator=collator)
+    batch = next(iter(trainer.get_train_dataloader()))
+    assert trainer.data_collator is collator
+    assert batch["input_ids"].shape[1] == 16
+    assert next(iter(plain_trainer.get_train_dataloader()))["input_ids"].shape[1] < 16
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(plain_trainer.evaluate()["eval_loss"], rel=1e-4)
