@@ -34,6 +34,9 @@ IGNORED_ARGUMENTS: dict[str, str] = {
     "use_liger_kernel": "Its kernels are for language models; leave it out.",
     "liger_kernel_config": "Its kernels are for language models; leave it out.",
     "use_cache": "Encoders keep no cache; leave it out.",
+    "average_tokens_across_devices": "The loss of a step is that of the rows of all processes; leave it out.",
+    "eval_accumulation_steps": "Leave it out: logits go to the processor's memory after every batch.",
+    "eval_use_gather_object": "Leave it out: answers of all processes are gathered as objects.",
 }
 
 # Of the trainer itself.

@@ -87,9 +87,11 @@ def test_settings_beside_a_model(tmp_path, tokenizer):
         build(tmp_path, tokenizer, model, rows, model_settings={"pooling": "first_token"})
     with pytest.raises(InputError, match="Did you mean 'pooling'"):
         build(tmp_path, tokenizer, model, rows, model_settings={"poling": "mean"})
-    for encoder in (model, "nowhere"):
-        with pytest.raises(InputError, match=r"model_settings=\{'encoder_kwargs': \{'dtype': \.\.\.\}\}"):
-            build(tmp_path, tokenizer, encoder, rows, model_settings={"dtype": "bfloat16"})
+    with pytest.raises(InputError, match=r"model_settings=\{'dtype': \.\.\.\}"):
+        build(tmp_path, tokenizer, model, rows, model_settings={"dtype": "bfloat16"})
+    # Of an encoder that is named they load it.
+    with pytest.raises(InputError, match="There is no folder './nowhere'"):
+        build(tmp_path, tokenizer, "./nowhere", rows, model_settings={"dtype": "bfloat16", "system": "mmoe"})
 
 
 def test_rows_and_tasks_beside_a_mixture(tmp_path, tokenizer):

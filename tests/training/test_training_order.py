@@ -195,9 +195,9 @@ def test_numbers_of_pairs_are_those_of_the_tasks_that_stay(settings):
     few = model_of(model, ["stars", "intent", "names"])
     part, own = model.mtl.interaction, few.mtl.interaction
     whole, kept = (
-        (part.alphas.matrix(), own.alphas.matrix())
+        (part.alphas(), own.alphas())
         if "task_interaction" in settings
-        else (part.task_weights.affinities.matrix(), own.task_weights.affinities.matrix())
+        else (part.task_weights.affinities(), own.task_weights.affinities())
     )
     places = [NAMES.index(name) for name in few.config.task_names]
     assert torch.equal(kept, whole[places][:, places])
