@@ -173,7 +173,7 @@ CASES = [
     Case("metric_of_another_type", ("'span_f1'", "'accuracy'"), tasks=({**MOOD, "metrics": ["span_f1"]},)),
     Case("name_twice", ("'mood'", "twice", "unique"), tasks=(MOOD, MOOD)),
     Case("reserved_name", ("'mtl'", "reserved", "choose another"), tasks=({**MOOD, "name": "mtl"},)),
-    Case("invalid_name", ("'A b'", "lower-case"), tasks=({**MOOD, "name": "A b"},)),
+    Case("invalid_name", ("' a'", "no space around it"), tasks=({**MOOD, "name": " a"},)),
     Case("negative_weight", ("'mood'", "weight=-1", ">= 0"), tasks=({**MOOD, "weight": -1},)),
     # The data.
     Case(

@@ -18,7 +18,7 @@ from .encoder_code import EncoderConfigOfCode, names_code
 from .errors import InputError
 from .multitask_output import NOT_PREDICTIONS
 
-TASK_NAME = re.compile(r"^[a-z][a-z0-9_]*$")
+LONGEST_NAME = 100
 
 # "mtl" names the mean over tasks (eval_mtl_average) and "loss" the total (eval_loss).
 RESERVED_TASK_NAMES = ("mtl", "loss")
@@ -41,6 +41,11 @@ MAX_LENGTH = 128
 LEAST_OF_TASK = {"max_length": 1, "stride": 0, "max_answer_length": 1, "num_best": 1}
 
 LABELLED_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "token_classification")
+
+
+def task_slug(name: str) -> str:
+    """Return what stands for a task's name in the names of parameters: lower case, other characters as ``_``."""
+    return re.sub(r"\W+", "_", name.casefold())
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -125,7 +130,7 @@ class TaskConfig:
     """One task as a checkpoint stores it.
 
     Args:
-        name: Lower-case identifier; keys the task's parameters, logits and metrics.
+        name: The task's name, as in ``"SST-2"``; keys logits, answers and metrics. Parameters have its `task_slug`.
         problem_type: One of `INPUT_FIELDS`.
         labels: Class, flag or tag names in id order; None for regression, question answering and multiple choice.
         fields: Input fields read from a row; by default those the problem type needs.
@@ -212,12 +217,14 @@ class TaskConfig:
 
     def check_name_and_type(self) -> None:
         """Raise `InputError` for an invalid name, problem type, field, or value of the wrong type."""
-        if not isinstance(self.name, str) or not TASK_NAME.match(self.name):
+        name: Any = self.name
+        is_name = isinstance(name, str) and name == name.strip() and name.isprintable() and len(name) <= LONGEST_NAME
+        if not is_name or not task_slug(name).strip("_"):
             raise InputError(
-                f"Invalid task name {self.name!r}; expected lower-case letters, digits and '_', "
-                "beginning with a letter, e.g. 'sentiment_en'."
+                f"Invalid task name {name!r}; expected a text of at most {LONGEST_NAME} characters on one line, with "
+                "a letter or digit and no space around it, e.g. 'SST-2'."
             )
-        if self.name in RESERVED_TASK_NAMES:
+        if task_slug(name) in RESERVED_TASK_NAMES:
             raise InputError(f"The task name {self.name!r} is reserved; choose another one.")
         check_choice(f"problem type of task {self.name!r}:", self.problem_type, INPUT_FIELDS)
         check_types(f" of task {self.name!r}", self, [item.name for item in dataclasses.fields(self)])
@@ -255,10 +262,17 @@ def check_tasks(tasks: list[TaskConfig]) -> None:
     if not tasks:
         raise InputError("A multitask model needs at least one task; found none.")
     names = [task.name for task in tasks]
+    by_slug: dict[str, str] = {}
     for task in tasks:
         task.check()
         if names.count(task.name) > 1:
             raise InputError(f"The task name {task.name!r} stands twice; names must be unique.")
+        other = by_slug.setdefault(task_slug(task.name), task.name)
+        if other != task.name:
+            raise InputError(
+                f"The task names {other!r} and {task.name!r} are the same in lower case with '_' for other "
+                "characters, which is how parameters are named; choose another one."
+            )
         for other in task.reads or ():
             check_choice(f"task in `reads` of task {task.name!r}:", other, names)
 

@@ -54,8 +54,9 @@ def check_setting_names(names: Iterable[str], others: Iterable[str] = ()) -> Non
         names: What was given.
         others: Names that the caller takes beside settings.
     """
+    taken = set(others)
     for name in names:
-        if name in ENCODER_ARGUMENTS:
+        if name in ENCODER_ARGUMENTS and name not in taken:
             raise InputError(
                 f"{name!r} is no setting of the model's parts: it says how an encoder is loaded. Write "
                 f"from_encoder(name, tasks, {name}=...), or for a trainer that is given an encoder's name "
@@ -66,7 +67,7 @@ def check_setting_names(names: Iterable[str], others: Iterable[str] = ()) -> Non
                 f"{name!r} is no setting of the model's parts: each task has its own. Write tasks=[{{'name': ..., "
                 "'problem_type': 'single_label_classification', 'labels': ['no', 'yes']}]."
             )
-        check_choice("setting", name, [*(key for key in SETTINGS if key != "tasks"), *others])
+        check_choice("setting", name, [*(key for key in SETTINGS if key != "tasks"), *taken])
 
 
 def check_config(config: MultiTaskAttentionConfig) -> None:

@@ -9,12 +9,14 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
+from .configuration_multitask import task_slug
+
 PREFIX = "task_"
 
 
 def task_key(name: str) -> str:
     """Return the name of a task's own parameters and modules."""
-    return PREFIX + name
+    return PREFIX + task_slug(name)
 
 
 class ModuleWithConstants(nn.Module):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -22,7 +23,7 @@ from ..modeling.step_loss import LOSS_REDUCTIONS
 from .shared_parameters import WHICH
 
 POSITIVE = (
-    "temperature",
+    "mixing_temperature",
     "mixing_cap",
     "learning_rate",
     "per_device_train_batch_size",
@@ -40,6 +41,9 @@ POSITIVE = (
 # Where Transformers' Trainer writes to when it is given no arguments.
 DEFAULT_FOLDER = "tmp_trainer"
 
+# Names of arguments in earlier versions.
+OLD_NAMES = {"temperature": "mixing_temperature"}
+
 MOST_POWER = 10.0
 # How much faster than the encoder everything behind it learns by default.
 PARTS_RATE = 10
@@ -52,9 +56,10 @@ class MultiTaskTrainingArguments(TrainingArguments):
     mixing_strategy: str = field(
         default="proportional", metadata={"help": f"How often each task is drawn: {', '.join(MIXING_STRATEGIES)}."}
     )
-    temperature: float = field(
+    mixing_temperature: float = field(
         default=2.0, metadata={"help": "Of temperature mixing: 1 is proportional, large values approach uniform."}
     )
+    temperature: float | None = field(default=None, metadata={"help": "The old name of --mixing_temperature."})
     mixing_power: float = field(
         default=0.5, metadata={"help": "Of power mixing: 1 is proportional, 0.5 the square root, 0 uniform."}
     )
@@ -148,6 +153,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
 
     def check_values(self) -> None:
         """Raise `InputError` for a value that no run could use; JSON texts become mappings."""
+        self._read_old_names()
         check_choice("mixing_strategy", self.mixing_strategy, MIXING_STRATEGIES)
         check_choice("batch_form", self.batch_form, BATCH_FORMS)
         check_choice("loss_weighting", self.loss_weighting, LOSS_WEIGHTINGS)
@@ -169,6 +175,21 @@ class MultiTaskTrainingArguments(TrainingArguments):
         self._check_numbers()
         _check_report_to(self.report_to)
         self._check_followed_metric()
+
+    def _read_old_names(self) -> None:
+        for old, new in OLD_NAMES.items():
+            given, value = getattr(self, old), getattr(self, new)
+            if given is None:
+                continue
+            if value not in (MultiTaskTrainingArguments.__dataclass_fields__[new].default, given):
+                raise InputError(f"{old}={given!r} is the old name of {new}={value!r}; leave {old} out.")
+            warnings.warn(
+                f"{old} is called {new} now; the old name will not be read in version 0.2.",
+                FutureWarning,
+                stacklevel=5,
+            )
+            setattr(self, new, given)
+            setattr(self, old, None)
 
     def adjust(self, **values: Any) -> None:
         """Set values that a run follows from others; `restore` puts back those that were given.

@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from ..data.fingerprint import fingerprint_rows
 from ..modeling import InputError, MultiTaskAttentionConfig
 from ..tasks import TaskSpec
-from .arguments import MultiTaskTrainingArguments
+from .arguments import OLD_NAMES, MultiTaskTrainingArguments
 
 # Settings from which the rows of every step follow, and what a step makes of them. Others (how often is logged, saved
 # and evaluated, workers, precision, the length of the run) take effect where the run goes on.
@@ -26,7 +26,7 @@ RUN_ARGUMENTS = (
     "gradient_balancing_options",
     "balanced_parameters",
     "mixing_strategy",
-    "temperature",
+    "mixing_temperature",
     "mixing_power",
     "mixing_cap",
     "target_scores",
@@ -121,7 +121,8 @@ def check_run(then: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> N
         _check_values(f" of task {task!r}", values, now["tasks"][task], folder)
     _check_values("", then.get("settings", {}), now["settings"], folder)
     longer = then["total_steps"] != now["total_steps"]
-    _check_values("", _lasting(then["arguments"], longer), _lasting(now["arguments"], longer), folder)
+    arguments = {OLD_NAMES.get(name, name): value for name, value in then["arguments"].items()}
+    _check_values("", _lasting(arguments, longer), _lasting(now["arguments"], longer), folder)
     _check_rows(then["rows"], now["rows"], folder)
 
 

@@ -31,7 +31,7 @@ def choose_mixing(
     targets: dict[str, Any] = args.target_scores if isinstance(args.target_scores, dict) else {}
     sources = tasks_by_source(specs.values())
     options = MixingOptions(
-        temperature=args.temperature,
+        temperature=args.mixing_temperature,
         power=args.mixing_power,
         cap=args.mixing_cap,
         shares={source: max(specs[name].share for name in names) for source, names in sources.items()},

@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 from hf_mtl import InputError, MultiTaskTrainingArguments, TaskSpec
 from hf_mtl.data.mixture import mixture_from_datasets
 from hf_mtl.training.callbacks import InterruptCallback
+from hf_mtl.training.run_identity import check_run
 from tests.training.test_step_loss import datasets, trainer
 
 EVALUATED = {"eval_strategy": "steps", "eval_steps": 2}
@@ -157,3 +158,19 @@ def test_an_interrupt_changes_nothing_of_the_run(strategy, step, tmp_path, token
     assert scores(again) == scores(whole)
     for name, tensor in whole.model.state_dict().items():
         assert tensor.equal(again.model.state_dict()[name]), name
+
+
+def test_the_old_name_of_an_argument_is_read_with_a_warning(tmp_path):
+    with pytest.warns(FutureWarning, match="temperature is called mixing_temperature now"):
+        args = MultiTaskTrainingArguments(output_dir=str(tmp_path), temperature=5.0)
+    assert args.mixing_temperature == 5.0
+    assert dataclasses.replace(args).mixing_temperature == 5.0
+    with pytest.raises(InputError, match="temperature=5.0 is the old name of mixing_temperature=3.0"):
+        MultiTaskTrainingArguments(output_dir=str(tmp_path), temperature=5.0, mixing_temperature=3.0)
+
+
+def test_a_checkpoint_with_an_old_name_is_continued():
+    now = {"arguments": {"mixing_temperature": 5.0}, "tasks": {}, "rows": {}, "settings": {}, "total_steps": 1}
+    check_run({**now, "arguments": {"temperature": 5.0}}, now, "out")
+    with pytest.raises(InputError, match="mixing_temperature"):
+        check_run({**now, "arguments": {"temperature": 4.0}}, now, "out")
