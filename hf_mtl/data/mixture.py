@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, IterableDataset
+from transformers.utils.logging import get_logger
 
 from ..modeling import InputError
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES, check_choice
@@ -17,6 +18,8 @@ from .holdout import with_validation
 from .inference import infer_spec
 from .loading import load_splits
 from .overlap import without_overlap
+
+logger = get_logger(__name__)
 
 
 @dataclass
@@ -114,6 +117,7 @@ def mixture_from_datasets(
     validation: Mapping[str, Dataset] | None,
     specs: Sequence[TaskSpec] | None = None,
     labels: Mapping[str, list[str] | None] | None = None,
+    exclude_overlap: bool | None = False,
 ) -> Mixture:
     """Build a mixture from data sets by task name; tasks not given are read off their features.
 
@@ -122,6 +126,7 @@ def mixture_from_datasets(
         validation: Validation rows likewise, or by task; a task may lack them.
         specs: The tasks, where the features do not say enough.
         labels: Label names by task, of a model that has them, for tasks that do not give their own.
+        exclude_overlap: As of `load_mixture`; rows that a program was handed are kept by default.
 
     Raises:
         InputError: Names that do not fit together, or rows that cannot be used.
@@ -134,7 +139,11 @@ def mixture_from_datasets(
             if validation and name in validation:
                 own["validation"] = validation[name]
         splits[spec.name] = with_validation(canonical_splits(spec, own, local=False), spec)
-    return build_mixture(ordered, splits, exclude_overlap=False)
+    mixture = build_mixture(ordered, splits, exclude_overlap)
+    for name, count in mixture.dropped.items():
+        if count:
+            logger.warning(f"Task {name}: {count:,} training rows dropped, their input stands in a held-out split.")
+    return mixture
 
 
 def specs_of_datasets(

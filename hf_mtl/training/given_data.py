@@ -34,6 +34,7 @@ def model_and_mixture(
     eval_dataset: Any,
     tasks: TaskConfig | Mapping[str, Any] | Sequence[TaskConfig | Mapping[str, Any]] | None,
     model_settings: Mapping[str, Any] | None,
+    exclude_overlap: bool | None = False,
 ) -> tuple[MultiTaskAttentionModel, Mixture]:
     """Return the model, built where an encoder was named, and a mixture that agree on the tasks.
 
@@ -44,6 +45,7 @@ def model_and_mixture(
         eval_dataset: See `MultiTaskTrainer`.
         tasks: See `MultiTaskTrainer`.
         model_settings: See `MultiTaskTrainer`.
+        exclude_overlap: See `MultiTaskTrainer`.
 
     Raises:
         InputError: Something that cannot be used, or is said in two ways.
@@ -65,6 +67,11 @@ def model_and_mixture(
     if isinstance(tasks, (TaskConfig, Mapping)):
         tasks = [tasks]
     specs = None if tasks is None else [as_spec(task) for task in tasks]
+    if exclude_overlap is not False and (train_dataset is None or isinstance(train_dataset, Mixture)):
+        raise InputError(
+            f"exclude_overlap={exclude_overlap!r} speaks of training rows that the trainer parts from held-out ones; "
+            "for a Mixture give it to load_mixture or mixture_from_datasets."
+        )
     if isinstance(train_dataset, Mixture):
         mixture = _own_mixture(train_dataset, eval_dataset, specs)
         written = [spec.name for spec in mixture.specs]
@@ -73,7 +80,7 @@ def model_and_mixture(
         written = [spec.name for spec in specs or ()]
     else:
         labels = {} if isinstance(model, str) else {task.name: task.labels for task in model.config.task_configs}
-        mixture = _built_mixture(train_dataset, eval_dataset, specs, labels)
+        mixture = _built_mixture(train_dataset, eval_dataset, specs, labels, exclude_overlap)
         written = [spec.name for spec in specs or ()]
     if isinstance(model, str):
         # As the program does: what is drawn for the new parts follows from the seed.
@@ -146,7 +153,11 @@ def _held_mixture(model: Any, eval_dataset: Any, specs: Sequence[TaskSpec] | Non
 
 
 def _built_mixture(
-    train_dataset: Any, eval_dataset: Any, specs: Sequence[TaskSpec] | None, labels: Mapping[str, list[str] | None]
+    train_dataset: Any,
+    eval_dataset: Any,
+    specs: Sequence[TaskSpec] | None,
+    labels: Mapping[str, list[str] | None],
+    exclude_overlap: bool | None = False,
 ) -> Mixture:
     """A mixture of data sets, whose own validation splits stand in where none is given.
 
@@ -167,9 +178,13 @@ def _built_mixture(
                     f"{{{name!r}: data['train']}}."
                 )
         validation = {**validation, **wanted}
-    streamed = any(isinstance(rows, IterableDataset) for rows in train.values())
-    build = mixture_from_streams if streamed else mixture_from_datasets
-    return build(train, validation or None, specs, labels)
+    if any(isinstance(rows, IterableDataset) for rows in train.values()):
+        if exclude_overlap is not False:
+            raise InputError(
+                f"exclude_overlap={exclude_overlap!r} needs training rows at hand, and some are streams; leave it out."
+            )
+        return mixture_from_streams(train, validation or None, specs, labels)
+    return mixture_from_datasets(train, validation or None, specs, labels, exclude_overlap)
 
 
 def _validation_sets(given: Any, names: Sequence[str]) -> dict[str, Dataset]:

@@ -83,6 +83,8 @@ class MultiTaskTrainer(SearchingTrainer):
             that returns a share for each; by default the one that `args.mixing_strategy` names.
         gradient_balancing: A weighting of the tasks' gradients, such as an object of `torchjd.aggregation`; by default
             the one that `args.gradient_balancing` names.
+        exclude_overlap: Whether training rows are dropped whose input stands in a held-out split, as in recipes; None
+            drops them unless they are more than half of a task's rows.
 
     Raises:
         InputError: Model and data disagree on the tasks, the data cannot be used, or something would have no effect.
@@ -113,16 +115,12 @@ class MultiTaskTrainer(SearchingTrainer):
         model_settings: Mapping[str, Any] | None = None,
         mixing: MixingStrategy | SharesFunction | None = None,
         gradient_balancing: GradientBalancer | Callable[[torch.Tensor], torch.Tensor] | None = None,
+        exclude_overlap: bool | None = False,
         **unknown: Any,
     ) -> None:
-        refuse_ignored_of_trainer(
-            {
-                "compute_loss_func": compute_loss_func,
-                "preprocess_logits_for_metrics": preprocess_logits_for_metrics,
-                **unknown,
-            },
-            inspect.signature(type(self).__init__).parameters,
-        )
+        unknown["compute_loss_func"] = compute_loss_func
+        unknown["preprocess_logits_for_metrics"] = preprocess_logits_for_metrics
+        refuse_ignored_of_trainer(unknown, inspect.signature(type(self).__init__).parameters)
         check_collator(data_collator)
         check_tokenizer(processing_class)
         args = adopt_arguments(args)
@@ -130,12 +128,12 @@ class MultiTaskTrainer(SearchingTrainer):
         self.model_init = cast(Any, model_init)
         if model_init is not None:
             model = self._model_of_function(model, args)
-        model, mixture = model_and_mixture(model, args, train_dataset, eval_dataset, tasks, model_settings)
+        model, mixture = model_and_mixture(
+            model, args, train_dataset, eval_dataset, tasks, model_settings, exclude_overlap
+        )
         tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
-        self.test_rows = (
-            {} if train_dataset is None else splits_of(train_dataset, list(tasks_by_source(mixture.specs)), "test")
-        )
+        self.test_rows = splits_of(train_dataset, list(tasks_by_source(mixture.specs)), "test")
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor.for_model(model, tokenizer)
         self._choose_methods(args, mixing, gradient_balancing, compute_metrics is not None)

@@ -269,3 +269,23 @@ def test_a_collator_may_pad_further(tmp_path, tokenizer):
     assert batch["input_ids"].shape[1] == 16
     assert next(iter(plain_trainer.get_train_dataloader()))["input_ids"].shape[1] < 16
     assert trainer.evaluate()["eval_loss"] == pytest.approx(plain_trainer.evaluate()["eval_loss"], rel=1e-4)
+
+
+def test_rows_that_are_held_out_too_may_be_dropped(tmp_path, tokenizer, caplog, monkeypatch):
+    import transformers
+
+    monkeypatch.setattr(transformers.utils.logging.get_logger("hf_mtl"), "propagate", True)
+    texts = [f"a text of many words, number {index}" for index in range(16)]
+    train = Dataset.from_dict({"text": texts, "label": [0, 1] * 8}).cast(MOOD.features)
+    held = train.select(range(4))
+    tasks = [TASKS[0]]
+    options = {"model": model_of(tokenizer, tasks), "train_dataset": {"mood": train}, "eval_dataset": {"mood": held}}
+    assert len(build(tmp_path, tokenizer, **options).mixture.train["mood"]) == 16
+    for said in (True, None):
+        trainer = build(tmp_path, tokenizer, **options, exclude_overlap=said)
+        assert len(trainer.mixture.train["mood"]) == 12
+    assert "Task mood: 4 training rows dropped" in caplog.text
+    with pytest.raises(InputError, match="None would be left to train on"):
+        build(tmp_path, tokenizer, **{**options, "eval_dataset": {"mood": train}}, exclude_overlap=True)
+    with pytest.raises(InputError, match="for a Mixture give it to load_mixture"):
+        build(tmp_path, tokenizer, **{**options, "train_dataset": trainer.mixture}, exclude_overlap=True)
