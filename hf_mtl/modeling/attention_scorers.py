@@ -71,11 +71,11 @@ class AdditiveScorer(AttentionScorer):
         size = max(hidden_size // num_heads, 1)
         self.query = UnitScaleLinear(hidden_size, size, bias=False)
         self.key = UnitScaleLinear(hidden_size, size, bias=False)
-        self.score = ZeroStartLinear(size, 1, bias=False)
+        self.scores = ZeroStartLinear(size, 1, bias=False)
 
     def forward(self, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         hidden = (self.query(queries).unsqueeze(-2) + self.key(keys).unsqueeze(-3)).tanh()  # (..., n, m, size)
-        return self.score(hidden).squeeze(-1).unsqueeze(-3)
+        return self.scores(hidden).squeeze(-1).unsqueeze(-3)
 
 
 class MultiHeadScorer(AttentionScorer):

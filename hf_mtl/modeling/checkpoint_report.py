@@ -1,10 +1,33 @@
-"""Whether a checkpoint held what its configuration says."""
+"""Whether a checkpoint held what its configuration says, by the names of now or of earlier versions."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointError
+
+# Names of parameters in earlier versions, as patterns, and what they are called now: PEFT takes modules whose names
+# end in "score" for classifiers.
+OLD_NAMES = {
+    r"\bgate\.score\.": "gate.scores.",
+    r"\baggregation\.score\.": "aggregation.scores.",
+    r"\.scores\.task_to_score\.": ".scores.task_to_scores.",
+    r"scorer\.score\.": "scorer.scores.",
+}
+
+
+def current_name(name: str) -> str:
+    """Return what a parameter is called now, by its name or an earlier one."""
+    for old, new in OLD_NAMES.items():
+        name = re.sub(old, new, name)
+    return name
+
+
+def rename_old(module: Any, state_dict: dict[str, Any], prefix: str, *given: Any) -> None:
+    """Give the tensors that are loaded into a module the names of now; a hook of `load_state_dict`."""
+    for name in [name for name in state_dict if current_name(name) != name]:
+        state_dict[current_name(name)] = state_dict.pop(name)
 
 
 def refuse_incomplete(name: str | Path, report: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from transformers import initialization as init
 
 from .batch_losses import batch_losses, with_penalties
 from .batch_tensors import moved
-from .checkpoint_report import refuse_incomplete
+from .checkpoint_report import OLD_NAMES, refuse_incomplete, rename_old
 from .configuration_multitask import (
     MultiTaskAttentionConfig,
     TaskConfig,
@@ -113,6 +113,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
             self.read_encoder = EncoderReader(first, pooling.reads_layers, self.mtl.conditioning.reads_embeddings)
         # Tasks whose label statistics come from rows: other rows' may take their place until the head has learned.
         self.measured_tasks: set[str] = set()
+        self.register_load_state_dict_pre_hook(rename_old)
         self.post_init()
         if self.device.type != "meta":
             with kept_random_states(self.device):
@@ -183,11 +184,16 @@ class MultiTaskAttentionModel(PreTrainedModel):
         wants_report = kwargs.pop("output_loading_info", False)
         try:
             # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
+            kwargs["key_mapping"] = {**OLD_NAMES, **(kwargs.get("key_mapping") or {})}
             options = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
             loaded: Any = super().from_pretrained(name, *args, **options)
         except (SafetensorError, RuntimeError) as error:
             raise CheckpointError(f"The checkpoint {name!r} cannot be read: {error}") from error
         model, report = loaded
+        # Saved again, tensors have the names of now.
+        model._weight_conversions = [
+            one for one in model._weight_conversions if one.source_patterns[0] not in OLD_NAMES
+        ]
         model.hub_arguments = hub_arguments(kwargs)
         model.has_given_precision = any(kwargs.get(key) is not None for key in ("dtype", "torch_dtype"))
         if not kwargs.get("ignore_mismatched_sizes"):

@@ -167,7 +167,7 @@ class LearnedAggregation(MeanAggregation):
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        self.score = AdditiveScore(config, outputs=1)
+        self.scores = AdditiveScore(config, outputs=1)
         alone = [len(own) < 2 for own in partners_of(config)]
         merged = [name for name, single in zip(config.task_names, alone) if not single]
         self.scale = TaskTensors(dict.fromkeys(merged, 1), width=None, std=0.0)
@@ -178,7 +178,7 @@ class LearnedAggregation(MeanAggregation):
     def weights(
         self, task_states: torch.Tensor, embeddings: torch.Tensor, rows: torch.Tensor, partners: torch.Tensor
     ) -> torch.Tensor:
-        scores = self.score(task_states, embeddings).squeeze(-1)  # (batch, tasks)
+        scores = self.scores(task_states, embeddings).squeeze(-1)  # (batch, tasks)
         return self.given.to(scores)[partners] * scores.sigmoid()[rows, partners]
 
     def blended(self, own: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:

@@ -53,12 +53,12 @@ class AdditiveScore(nn.Module):
         self.norm = nn.LayerNorm(hidden)
         self.state = UnitScaleLinear(hidden, size, bias=False)
         self.task = UnitScaleLinear(hidden, hidden, bias=False)
-        self.task_to_score = UnitScaleLinear(hidden, size, bias=False)
+        self.task_to_scores = UnitScaleLinear(hidden, size, bias=False)
         self.output = UnitScaleLinear(size, outputs, bias_start=bias_start)
 
     def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """Return (batch, tasks, outputs) of states (batch, tasks, hidden) and embeddings (tasks, hidden)."""
-        task = self.task_to_score(self.task(embeddings).tanh())  # (tasks, size)
+        task = self.task_to_scores(self.task(embeddings).tanh())  # (tasks, size)
         return self.output((self.state(self.norm(states)) + task).tanh())
 
 
@@ -73,10 +73,10 @@ class InformationGate(TaskGate):
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        self.score = AdditiveScore(config, config.hidden_size, config.gate_bias)
+        self.scores = AdditiveScore(config, config.hidden_size, config.gate_bias)
 
     def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self.score(states, embeddings).sigmoid()
+        return self.scores(states, embeddings).sigmoid()
 
 
 TASK_GATES: dict[str, type[TaskGate]] = {

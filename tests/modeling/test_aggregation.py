@@ -179,7 +179,7 @@ def opened(model, scale=20.0):
 def test_learned_weights_are_their_formula():
     """S2.10: W_i = sigmoid(v . tanh(U LN(S_i) + V tanh(W e_i)) + c), by loops over rows and tasks."""
     model = opened(build("learned"))
-    score, names = model.mtl.aggregation.score, model.config.task_names
+    score, names = model.mtl.aggregation.scores, model.config.task_names
     own = with_weights_of(build("none"), model)(**encoder_inputs())
     found, embeddings = model(**encoder_inputs()).logits, model.mtl.task_encoder()
     for row, space in itertools.product(range(3), SPACES):
@@ -187,7 +187,7 @@ def test_learned_weights_are_their_formula():
         for task in space:
             index = names.index(task)
             state = score.state.weight @ score.norm(own.task_states[row, index])
-            known = score.task_to_score.weight @ (score.task.weight @ embeddings[index]).tanh()
+            known = score.task_to_scores.weight @ (score.task.weight @ embeddings[index]).tanh()
             weights.append((score.output.weight[0] @ (state + known).tanh() + score.output.bias[0]).sigmoid())
         merged = sum(w * own.logits[task][row] for w, task in zip(weights, space)) / sum(weights)
         for task in space:
@@ -197,9 +197,9 @@ def test_learned_weights_are_their_formula():
 def test_learned_weights_of_nothing_are_equal():
     """S2.10 (i): U = V = 0 and c = 0 give w = 1/2, and S2.9 is the plain mean."""
     model = opened(build("learned"))
-    score = model.mtl.aggregation.score
+    score = model.mtl.aggregation.scores
     with torch.no_grad():
-        for tensor in (score.state.weight, score.task_to_score.weight, score.output.bias):
+        for tensor in (score.state.weight, score.task_to_scores.weight, score.output.bias):
             tensor.zero_()
     plain = with_weights_of(build("mean"), model)(**encoder_inputs()).logits
     for task, logits in model(**encoder_inputs()).logits.items():

@@ -43,7 +43,7 @@ def test_scorers_are_their_formulas(name):
             expected = [query @ scorer.key.weight @ key / 8**0.5]
         elif name == "additive":
             both = torch.cat([scorer.query.weight, scorer.key.weight], dim=1) @ torch.cat([query, key])
-            expected = [scorer.score.weight[0] @ both.tanh()]
+            expected = [scorer.scores.weight[0] @ both.tanh()]
         else:
             projected = [(scorer.query(query), scorer.key(key))]
             expected = [q[h : h + 4] @ k[h : h + 4] / 2 for q, k in projected for h in (0, 4)]
@@ -168,13 +168,13 @@ def test_dropped_attention_leaves_a_task_its_state():
 def test_the_gate_is_its_formula():
     """S2.10: G = sigmoid(v tanh(U LN(S) + V tanh(W E)) + c), by loops; U = V = 0 and c = 0 give a half."""
     part, (states, embeddings) = build("mmoe", gate="information_gate").mtl.gate, states_and_embeddings()
-    found, score = part(states, embeddings), part.score
+    found, score = part(states, embeddings), part.scores
     for row, task in itertools.product(range(len(states)), range(T)):
-        known = score.task_to_score.weight @ (score.task.weight @ embeddings[task]).tanh()
+        known = score.task_to_scores.weight @ (score.task.weight @ embeddings[task]).tanh()
         inner = (score.state.weight @ score.norm(states[row, task]) + known).tanh()
         close(found[row, task], (score.output.weight @ inner + score.output.bias).sigmoid())
     with torch.no_grad():
-        for tensor in (score.state.weight, score.task_to_score.weight, score.output.bias):
+        for tensor in (score.state.weight, score.task_to_scores.weight, score.output.bias):
             tensor.zero_()
     close(part(states, embeddings), torch.full_like(states, 0.5))
 
@@ -189,16 +189,16 @@ def test_a_gate_lets_everything_or_nothing_pass():
     close(between.task_states, own + between.gates * (other - own), 1e-4)
     for bias, expected in ((-200.0, own), (200.0, other)):
         with torch.no_grad():
-            model.mtl.gate.score.output.bias.fill_(bias)
+            model.mtl.gate.scores.output.bias.fill_(bias)
         close(model(**encoder_inputs()).task_states, expected, 1e-4)
 
 
 def test_a_gates_slope_is_bounded():
     """S2.10: |dw/dh| is at most a quarter of |v| |U|, here of what the norm before U returns."""
     part, (states, embeddings) = build("mmoe", gate="information_gate").mtl.gate, states_and_embeddings()
-    part.score.norm = nn.Identity()
+    part.scores.norm = nn.Identity()
     jacobian = torch.autograd.functional.jacobian(lambda own: part(own[None], embeddings)[0, 0, 0], states[0])[0]
-    bound = part.score.output.weight[0].norm() * torch.linalg.matrix_norm(part.score.state.weight, 2) / 4
+    bound = part.scores.output.weight[0].norm() * torch.linalg.matrix_norm(part.scores.state.weight, 2) / 4
     assert 0 < jacobian.norm() <= bound
 
 

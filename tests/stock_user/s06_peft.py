@@ -20,8 +20,7 @@ labels = {"mood": torch.tensor([1, 0]), "stars": torch.tensor([5.0, 1.0])}
 for position, options in enumerate(
     [
         {"task_type": TaskType.SEQ_CLS, "target_modules": ["query", "key", "value"]},
-        # With a task type PEFT would train and save every module called "score" whole, beside its adapters.
-        {"target_modules": "all-linear"},
+        {"task_type": "SEQ_CLS", "target_modules": "all-linear"},
         {"task_type": "FEATURE_EXTRACTION", "target_modules": ["query", "value"], "modules_to_save": ["mtl"]},
         {"target_modules": ["query", "value"], "use_dora": True},
     ]
