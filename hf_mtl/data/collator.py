@@ -48,11 +48,14 @@ class MultiTaskCollator:
     Args:
         processor: The processor that made the features.
         pad_to_multiple_of: Rows are padded to the next multiple of this length, as tensor cores like it.
+        fill: Whether every batch has equally many entries of every problem type, those that are wanting without
+            label: a compiled model is then compiled for one number of them.
     """
 
     processor: MultiTaskProcessor
     pad_to_multiple_of: int | None = None
+    fill: bool = False
 
     def __call__(self, features: Sequence[Feature]) -> Batch:
         """Return ``input_ids``, ``attention_mask``, ``token_type_ids`` where used, and ``routing``."""
-        return Batch(self.processor.collate(features, self.pad_to_multiple_of))
+        return Batch(self.processor.collate(features, self.pad_to_multiple_of, self.fill))

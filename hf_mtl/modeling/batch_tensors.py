@@ -1,5 +1,6 @@
 """Features become the tensors of one batch: entries of the heads, or plain inputs and labels."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import BatchEncoding
 from .configuration_multitask import TaskConfig
 from .errors import InputError
 from .label_checks import IGNORED_LABEL
+from .task_heads import TASK_HEADS
 
 Feature = dict[str, Any]
 
@@ -87,7 +89,7 @@ def padded(rows: Sequence[Sequence[int]], length: int, fill: int) -> torch.Tenso
 
 
 def routing_of(
-    features: Sequence[Feature], tasks: Sequence[TaskConfig], mask: torch.Tensor
+    features: Sequence[Feature], tasks: Sequence[TaskConfig], mask: torch.Tensor, fill: bool = False
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Return by problem type the entries that the features list, as `TaskHead` reads them.
 
@@ -95,6 +97,8 @@ def routing_of(
         features: Features with their ``entries``.
         tasks: The model's tasks.
         mask: (rows, length) where the encoder's rows have word pieces.
+        fill: Whether entries without label (of the first row, `order` -1) make up the numbers, so that every batch
+            has equally many of every problem type, as a compiled model likes it.
     """
     grouped: dict[str, list[tuple[int, int, int, int, Feature, Any]]] = {}
     first = order = 0
@@ -104,6 +108,8 @@ def routing_of(
             group.append((first, order, entry["task"], slot, feature, entry.get("labels")))
             order += 1
         first += len(feature["sequences"])
+    if fill:
+        grouped = {name: _filled(name, grouped.get(name, []), features, tasks) for name in _problem_types(tasks)}
     routing = {}
     for problem_type, group in grouped.items():
         rows, orders, indices, slots, sources, labels = zip(*group)
@@ -117,6 +123,21 @@ def routing_of(
             entries["labels"] = label_tensor(problem_type, labels, mask.shape[1])
         routing[problem_type] = entries
     return routing
+
+
+def _problem_types(tasks: Sequence[TaskConfig]) -> list[str]:
+    return list(dict.fromkeys(task.problem_type for task in tasks))
+
+
+def _filled(
+    problem_type: str, group: list[Any], features: Sequence[Feature], tasks: Sequence[TaskConfig]
+) -> list[Any]:
+    """The entries of a problem type, as many as there are rows or, of rows with several tasks of it, times these."""
+    index, task = next((place, task) for place, task in enumerate(tasks) if task.problem_type == problem_type)
+    hole = TASK_HEADS[problem_type].hole(task.num_outputs, len(features[0]["sequences"][0]))
+    counts = Counter(first for first, *_ in group)
+    most = len(features) * max(counts.values(), default=1)
+    return group + [(0, -1, index, 0, features[0], hole)] * (most - len(group))
 
 
 def asked_tasks(features: Sequence[Feature]) -> torch.Tensor:

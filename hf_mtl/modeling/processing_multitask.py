@@ -293,7 +293,9 @@ class MultiTaskProcessor(FeatureEncoder):
             batch["labels"] = label_tensor(task.problem_type, [feature["labels"] for feature in features], length)
         return batch
 
-    def collate(self, features: Sequence[Feature], pad_to_multiple_of: int | None = None) -> dict[str, Any]:
+    def collate(
+        self, features: Sequence[Feature], pad_to_multiple_of: int | None = None, fill: bool = False
+    ) -> dict[str, Any]:
         """Return one batch of features.
 
         A feature's ``entries`` list the tasks it is answered for, each with its ``labels``; the result holds
@@ -304,8 +306,9 @@ class MultiTaskProcessor(FeatureEncoder):
         Args:
             features: Features of any tasks.
             pad_to_multiple_of: Rows are padded to the next multiple of this length; None pads to the longest.
+            fill: Whether every batch has equally many entries of every problem type (see `routing_of`).
         """
-        return self._with_routing(self._inputs(features, multiple=pad_to_multiple_of or 1), features)
+        return self._with_routing(self._inputs(features, multiple=pad_to_multiple_of or 1), features, fill)
 
     def _inputs(self, features: Sequence[Feature], least: int = 0, multiple: int = 1) -> dict[str, torch.Tensor]:
         """What the encoder reads, (rows, length): the longest row's length, or `least`, up to a multiple."""
@@ -321,8 +324,10 @@ class MultiTaskProcessor(FeatureEncoder):
             batch["token_type_ids"] = padded(segments, length, 0)
         return batch
 
-    def _with_routing(self, inputs: dict[str, torch.Tensor], features: Sequence[Feature]) -> dict[str, Any]:
-        routing = routing_of(features, list(self.tasks.values()), inputs["attention_mask"])
+    def _with_routing(
+        self, inputs: dict[str, torch.Tensor], features: Sequence[Feature], fill: bool = False
+    ) -> dict[str, Any]:
+        routing = routing_of(features, list(self.tasks.values()), inputs["attention_mask"], fill)
         return {**inputs, "routing": routing, "asked": asked_tasks(features)}
 
 

@@ -1,5 +1,6 @@
 """A Trainer's evaluation: all tasks' rows in one loop, decoded, scored, averaged."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -141,7 +142,8 @@ class EvaluatingTrainer(CheckpointingTrainer):
         data = self.eval_dataset if eval_dataset is None else self._features(eval_dataset, "validation")
         if data is None:
             raise InputError("There are no validation rows; give eval_dataset={task: Dataset}.")
-        return evaluation_loader(data, self.data_collator, self.args)
+        # Every entry is answered once.
+        return evaluation_loader(data, dataclasses.replace(self.data_collator, fill=False), self.args)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         """Return the rows of all tasks of a test split."""

@@ -140,7 +140,7 @@ class MultiTaskTrainer(SearchingTrainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=data_collator or MultiTaskCollator(self.processor),
+            data_collator=data_collator or MultiTaskCollator(self.processor, fill=args.torch_compile),
             train_dataset=self._training_rows(args),
             eval_dataset=self.features_of(mixture.validation) if mixture.validation else None,
             processing_class=tokenizer,
