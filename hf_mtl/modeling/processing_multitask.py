@@ -140,7 +140,7 @@ class MultiTaskProcessor(FeatureEncoder):
 
     def __call__(
         self,
-        rows: Rows,
+        rows: Rows | None = None,
         tasks: TaskNames | None = None,
         *,
         labels: Any = None,

@@ -192,6 +192,8 @@ def test_a_data_set_trains(processor, model):
         ("a", {"tasks": "span"}, "Row 0: no field 'question', which task 'span' needs"),
         ("a", {"max_length": 5}, "takes no 'max_length': a task reads as many word pieces as its `max_length` says"),
         ("a", {"truncation": False}, "takes no 'truncation'"),
+        (None, {"text": "a"}, r"takes no 'text': rows come first: processor\(rows\)"),
+        (None, {}, "The rows are None; expected a text"),
         ("a", {"text_pair": "b"}, "takes no 'text_pair': a second text is a field"),
         ("a", {"task": "mood"}, "takes no 'task'.*Did you mean 'tasks'"),
         ("a", {"padding": False}, "padding=False; expected True or 'longest', or 'max_length'"),
