@@ -9,7 +9,7 @@ from datasets import Dataset
 from hf_mtl import MultiTaskCollator, MultiTaskTrainer, MultiTaskTrainingArguments
 from tests.conftest import TASKS, build_model
 
-WORDS = "a good bad day film meal in rome with anna and some more words".split()
+WORDS = ["a", "good", "bad", "day", "film", "meal", "in", "rome", "with", "anna", "and", "some", "more", "words"]
 NAMES = ["intent", "mood", "stars", "names", "pick"]
 
 
