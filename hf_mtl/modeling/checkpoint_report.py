@@ -10,10 +10,10 @@ from .errors import CheckpointError
 # Names of parameters in earlier versions, as patterns, and what they are called now: PEFT takes modules whose names
 # end in "score" for classifiers.
 OLD_NAMES = {
-    r"\bgate\.score\.": "gate.scores.",
-    r"\baggregation\.score\.": "aggregation.scores.",
-    r"\.scores\.task_to_score\.": ".scores.task_to_scores.",
-    r"scorer\.score\.": "scorer.scores.",
+    r"\bmtl\.((?:\w+\.)*gate)\.score\.": r"mtl.\1.scores.",
+    r"\bmtl\.((?:\w+\.)*aggregation)\.score\.": r"mtl.\1.scores.",
+    r"\bmtl\.((?:\w+\.)*scores)\.task_to_score\.": r"mtl.\1.task_to_scores.",
+    r"\bmtl\.((?:\w+\.)*\w*scorer)\.score\.": r"mtl.\1.scores.",
 }
 
 
@@ -26,7 +26,7 @@ def current_name(name: str) -> str:
 
 def rename_old(module: Any, state_dict: dict[str, Any], prefix: str, *given: Any) -> None:
     """Give the tensors that are loaded into a module the names of now; a hook of `load_state_dict`."""
-    for name in [name for name in state_dict if current_name(name) != name]:
+    for name in [name for name in state_dict if name.startswith(prefix) and current_name(name) != name]:
         state_dict[current_name(name)] = state_dict.pop(name)
 
 

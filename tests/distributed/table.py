@@ -160,6 +160,19 @@ def resume(folder: Path, processes: int) -> dict[str, torch.Tensor]:
     return {name: tensor.contiguous() for name, tensor in own.model.state_dict().items()}
 
 
+def answer(folder: Path, processes: int, bf16: bool = False) -> dict[str, Any]:
+    """Return the answers and labels of odd numbers of rows of several tasks, one of them with a single row, and the
+    scores of an evaluation.
+    """
+    run = Run("answered", arguments={"bf16": bf16})
+    trainer = build(run, folder, processes, torch.float32)
+    rows = datasets()
+    held = {"mood": rows["mood"].select(range(13)), "stars": rows["stars"].select(range(7)), "tags": rows["tags"]}
+    result = trainer.predict({**held, "pick": rows["pick"].select([3])})
+    scores = {key: value for key, value in trainer.evaluate().items() if "second" not in key and "time" not in key}
+    return {"answers": result.predictions, "labels": result.label_ids, "scores": scores}
+
+
 def main(folder: Path) -> None:
     """Run the table on this process; leave weights and scores in files named after run and rank."""
     for run in RUNS:
@@ -167,6 +180,9 @@ def main(folder: Path) -> None:
         rank = torch.distributed.get_rank()
         save_file(weights, folder / f"{run.name}.{rank}.safetensors")
         (folder / f"{run.name}.{rank}.json").write_text(json.dumps(scores), "utf-8")
+    for bf16 in (False, True):
+        path = folder / f"answers.{bf16}.{rank}.json"
+        path.write_text(json.dumps(answer(folder, processes=2, bf16=bf16)), "utf-8")
     stopped = build(STOPPED, folder, processes=2)
     stopped.add_callback(StopAfter(STOP))
     stopped.train()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.distributed.table import RUNS, STOPPED, UNSTOPPED, finish, resume
+from tests.distributed.table import RUNS, STOPPED, UNSTOPPED, answer, finish, resume
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 300
@@ -58,6 +58,31 @@ def test_two_processes_take_the_steps_of_one(run, outcomes, tmp_path):
         )
     assert scores[0] == scores[1]
     assert scores[0] == pytest.approx(expected_scores, abs=1e-6)
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_every_process_returns_all_rows_in_order(bf16, outcomes, tmp_path):
+    """Odd numbers of rows, a task of one row; in bf16 sums differ by its rounding (8 bits) from one process's."""
+    first, second = (json.loads((outcomes / f"answers.{bf16}.{rank}.json").read_text("utf-8")) for rank in (0, 1))
+    assert first == second
+    expected = json.loads(json.dumps(answer(tmp_path, processes=1, bf16=bf16)))
+    assert first["labels"] == expected["labels"]
+    assert {name: len(rows) for name, rows in first["answers"].items()} == {
+        "mood": 13,
+        "stars": 7,
+        "tags": 24,
+        "pick": 1,
+    }
+    assert [row["tokens"] for row in first["answers"]["tags"]] == [
+        row["tokens"] for row in expected["answers"]["tags"]
+    ]
+    near = {"abs": 2e-2 if bf16 else 1e-5}
+    for task, key in (("mood", "score"), ("stars", "value"), ("pick", "score")):
+        for row, other in zip(first["answers"][task], expected["answers"][task]):
+            assert row[key] == pytest.approx(other[key], **near)
+    losses = {key: value for key, value in first["scores"].items() if key.endswith("_loss")}
+    assert losses == pytest.approx({key: expected["scores"][key] for key in losses}, **near)
+    assert "eval_loss" in losses
 
 
 def test_no_thread_of_the_group_outlives_it(outcomes):

@@ -46,6 +46,13 @@ def test_an_earlier_checkpoint_loads_and_is_saved_with_the_names_of_now(name, tm
     assert all(torch.equal(tensor, before[key]) for key, tensor in fresh.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    "name", ["encoder.gate.score.weight", "encoder.layers.0.scorer.score.bias", "mtl.gate.scores.x"]
+)
+def test_other_names_stay(name):
+    assert current_name(name) == name
+
+
 def test_a_callers_own_names_go_together_with_them(tmp_path):
     model = build("system gated")
     model.save_pretrained(tmp_path)
