@@ -108,6 +108,11 @@ def rows_of(name: str, given: Any, split: str) -> Rows:
     """
     if isinstance(given, (DatasetDict, IterableDatasetDict)) or is_splits(given):
         given = _split_of(name, given, split)
+    if isinstance(given, Dataset) and given.format["type"] == "custom":
+        raise InputError(
+            f"The rows of {name!r} have a transform (set_transform), which rows are read without: columns are read as "
+            "they are stored. Write data.map(function) to store what it makes, or data.reset_format() to leave it out."
+        )
     if isinstance(given, (Dataset, IterableDataset)):
         return given
     try:

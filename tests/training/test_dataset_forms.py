@@ -302,3 +302,10 @@ def test_every_problem_type_is_answered_without_labels(hidden, tmp_path, tokeniz
     found, whole = own.predict(rows.remove_columns("label")), own.predict(rows)
     assert found.predictions == whole.predictions
     assert f"test_{hidden}_loss" in whole.metrics and f"test_{hidden}_loss" not in found.metrics
+
+
+def test_a_transform_is_refused_that_rows_would_be_read_without(tmp_path, tokenizer):
+    turned = MOOD.with_transform(lambda batch: {**batch, "text": [text.upper() for text in batch["text"]]})
+    with pytest.raises(InputError, match=r"'mood' have a transform.*data.map\(function\)"):
+        build(tmp_path, tokenizer, {"mood": turned})
+    assert build(tmp_path, tokenizer, {"mood": turned.with_format("torch")}).mixture.train["mood"]
