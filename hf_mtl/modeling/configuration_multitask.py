@@ -14,7 +14,7 @@ from typing import Any, cast, get_args, get_origin
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from .encoder_code import EncoderConfigOfCode, names_code
+from .encoder_code import MODEL_TYPE, EncoderConfigOfCode, names_code
 from .errors import InputError
 from .multitask_output import NOT_PREDICTIONS
 
@@ -324,7 +324,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         aggregation_weights: Weights of the tasks in it by name; 1 where it is silent.
     """
 
-    model_type = "hf_mtl"
+    model_type = MODEL_TYPE
     keys_to_ignore_at_inference = NOT_PREDICTIONS
     sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")}
 
@@ -373,7 +373,30 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         if names_code(self.encoder_config):
             # Its class is known once the code is run, which a configuration does not do.
             self.encoder_config = EncoderConfigOfCode(cast(dict, self.encoder_config))
+        elif isinstance(self.encoder_config, PreTrainedConfig):
+            # Transformers would reset what a loaded encoder computes with.
+            kwargs.setdefault("attn_implementation", self.encoder_config._attn_implementation)
+            kwargs.setdefault("experts_implementation", self.encoder_config._experts_implementation)
+        if kwargs.get("output_attentions") and kwargs.get("attn_implementation") is None:
+            # The others return none.
+            kwargs["attn_implementation"] = "eager"
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """Build a configuration from its values.
+
+        Raises:
+            InputError: They are those of an encoder.
+        """
+        model_type = config_dict.get("model_type", cls.model_type)
+        if model_type != cls.model_type:
+            raise InputError(
+                f"A configuration of model_type {model_type!r} is not a multitask model's. "
+                "AutoConfig.from_pretrained(name) reads it; MultiTaskAttentionModel.from_encoder(name, tasks=[...]) "
+                "wraps its model."
+            )
+        return super().from_dict(config_dict, **kwargs)
 
     @property
     def task_configs(self) -> list[TaskConfig]:

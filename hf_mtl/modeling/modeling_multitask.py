@@ -23,8 +23,17 @@ from .configuration_multitask import (
     check_choice,
 )
 from .domain_adversary import GradientReversal
-from .encoder_code import hub_arguments, save_code, with_encoder_code
-from .encoder_doors import bare_encoder, check_encoder, check_same_encoder, one_device, read_tasks, split_arguments
+from .encoder_code import carries_code, hub_arguments, save_code
+from .encoder_doors import (
+    bare_encoder,
+    check_encoder,
+    check_loaded,
+    checkpoint_arguments,
+    follow_mode,
+    on_one_device,
+    read_tasks,
+    split_arguments,
+)
 from .encoder_reader import (
     EncodedTokens,
     EncoderReader,
@@ -32,7 +41,7 @@ from .encoder_reader import (
     SeparateReader,
     first_encoder,
 )
-from .encoders import build_encoder, find_encoder, load_encoder, reading_options
+from .encoders import build_encoder, load_encoder, reading_options
 from .errors import CheckpointError, InputError
 from .input_rows import Rows, TaskNames
 from .multitask_module import MultiTaskModule, Routing, TaskParts
@@ -91,7 +100,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
     def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel | None = None) -> None:
         if encoder is not None:
-            check_same_encoder(config, encoder)
+            check_loaded(config, encoder)
             config.encoder_config = encoder.config
             config._attn_implementation = encoder.config._attn_implementation
         super().__init__(config)
@@ -105,6 +114,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
         self.mtl = MultiTaskModule(config, first)
         if encoder is not None:
             self.mtl.to(device=encoder.device, dtype=encoder.dtype)
+            self.encoder_source = str(encoder.name_or_path or "")
+            self.hub_arguments = {"trust_remote_code": carries_code(encoder.config)}
         if self.mtl.conditioning.separate_encoders:
             others = {name: copy.deepcopy(first) for name in config.task_names[1:]}
             self.encoder = SeparateEncoders({config.task_names[0]: first, **others})
@@ -133,8 +144,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
         Args:
             encoder: A Hub name, a folder, or ``package:<module>/<folder>``; or an encoder that is loaded, which keeps
-                its precision, attention and device (of a model with a head, its encoder is taken).
-            tasks: The tasks in order.
+                its precision, attention, device and mode (of a model with a head, its encoder is taken).
+            tasks: The tasks in order, or by name.
             encoder_kwargs: What loads the encoder, under one name; the same as giving it directly.
             system: A name of `SYSTEMS`, whose settings stand where none are given.
             **arguments: Settings of `MultiTaskAttentionConfig`, such as ``pooling="mean"``; what `from_pretrained`
@@ -142,29 +153,23 @@ class MultiTaskAttentionModel(PreTrainedModel):
                 ``token``, ``cache_dir``, ``trust_remote_code``; values of the encoder's configuration.
 
         Raises:
-            InputError: The encoder cannot be found, or a setting, argument or task cannot be used.
+            InputError: The encoder cannot be found or lacks weights, or a setting, argument or task cannot be used.
         """
         check_encoder(encoder)
-        rows = read_tasks(tasks)
+        values = read_tasks(tasks)
         settings, loading = split_arguments(encoder, system, encoder_kwargs, arguments)
-        # A `TaskSpec` is a task with its data, of which a model keeps nothing.
-        kept = TaskConfig.__dataclass_fields__
-        values = [{key: value for key, value in row.to_dict().items() if key in kept} for row in rows]
-        config = MultiTaskAttentionConfig(tasks=values, **settings)
-        check_config(config)
+        attention: dict[str, Any] = {"attn_implementation": loading.get("attn_implementation")}
+        check_config(config := MultiTaskAttentionConfig(tasks=values, **attention, **settings))
         pooler = TASK_POOLINGS[config.pooling].reads_pooler
-        if isinstance(encoder, PreTrainedModel):
-            loaded, device = bare_encoder(encoder, loading, pooler), None
-            source = encoder.name_or_path or ""
+        if isinstance(encoder, (str, Path)):
+            loaded = load_encoder(str(encoder), pooler, **on_one_device(loading))
         else:
-            device = one_device(loading.pop("device_map", None))
-            loaded = load_encoder(str(encoder), pooler, **loading)
-            source = find_encoder(str(encoder))
-        settings["attn_implementation"] = loaded.config._attn_implementation
+            loaded = bare_encoder(encoder, pooler)
         model = cls(MultiTaskAttentionConfig(encoder_config=loaded.config, tasks=config.tasks, **settings), loaded)
-        model.encoder_source = source
-        model.hub_arguments = hub_arguments(loading)
-        return model if device is None else cast(Any, model).to(device)
+        if isinstance(encoder, (str, Path)):
+            model.hub_arguments = hub_arguments(loading)
+        follow_mode(model, loaded)
+        return model
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Any:
@@ -176,16 +181,18 @@ class MultiTaskAttentionModel(PreTrainedModel):
         ``trust_remote_code=True``. Without a name, ``config`` and ``state_dict`` are what is loaded.
 
         Raises:
-            InputError: The checkpoint is that of an encoder, or cannot be read.
+            InputError: The checkpoint is that of an encoder, or cannot be read, or an argument cannot be used.
         """
         name = None if pretrained_model_name_or_path is None else str(pretrained_model_name_or_path)
-        if name is not None:
-            kwargs = with_encoder_code(name, kwargs)
         wants_report = kwargs.pop("output_loading_info", False)
         try:
             # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
             kwargs["key_mapping"] = {**OLD_NAMES, **(kwargs.get("key_mapping") or {})}
-            options = {**kwargs, "ignore_mismatched_sizes": True, "output_loading_info": True}
+            options = {
+                **checkpoint_arguments(name, kwargs),
+                "ignore_mismatched_sizes": True,
+                "output_loading_info": True,
+            }
             loaded: Any = super().from_pretrained(name, *args, **options)
         except (SafetensorError, RuntimeError) as error:
             raise CheckpointError(f"The checkpoint {name!r} cannot be read: {error}") from error

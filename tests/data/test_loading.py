@@ -2,14 +2,17 @@
 
 import csv
 import json
+import time
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, config, load_dataset
+from huggingface_hub import constants
 
 from hf_mtl import InputError, TaskSpec, load_mixture
 from hf_mtl.data.canonical import canonical_splits
 from hf_mtl.data.loading import load_splits
 from hf_mtl.data.mixture import mixture_from_datasets
+from hf_mtl.modeling import encoders
 
 COLUMNS = {
     "text": ["plain", 'with "quotes", commas', "trailing blank ", "ümlaut – dash", "two\nlines", "tab\there"],
@@ -207,3 +210,39 @@ def test_rows_are_held_out_of_data_sets_in_memory_too():
     spec = spec_of(validation_share=0.2, labels=["no", "yes"])
     mixture = mixture_from_datasets({"task": Dataset.from_list(many_rows())}, None, [spec])
     assert len(mixture.train["task"]) + len(mixture.validation["task"]) == 400 and len(mixture.validation["task"]) > 20
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A data set of the Hub in the cache, as an earlier run left it there."""
+    write(tmp_path / "rows.jsonl", many_rows(6))
+    files = dict.fromkeys(("train", "validation"), str(tmp_path / "rows.jsonl"))
+    load_dataset("json", data_files=files, cache_dir=str(tmp_path / "made"))
+    made = next((tmp_path / "made").rglob("dataset_info.json")).parent
+    place = tmp_path / "cache" / "team___moods" / "plain" / "0.0.0" / made.name
+    place.parent.mkdir(parents=True)
+    made.rename(place)
+    for file in place.glob("json-*"):
+        file.rename(place / file.name.replace("json", "moods"))
+    info = json.loads((place / "dataset_info.json").read_text())
+    info.update(config_name="plain", dataset_name="moods")
+    (place / "dataset_info.json").write_text(json.dumps(info))
+
+
+@pytest.mark.parametrize("subset", [None, "plain"])
+@pytest.mark.parametrize("said", [False, True])
+def test_without_the_hub_the_cache_is_read_at_once(kept, monkeypatch, said, subset):
+    """Whether somebody says that there is no network or not; nothing is set for the process."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", said)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(config, "HF_HUB_OFFLINE", said)
+    encoders._answers.cache_clear()
+    start = time.monotonic()
+    found, local, _ = load_splits(spec_of(dataset="team/moods", subset=subset))
+    assert found["train"].to_list() == found["validation"].to_list() == many_rows(6) and not local
+    for missing in ({"dataset": "team/others"}, {"dataset": "team/moods", "subset": "other"}):
+        with pytest.raises(InputError, match="the Hub is out of reach and it is not in the local cache.*--data_dir"):
+            load_splits(spec_of(**missing))
+    encoders._answers.cache_clear()
+    assert time.monotonic() - start < 5
+    assert constants.HF_HUB_OFFLINE is said and config.HF_HUB_OFFLINE is said

@@ -200,12 +200,12 @@ def test_the_hubs_setting_is_never_changed(tmp_path, monkeypatch):
     """A cached encoder is read from the cache alone where the Hub is out of reach, in this call."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(encoders, "hub_is_reachable", lambda: False)
-    monkeypatch.setattr(encoders, "_is_cached", lambda name: True)
+    monkeypatch.setattr(encoders, "_is_cached", lambda name, hub: True)
     before = dict(os.environ)
     assert encoders.reading_options("some-encoder") == {"local_files_only": True}
     with pytest.raises(InputError, match="could not be loaded"):
         wrap("some-encoder")
     assert constants.HF_HUB_OFFLINE is False and dict(os.environ) == before
-    monkeypatch.setattr(encoders, "_is_cached", lambda name: False)
+    monkeypatch.setattr(encoders, "_is_cached", lambda name, hub: False)
     with pytest.raises(InputError, match="not in the local cache and the Hub is out of reach"):
         wrap("some-encoder")
