@@ -16,7 +16,15 @@ from hf_mtl import InputError, MultiTaskAttentionModel
 from hf_mtl.modeling import attention_scorers as scorers
 from hf_mtl.modeling import domain_adversary as adversary
 from hf_mtl.modeling import encoder_reader as reader
-from hf_mtl.modeling import head_reading, systems, task_attention, task_encoder, task_gate, task_heads
+from hf_mtl.modeling import (
+    head_reading,
+    modeling_multitask,
+    systems,
+    task_attention,
+    task_encoder,
+    task_gate,
+    task_heads,
+)
 from hf_mtl.modeling import interaction_base as base
 from hf_mtl.modeling import multitask_module as module
 from hf_mtl.modeling import step_loss as step_losses
@@ -544,7 +552,7 @@ MUTATIONS = [
         *HARD_SHARING,
     ),
     ("S3.1", scorers.DotProductScorer, "forward", " * queries.shape[-1] ** -0.5", "", SCORERS, "dot_product"),
-    ("S3.2", scorers.GeneralScorer, "forward", "self.key.weight *", "self.key.weight.T *", SCORERS, "general"),
+    ("S3.2", scorers.GeneralScorer, "forward", "self.key(keys)", "(keys @ self.key.weight)", SCORERS, "general"),
     (
         "S3.2",
         scorers.GeneralScorer,
@@ -778,9 +786,9 @@ MUTATIONS = [
     ("S4.6", interaction.ReadableStates, "forward", "self.norm(states)", "states", *MULTIHEAD),
     (
         "S0.4",
-        MultiTaskAttentionModel,
-        "_add_losses",
-        " / output.task_label_counts.clamp(min=1)",
+        modeling_multitask,
+        "batch_losses",
+        " / label_counts.clamp(min=1)",
         "",
         head_losses.test_a_tasks_loss_is_the_mean_over_its_labels,
     ),
