@@ -863,7 +863,7 @@ def mutate(patch, holder, name, old, new):
     if inspect.ismodule(holder):
         plain = getattr(holder, name)
         # Wherever it was imported by its name.
-        for other in (base, branches, experts, interaction, relations, scorers, task_attention, head_losses):
+        for other in (holder, base, branches, experts, interaction, relations, scorers, task_attention, head_losses):
             if getattr(other, name, None) is plain:
                 patch.setattr(other, name, changed)
     else:
