@@ -142,8 +142,11 @@ class EvaluatingTrainer(CheckpointingTrainer):
         data = self.eval_dataset if eval_dataset is None else self._features(eval_dataset, "validation")
         if data is None:
             raise InputError("There are no validation rows; give eval_dataset={task: Dataset}.")
-        # Every entry is answered once.
-        return evaluation_loader(data, dataclasses.replace(self.data_collator, fill=False), self.args)
+        collate = self.data_collator
+        if isinstance(collate, MultiTaskCollator):
+            # Every entry is answered once.
+            collate = dataclasses.replace(collate, fill=False)
+        return evaluation_loader(data, collate, self.args)
 
     def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         """Return the rows of all tasks of a test split."""
