@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -50,8 +51,9 @@ class ModuleWithConstants(nn.Module):
 
 def _constant(values: Any, device: torch.device | None) -> torch.Tensor:
     """Numbers as a tensor of one precision, whatever weights are built in."""
-    constant = torch.tensor(values, device=device)
-    return constant.to(torch.float32) if constant.is_floating_point() else constant
+    # Said beforehand: a model that is built in half precision would round them before they are made longer.
+    is_fractional = np.asarray(values).dtype.kind == "f"
+    return torch.tensor(values, dtype=torch.float32 if is_fractional else None, device=device)
 
 
 @dataclass(frozen=True)

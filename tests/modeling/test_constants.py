@@ -55,6 +55,16 @@ def test_precision_is_kept(change):
     )
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_that_is_built_in_another_precision_has_them_as_they_are(dtype):
+    expected = constants(build_model(WEIGHED))
+    model = MultiTaskAttentionModel._from_config(build_model(WEIGHED).config, dtype=dtype)
+    assert model.dtype == dtype
+    found = constants(model)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_loading_gives_them_and_saving_leaves_them_out(dtype, tmp_path):
     model = randomise(build_model([*TASKS, *({**row, "name": f"{row['name']}_2"} for row in WEIGHED)]))
