@@ -8,8 +8,11 @@ from typing import Any
 from .errors import CheckpointError
 
 # Names of parameters in earlier versions, as patterns, and what they are called now: PEFT takes modules whose names
-# end in "score" for classifiers.
+# end in "score" for classifiers, and those that it is told to adapt by name ("query") for linear layers.
 OLD_NAMES = {
+    r"\bmtl\.(interaction(?:\.layers\.\d+)?)\.query\.task_": r"mtl.\1.queries.task_",
+    r"\bmtl\.(interaction(?:\.layers\.\d+)?)\.key\.task_": r"mtl.\1.keys.task_",
+    r"\bmtl\.(interaction(?:\.layers\.\d+)?)\.value\.task_": r"mtl.\1.values.task_",
     r"\bmtl\.((?:\w+\.)*gate)\.score\.": r"mtl.\1.scores.",
     r"\bmtl\.((?:\w+\.)*aggregation)\.score\.": r"mtl.\1.scores.",
     r"\bmtl\.((?:\w+\.)*scores)\.task_to_score\.": r"mtl.\1.task_to_scores.",

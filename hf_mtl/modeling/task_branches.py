@@ -72,13 +72,14 @@ class HeadGroups(TaskInteraction):
             raise InputError(f"interaction_heads={self.num_heads} does not divide the encoder's hidden size {hidden}.")
         self.norm = nn.LayerNorm(hidden)
         sizes = dict.fromkeys(names, hidden)
-        self.query, self.key, self.value = (TaskTensors(sizes, hidden, std=hidden**-0.5) for _ in range(3))
+        # Not called as linear layers are, of which adapters are made by name.
+        self.queries, self.keys, self.values = (TaskTensors(sizes, hidden, std=hidden**-0.5) for _ in range(3))
         self.output = TaskTensors(sizes, hidden, std=0.0)
         self.task_weights = TaskSoftmax(config)
 
     def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         readable = self.norm(states) + embeddings
-        values = torch.einsum("bsd,thd->btsh", readable, self.value())
+        values = torch.einsum("bsd,thd->btsh", readable, self.values())
         values = values.unflatten(-1, (self.num_heads, -1))
         mixed = torch.einsum("bjts,btsjd->btjd", self._weights(readable), values).flatten(2)
         return states + torch.einsum("bth,tdh->btd", mixed, self.output())
@@ -88,8 +89,8 @@ class HeadGroups(TaskInteraction):
 
     def _weights(self, readable: torch.Tensor) -> torch.Tensor:
         """(batch, heads, tasks, tasks)"""
-        queries = torch.einsum("btd,thd->bth", readable, self.query()).unflatten(-1, (self.num_heads, -1))
-        keys = torch.einsum("bsd,thd->btsh", readable, self.key()).unflatten(-1, (self.num_heads, -1))
+        queries = torch.einsum("btd,thd->bth", readable, self.queries()).unflatten(-1, (self.num_heads, -1))
+        keys = torch.einsum("bsd,thd->btsh", readable, self.keys()).unflatten(-1, (self.num_heads, -1))
         scores = torch.einsum("btjd,btsjd->bjts", queries * queries.shape[-1] ** -0.5, keys)
         return self.task_weights(scores)
 

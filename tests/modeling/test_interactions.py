@@ -280,7 +280,7 @@ def test_a_group_of_heads_hears_nothing_of_another_tasks_loss():
     """S2.8."""
     part, (states, embeddings) = build("head_groups").mtl.interaction, states_and_embeddings()
     part(states, embeddings)[:, 0].sum().backward()
-    for tensors in (part.query, part.key, part.value, part.output):
+    for tensors in (part.queries, part.keys, part.values, part.output):
         for task in TASKS[1:]:
             gradient = tensors.get_parameter(f"task_{task['name']}").grad
             assert gradient is None or not gradient.any()
@@ -293,7 +293,7 @@ def test_groups_that_are_alike_are_ordinary_attention():
     reference = nn.MultiheadAttention(HIDDEN, 4, batch_first=True, bias=False)
     with torch.no_grad():
         for tensors, weight in (
-            *zip((part.query, part.key, part.value), reference.in_proj_weight.chunk(3)),
+            *zip((part.queries, part.keys, part.values), reference.in_proj_weight.chunk(3)),
             (part.output, reference.out_proj.weight),
         ):
             for key in tensors.keys:

@@ -96,7 +96,16 @@ def test_offloaded_models_answer_alike(name, place, tmp_path):
 
 
 @pytest.mark.parametrize("targets", ["all-linear", ["query", "key", "value"]])
-@pytest.mark.parametrize("name", ["interaction cross_task_attention", "pooling_scorer general", "interaction cgc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "interaction cross_task_attention",
+        "pooling_scorer general",
+        "interaction cgc",
+        "interaction head_groups",
+        "system individual",
+    ],
+)
 def test_adapters_on_linear_layers_learn_and_answer_before_they_are_merged(name, targets):
     model = build(name)
     plain = copy.deepcopy(model)(**encoder_inputs()).logits

@@ -16,8 +16,17 @@ OLD = [
     ("aggregation.scores.task_to_scores.", "aggregation.score.task_to_score."),
     ("aggregation.scores.", "aggregation.score."),
     ("scorer.scores.", "scorer.score."),
+    ("interaction.queries.", "interaction.query."),
+    ("interaction.keys.", "interaction.key."),
+    ("interaction.values.", "interaction.value."),
 ]
-CASES = ["system gated", "attention_scorer additive", "pooling_scorer additive", "aggregation learned"]
+CASES = [
+    "system gated",
+    "attention_scorer additive",
+    "pooling_scorer additive",
+    "aggregation learned",
+    "interaction head_groups",
+]
 
 
 def old_name(name: str) -> str:
@@ -47,7 +56,13 @@ def test_an_earlier_checkpoint_loads_and_is_saved_with_the_names_of_now(name, tm
 
 
 @pytest.mark.parametrize(
-    "name", ["encoder.gate.score.weight", "encoder.layers.0.scorer.score.bias", "mtl.gate.scores.x"]
+    "name",
+    [
+        "encoder.gate.score.weight",
+        "encoder.layers.0.scorer.score.bias",
+        "mtl.gate.scores.x",
+        "mtl.interaction.value.weight",
+    ],
 )
 def test_other_names_stay(name):
     assert current_name(name) == name
