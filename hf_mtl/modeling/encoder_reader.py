@@ -145,7 +145,7 @@ class EncoderReader(nn.Module):
             InputError: The encoder does not take positions, or does not return what is asked for.
         """
         encoder, self.conditions = carried.module, conditions
-        count = 0 if conditions.tokens is None else len(conditions.tokens)
+        count = 0 if conditions.tokens is None else conditions.tokens.shape[0]
         given = self._with_tokens(encoder, inputs, conditions) if count else self._plain(inputs)
         if inputs.embeds is not None and conditions.added is not None:
             given["inputs_embeds"] = given["inputs_embeds"] + conditions.added.unsqueeze(1)
@@ -186,7 +186,7 @@ class EncoderReader(nn.Module):
         """The inputs with the tasks' tokens in front, which read the text and each other and are not read by it."""
         assert conditions.tokens is not None and conditions.reads is not None
         words = inputs.embeds if inputs.embeds is not None else encoder.get_input_embeddings()(inputs.ids)
-        (rows, length), count = inputs.mask.shape, len(conditions.tokens)
+        (rows, length), count = inputs.mask.shape, conditions.tokens.shape[0]
         tokens = conditions.tokens.to(words.dtype).expand(rows, -1, -1)
         allowed = inputs.mask.bool()[:, None, None].expand(rows, 1, count + length, length)
         front = torch.zeros(count + length, count, dtype=torch.bool, device=words.device)
@@ -261,7 +261,7 @@ class EncoderReader(nn.Module):
         scales, shifts = self.conditions.scales, self.conditions.shifts
         if scales is None or shifts is None:
             return output
-        shape = (len(output), *[1] * (output.ndim - 2), output.shape[-1])
+        shape = (output.shape[0], *[1] * (output.ndim - 2), output.shape[-1])
         return output * (1 + scales[index].view(shape).to(output.dtype)) + shifts[index].view(shape).to(output.dtype)
 
 
@@ -284,12 +284,17 @@ class SeparateReader(nn.Module):
         conditions: Conditions,
         flags: Mapping[str, Any] = MappingProxyType({}),
     ) -> EncodedTokens:
-        """Return what the encoders say of the inputs, row by row; see `EncoderReader.forward`."""
+        """Return what the encoders say of the inputs, row by row; see `EncoderReader.forward`.
+
+        Raises:
+            InputError: The model is being exported.
+        """
+        refuse_export("task_conditioning=separate_encoders reads each task's rows apart")
         assert inputs.tasks is not None
         places, found = [], []
         for task, (own, reader) in enumerate(zip(carried.module, self.readers)):
             rows = (inputs.tasks == task).nonzero().flatten()
-            if len(rows):
+            if rows.shape[0]:
                 places.append(rows)
                 found.append(reader(Carried(own), inputs.chosen(rows), conditions, flags))
         order = torch.cat(places).argsort()
@@ -355,6 +360,18 @@ def _attentions(encoder: PreTrainedModel, output: Mapping[str, Any]) -> tuple[to
             "attn_implementation='eager', or call model.set_attn_implementation('eager')."
         )
     return tuple(attentions)
+
+
+def refuse_export(reason: str) -> None:
+    """Raise `InputError` while a model is exported, where sizes follow from the values of a batch.
+
+    Args:
+        reason: The setting, and what it does.
+    """
+    if torch.compiler.is_exporting():
+        raise InputError(
+            f"{reason}, whose sizes an exported graph cannot know; export a model without it, or use torch.compile."
+        )
 
 
 def first_encoder(encoder: Any) -> PreTrainedModel:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import EncodedTokens
+from .encoder_reader import EncodedTokens, refuse_export
 from .task_experts import TaskExperts, expert_size
 from .task_parameters import TaskTensors, own_of
 
@@ -98,6 +98,7 @@ class RecurrentReading(SequenceReading):
         self.backwards = nn.GRU(config.hidden_size, size // 2, batch_first=True)
 
     def summary(self, tokens: EncodedTokens) -> torch.Tensor:
+        refuse_export("head=recurrent packs each row's own tokens")
         found = []
         for network, backwards in ((self.forwards, False), (self.backwards, True)):
             places = torch.arange(tokens.mask.shape[1], device=tokens.mask.device)

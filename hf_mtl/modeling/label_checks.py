@@ -61,7 +61,7 @@ def flag_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, width: int)
     if labels.ndim != 2 or labels.shape[1] > width:
         shape = tuple(labels.shape)
         raise LabelError(f"Flags are given in the shape {shape}; expected (entries, {width}), a column for each flag.")
-    labels = _formed(entries, tasks, (len(entries["tasks"]), labels.shape[1]), NUMBERS)
+    labels = _formed(entries, tasks, (entries["tasks"].shape[0], labels.shape[1]), NUMBERS)
     labels = F.pad(labels, (0, width - labels.shape[1]), value=IGNORED_LABEL)
     is_flag = torch.arange(width, device=labels.device) < sizes.unsqueeze(1)
     is_hole = (labels == IGNORED_LABEL) | labels.isnan()
@@ -78,13 +78,13 @@ def number_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     def expected(task: TaskConfig, entry: int) -> str:
         return f"a finite number, or {IGNORED_LABEL} or NaN for no label"
 
-    labels = _formed(entries, tasks, (len(entries["tasks"]),), NUMBERS)
+    labels = _formed(entries, tasks, (entries["tasks"].shape[0],), NUMBERS)
     return _checked(labels, ~labels.isinf(), entries, tasks, expected)
 
 
 def piece_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     """Return labels (N, 2) that are pieces of their rows: the first and the last of an answer, or none of both."""
-    labels = _formed(entries, tasks, (len(entries["tasks"]), 2), WHOLE_NUMBERS).long()
+    labels = _formed(entries, tasks, (entries["tasks"].shape[0], 2), WHOLE_NUMBERS).long()
     mask = entries["token_mask"]
     length = mask.shape[1]
     is_piece = mask.gather(1, labels.clamp(min=0, max=length - 1)) != 0
@@ -101,7 +101,7 @@ def piece_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
 
 def choice_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     """Return labels (N,) that are choices of their rows."""
-    labels = _formed(entries, tasks, (len(entries["tasks"]),), WHOLE_NUMBERS).long()
+    labels = _formed(entries, tasks, (entries["tasks"].shape[0],), WHOLE_NUMBERS).long()
     choices = entries["choices"]
     most = choices.shape[1]
     is_choice = choices.gather(1, labels.clamp(min=0, max=most - 1).unsqueeze(1)).squeeze(1)

@@ -387,7 +387,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         pooling = self.mtl.pooling.weights(tokens)
         if pooling is not None and tokens.tasks is not None:
             own = picked(pooling, tokens.tasks)  # (rows, 1, L)
-            pooling = own.reshape(len(parts.gated), -1, own.shape[-1])
+            pooling = own.reshape(parts.gated.shape[0], -1, own.shape[-1])
         return {
             "pooling_weights": pooling,
             "interaction_weights": self.mtl.interaction.weights(parts.states, self.mtl.task_encoder()),

@@ -107,7 +107,7 @@ class MultiTaskModule(nn.Module):
         """
         found = [self.pooling.penalties(tokens)]
         if self.interaction.reads_tasks:
-            count = len(tokens.states) // len(states)
+            count = tokens.states.shape[0] // states.shape[0]
             own = self.interaction.penalties(states, self.task_encoder())
             found.append(None if own is None else own.repeat_interleave(count, dim=0))
         known = [own for own in found if own is not None]
@@ -120,6 +120,6 @@ class MultiTaskModule(nn.Module):
         """States and tasks for each encoded row: a batch row's again for each task that it was encoded for."""
         if tokens.tasks is None:
             return states, asked
-        count = len(tokens.states) // len(states)
+        count = tokens.states.shape[0] // states.shape[0]
         again = None if asked is None else asked.repeat_interleave(count, dim=0)
         return states.repeat_interleave(count, dim=0), again

@@ -58,7 +58,7 @@ class FirstTokenPooling(TaskPooling):
 
     def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
         first = tokens.mask.long().argmax(dim=1)  # (batch,); not 0 where padding stands on the left
-        return self._for_tasks(tokens.states[torch.arange(len(first), device=first.device), first], asked)
+        return self._for_tasks(tokens.states[torch.arange(first.shape[0], device=first.device), first], asked)
 
 
 class LastTokenPooling(TaskPooling):
@@ -67,7 +67,7 @@ class LastTokenPooling(TaskPooling):
     def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
         places = torch.arange(tokens.mask.shape[1], device=tokens.mask.device)
         last = (tokens.mask.long() * places).argmax(dim=1)
-        return self._for_tasks(tokens.states[torch.arange(len(last), device=last.device), last], asked)
+        return self._for_tasks(tokens.states[torch.arange(last.shape[0], device=last.device), last], asked)
 
 
 class MeanPooling(TaskPooling):
@@ -140,7 +140,7 @@ class TaskLayerPooling(TaskPooling):
 
     def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
         means = torch.stack([masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
-        return picked(means, own_of(self.chosen, asked).expand(len(means), -1))
+        return picked(means, own_of(self.chosen, asked).expand(means.shape[0], -1))
 
 
 class TaskQueryPooling(TaskPooling):

@@ -67,7 +67,7 @@ class TaskConditioning(ModuleWithConstants, ABC):
         """
         if not self.conditions_encoder:
             return inputs, routing
-        batch, device = len(inputs.mask), inputs.mask.device
+        batch, device = inputs.mask.shape[0], inputs.mask.device
         if asked is None:
             asked = torch.arange(self.num_tasks, device=device).expand(batch, -1)
         count = asked.shape[1]

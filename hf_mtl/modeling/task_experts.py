@@ -84,7 +84,7 @@ class SharedExperts(nn.Module):
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Return (batch, experts, hidden) of states (batch, hidden)."""
         found = [outer(F.gelu(inner(states))) for inner, outer in zip(self.inner, self.outer)]
-        return torch.stack(found, dim=1) if found else states.new_zeros(len(states), 0, states.shape[-1])
+        return torch.stack(found, dim=1) if found else states.new_zeros(states.shape[0], 0, states.shape[-1])
 
 
 class ExpertLayer(nn.Module):
