@@ -60,6 +60,12 @@ def limits_of_model(model: PreTrainedModel) -> EncoderLimits:
     return limits_of(first_encoder(model.encoder))
 
 
+def check_words(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
+    """Raise `InputError` for a tokenizer that knows no word: Transformers makes one where the files are missing."""
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise InputError(f"{source!r} holds no tokenizer (tokenizer.json); save it there beside the weights.")
+
+
 def check_tokenizer(limits: EncoderLimits, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig]) -> None:
     """Raise `InputError` where a tokenizer gives what the encoder cannot read.
 

@@ -292,11 +292,11 @@ class SeparateReader(nn.Module):
         refuse_export("task_conditioning=separate_encoders reads each task's rows apart")
         assert inputs.tasks is not None
         places, found = [], []
-        for task, (own, reader) in enumerate(zip(carried.module, self.readers)):
+        for task, (encoder, reader) in enumerate(zip(carried.module, self.readers)):
             rows = (inputs.tasks == task).nonzero().flatten()
             if rows.shape[0]:
                 places.append(rows)
-                found.append(reader(Carried(own), inputs.chosen(rows), conditions, flags))
+                found.append(reader(Carried(encoder), inputs.chosen(rows), conditions, flags))
         order = torch.cat(places).argsort()
 
         def together(parts: list[Any]) -> torch.Tensor | None:

@@ -38,14 +38,14 @@ def tasks_named(tasks: Sequence[TaskConfig], names: TaskNames | None) -> list[Ta
     """
     if names is None:
         return list(tasks)
-    known = [task.name for task in tasks]
+    task_names = [task.name for task in tasks]
     if isinstance(names, (bytes, TaskConfig)) or not isinstance(names, Iterable):
-        raise InputError(f"tasks={names!r}; expected names of tasks, or None for all: {', '.join(known)}.")
+        raise InputError(f"tasks={names!r}; expected names of tasks, or None for all: {', '.join(task_names)}.")
     wanted = [names] if isinstance(names, str) else list(names)
     for name in wanted:
-        check_choice("task", name, known)
+        check_choice("task", name, task_names)
     if not wanted:
-        raise InputError(f"tasks={names!r} names no task; expected some of {', '.join(known)}, or None for all.")
+        raise InputError(f"tasks={names!r} names no task; expected some of {', '.join(task_names)}, or None for all.")
     return [task for task in tasks if task.name in wanted]
 
 

@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -34,6 +33,7 @@ from .encoder_doors import (
     read_tasks,
     split_arguments,
 )
+from .encoder_limits import check_words
 from .encoder_reader import (
     EncodedTokens,
     EncoderReader,
@@ -48,11 +48,11 @@ from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .multitask_output import MultiTaskOutput
 from .part_checks import check_config
 from .pipeline_multitask import Answerer, tokenizer_of
-from .plain_inputs import PlainRows, Positions, plain_entries, read_inputs
+from .plain_inputs import Positions, plain_entries, read_inputs
 from .random_states import kept_random_states
 from .task_attention import TASK_POOLINGS
 from .task_heads import IGNORED_LABEL, Answer, TaskHead
-from .task_logits import TaskLogits, logits_of_every_row, logits_of_rows
+from .task_logits import logits_by_task
 from .task_parameters import (
     Carried,
     ModuleWithConstants,
@@ -61,6 +61,7 @@ from .task_parameters import (
     UnitScaleLinear,
     ZeroStartLinear,
     owner_of,
+    owners_by_key,
     picked,
 )
 
@@ -307,7 +308,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         """
         rows = read_inputs(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         positions = Positions(start_positions, end_positions)
-        is_dense = routing is None and task_ids is None
+        is_plain = routing is None
         if routing is None:
             routing = plain_entries(self._heads(), rows, task_ids, labels, positions)
         elif any(given is not None for given in (labels, task_ids, *positions)):
@@ -331,7 +332,12 @@ class MultiTaskAttentionModel(PreTrainedModel):
             if (penalties := self.mtl.penalties(tokens, parts.states)) is not None:
                 output.update(with_penalties(output, penalties, entries))
         if output_logits:
-            output.update(self._logits(parts, routing, rows, by_task=is_dense))
+            # A row that is a choice alone has one score.
+            is_one_choice = is_plain and rows.choices is None
+            single = {"regression", "multiple_choice"} if is_one_choice else {"regression"}
+            is_dense = is_plain and task_ids is None
+            output["logits"] = logits_by_task(parts.logits, routing, self._heads(), single, is_dense)
+            output["task_states"], output["entry_logits"] = parts.gated, None if is_dense else parts.logits
         if output_task_attentions:
             output.update(self._weights(parts, tokens))
         as_output = self.config.return_dict if return_dict is None else return_dict
@@ -342,27 +348,21 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
     def _flags(self, hidden_states: bool | int | Sequence[int] | None, attentions: bool | None) -> dict[str, Any]:
         """What the encoder is asked for beside its last states: by the call or, where it says nothing, the config."""
-        asked = {
+        flags = {
             "output_hidden_states": self.config.output_hidden_states if hidden_states is None else hidden_states,
             "output_attentions": self.config.output_attentions if attentions is None else attentions,
         }
-        return {name: wanted for name, wanted in asked.items() if wanted}
-
-    def _logits(self, parts: TaskParts, routing: Routing, rows: PlainRows, by_task: bool) -> dict[str, Any]:
-        """Logits by task name: of all rows for all tasks or, of rows for tasks of their own, cut out when read."""
-        # A row that is a choice alone has one score.
-        single = {"regression"} if rows.choices is not None or not by_task else {"regression", "multiple_choice"}
-        heads = self._heads()
-        if by_task:
-            return {"logits": logits_of_every_row(parts.logits, heads, single), "task_states": parts.gated}
-        cut = partial(logits_of_rows, parts.logits, routing, heads, single)
-        return {"logits": TaskLogits(cut), "task_states": parts.gated, "entry_logits": parts.logits}
+        # 0 is the number of a state.
+        return {name: value for name, value in flags.items() if value is not None and value is not False}
 
     def has_learned(self, task: str) -> bool:
         """Whether a task's head has left its start: its bias, which begins at zero, has moved."""
-        names = [name for name, _ in self.named_parameters() if ".heads." in name and ".bias." in name]
-        own = [name for name in names if owner_of(name, self.config.task_names) == task]
-        return any(bool(self.get_parameter(name).any()) for name in own)
+        owners = owners_by_key([task])
+        return any(
+            bool(tensor.any())
+            for name, tensor in self.named_parameters()
+            if ".heads." in name and ".bias." in name and owner_of(name, owners) == task
+        )
 
     def take_task(self, task: TaskConfig) -> None:
         """Put a task's values in the place of those it had: label statistics, input fields.
@@ -386,8 +386,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
     def _weights(self, parts: TaskParts, tokens: EncodedTokens) -> dict[str, Any]:
         pooling = self.mtl.pooling.weights(tokens)
         if pooling is not None and tokens.tasks is not None:
-            own = picked(pooling, tokens.tasks)  # (rows, 1, L)
-            pooling = own.reshape(parts.gated.shape[0], -1, own.shape[-1])
+            of_tasks = picked(pooling, tokens.tasks)  # (rows, 1, L)
+            pooling = of_tasks.reshape(parts.gated.shape[0], -1, of_tasks.shape[-1])
         return {
             "pooling_weights": pooling,
             "interaction_weights": self.mtl.interaction.weights(parts.states, self.mtl.task_encoder()),
@@ -406,11 +406,12 @@ class MultiTaskAttentionModel(PreTrainedModel):
 
     def parameters_by_task(self) -> dict[str, list[nn.Parameter]]:
         """Return by task the parameters that belong to it alone."""
-        found: dict[str, list[nn.Parameter]] = {name: [] for name in self.config.task_names}
+        by_task: dict[str, list[nn.Parameter]] = {name: [] for name in self.config.task_names}
+        owners = owners_by_key(by_task)
         for name, tensor in self.named_parameters():
-            if (owner := owner_of(name, found)) is not None:
-                found[owner].append(tensor)
-        return found
+            if (owner := owner_of(name, owners)) is not None:
+                by_task[owner].append(tensor)
+        return by_task
 
     def entry_logits(self, batch: Mapping[str, Any]) -> list[np.ndarray]:
         """Return each entry's logits in the order in which the features list them.
@@ -442,9 +443,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         tokenizer = AutoTokenizer.from_pretrained(
             source, config=self.config.encoder_config, **{**reading_options(source), **self.hub_arguments}
         )
-        # Where the files are missing, Transformers makes a tokenizer that knows no word.
-        if len(tokenizer) <= len(tokenizer.all_special_tokens):
-            raise InputError(f"{source!r} holds no tokenizer (tokenizer.json); save it there beside the weights.")
+        check_words(tokenizer, source)
         return tokenizer
 
     def predict(

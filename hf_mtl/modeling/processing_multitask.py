@@ -23,7 +23,7 @@ from .batch_tensors import (
 )
 from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig, nearest
 from .encoder_code import hub_arguments, with_encoder_code
-from .encoder_limits import EncoderLimits, check_tokenizer, limits_of, limits_of_model
+from .encoder_limits import EncoderLimits, check_tokenizer, check_words, limits_of, limits_of_model
 from .encoders import build_encoder
 from .errors import InputError
 from .feature_encoding import FeatureEncoder, words_of
@@ -119,9 +119,7 @@ class MultiTaskProcessor(FeatureEncoder):
             tokenizer = AutoTokenizer.from_pretrained(name, config=config.encoder_config, **arguments)
         except OSError as error:
             raise InputError(f"The checkpoint {name!r} cannot be read: {str(error).splitlines()[0]}") from error
-        # Where the files are missing, Transformers makes a tokenizer that knows no word.
-        if len(tokenizer) <= len(tokenizer.all_special_tokens):
-            raise InputError(f"{name!r} holds no tokenizer (tokenizer.json); save it there beside the weights.")
+        check_words(tokenizer, name)
         limits = _limits_without_weights(cast(PreTrainedConfig, config.encoder_config))
         check_tokenizer(limits, tokenizer, config.task_configs)
         processor = cls(tokenizer, config.task_configs, limits.positions)

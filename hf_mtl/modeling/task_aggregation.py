@@ -71,7 +71,7 @@ class MeanAggregation(TaskAggregation):
 
     reads_tasks = True
     partners: torch.Tensor
-    known: torch.Tensor
+    counted: torch.Tensor
     given: torch.Tensor
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
@@ -84,10 +84,12 @@ class MeanAggregation(TaskAggregation):
             )
         widest = max(map(len, partners))
         # A task with fewer partners than another has itself in the remaining places, without weight.
-        filled = [[*own, *[task] * (widest - len(own))] for task, own in enumerate(partners)]  # (tasks, partners)
+        filled = [
+            [*of_task, *[task] * (widest - len(of_task))] for task, of_task in enumerate(partners)
+        ]  # (tasks, partners)
         self.set_constant("partners", filled)
-        known = [[1.0] * len(own) + [0.0] * (widest - len(own)) for own in partners]
-        self.set_constant("known", known)
+        counted = [[1.0] * len(of_task) + [0.0] * (widest - len(of_task)) for of_task in partners]
+        self.set_constant("counted", counted)
         self.of_probabilities = config.aggregation_of == "probabilities"
         given: Mapping[str, float] = config.aggregation_weights or {}
         for name, weight in given.items():
@@ -96,7 +98,7 @@ class MeanAggregation(TaskAggregation):
                 raise InputError(f"aggregation_weights of {name!r} is {weight!r}; expected a number >= 0.")
         weights = [float(given.get(name, 1.0)) for name in config.task_names]
         self.set_constant("given", weights)
-        if any(not any(weights[partner] for partner in own) for own in partners):
+        if any(not any(weights[partner] for partner in of_task) for of_task in partners):
             raise InputError("aggregation_weights are 0 for every task of a label space; give one of them a weight.")
 
     def forward(
@@ -119,7 +121,7 @@ class MeanAggregation(TaskAggregation):
         asked = {"rows": rows.flatten(), "tasks": partners.flatten(), "slots": partners.flatten()}
         answers = head(token_states, task_states, asked).unflatten(0, partners.shape)  # (N, partners, outputs)
         weights = self.weights(task_states, embeddings, rows, partners)
-        weights = self.known.to(own)[entries["tasks"]] * weights
+        weights = self.counted.to(own)[entries["tasks"]] * weights
         merged = self._merged(answers, weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12), head.problem_type)
         # Outputs that a task does not have stay what they are.
         return self.blended(own, torch.where(own.isinf(), own, merged), entries["tasks"])

@@ -202,9 +202,9 @@ class TaskTokens(TaskConditioning):
     def check(self, encoder: PreTrainedModel, reader: EncoderReader) -> None:
         inputs = small_inputs(encoder, LONG)
         drawn = torch.randn(self.num_tasks, self.token.out_features, device=encoder.device) * WORD_SCALE
-        told = Conditions(tokens=drawn, reads=self.reads)
+        conditions = Conditions(tokens=drawn, reads=self.reads)
         try:
-            plain, found = _quietly(encoder, reader, inputs, Conditions()), _quietly(encoder, reader, inputs, told)
+            plain, found = (_quietly(encoder, reader, inputs, one) for one in (Conditions(), conditions))
             kept = inputs.mask.bool()
             same = are_close(plain.states[kept], found.states[kept])
         except (RuntimeError, TypeError, ValueError, IndexError) as error:

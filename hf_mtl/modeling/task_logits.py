@@ -1,6 +1,7 @@
 """Logits by task name, of what the heads say of all entries of a problem type."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,6 +41,27 @@ class TaskLogits(Mapping[str, torch.Tensor]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (dict(self),)
+
+
+def logits_by_task(
+    logits: Mapping[str, torch.Tensor],
+    routing: Mapping[str, Entries],
+    heads: Mapping[str, TaskHead],
+    single: set[str],
+    every_row: bool,
+) -> Mapping[str, torch.Tensor]:
+    """Return logits by task name: of all rows for all tasks or, of rows for tasks of their own, cut out when read.
+
+    Args:
+        logits: By problem type the logits of its entries.
+        routing: These entries.
+        heads: The heads by problem type.
+        single: Problem types with one score per row, of which no axis is kept.
+        every_row: Whether the entries are all rows for all tasks, task by task.
+    """
+    if every_row:
+        return logits_of_every_row(logits, heads, single)
+    return TaskLogits(partial(logits_of_rows, logits, routing, heads, single))
 
 
 def logits_of_every_row(

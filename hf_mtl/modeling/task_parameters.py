@@ -1,6 +1,6 @@
 """Parameters that belong to one task each, and the layers that start at zero."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,7 +125,9 @@ class TaskPairs(TaskTensors):
     def __init__(self, reads: dict[str, list[int]], own: float, others: float) -> None:
         super().__init__({name: len(known) for name, known in reads.items()}, width=None, std=0.0)
         self.own, self.others = own, others
-        self.set_constant("places", [[task, other] for task, known in enumerate(reads.values()) for other in known])
+        self.set_constant(
+            "places", [[task, other] for task, others_read in enumerate(reads.values()) for other in others_read]
+        )
         self.starts = [
             [own if other == task else others / (len(known) - 1) for other in known]
             for task, known in enumerate(reads.values())
@@ -227,13 +229,18 @@ def own_of(values: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
     return values if asked is None else values[asked]
 
 
-def owner_of(name: str, task_names: Iterable[str]) -> str | None:
+def owners_by_key(task_names: Iterable[str]) -> dict[str, str]:
+    """Return by the name of their own parameters and modules the tasks."""
+    return {task_key(name): name for name in task_names}
+
+
+def owner_of(name: str, owners: Mapping[str, str]) -> str | None:
     """Return the task to which the parameter of this name belongs, or None where tasks share it: its name ends in the
     task's, or it lies in the task's own encoder.
     """
     *folders, last = name.split(".")
     key = folders[folders.index("encoders") + 1] if "encoders" in folders[:-1] else last
-    return {task_key(task): task for task in task_names}.get(key)
+    return owners.get(key)
 
 
 def at_least_float32(values: torch.Tensor) -> torch.Tensor:

@@ -68,8 +68,8 @@ def _check_scores(name: str, given: Mapping[str, Any], specs: Mapping[str, TaskS
 def _check_best_metric(args: MultiTaskTrainingArguments, specs: Sequence[TaskSpec]) -> None:
     given = str(args.metric_for_best_model).removeprefix("eval_")
     relative = any(spec.name in (args.single_task_scores or {}) for spec in specs)
-    known = [AVERAGE, WORST, "loss", *([RELATIVE] if relative else [])]
-    known += [f"{spec.name}_{metric}" for spec in specs for metric in [*spec.metric_names, "loss"]]
+    metrics = [AVERAGE, WORST, "loss", *([RELATIVE] if relative else [])]
+    metrics += [f"{spec.name}_{metric}" for spec in specs for metric in [*spec.metric_names, "loss"]]
     if given == RELATIVE and not relative:
         raise InputError('metric_for_best_model=mtl_relative needs single_task_scores, such as {"rte": 66.4}.')
-    check_choice("metric_for_best_model", given, known)
+    check_choice("metric_for_best_model", given, metrics)

@@ -23,7 +23,6 @@ SERVED_ARGUMENTS = (
     "warmup_steps",
     "optim",
     "optim_args",
-    "optim_target_modules",
     "weight_decay",
     "adam_beta1",
     "adam_beta2",

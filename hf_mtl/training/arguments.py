@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, cast
 import torch
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+from transformers.utils.logging import get_logger
 
 from ..balancing.gradient_balancing import GRADIENT_BALANCERS
 from ..balancing.loss_weighting import LOSS_WEIGHTINGS
@@ -21,6 +23,8 @@ from ..modeling import InputError
 from ..modeling.configuration_multitask import check_choice, nearest
 from ..modeling.step_loss import LOSS_REDUCTIONS
 from .shared_parameters import WHICH
+
+logger = get_logger(__name__)
 
 POSITIVE = (
     "mixing_temperature",
@@ -139,6 +143,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        self.restore()
         self.check_values()
         if self.ddp_find_unused_parameters is None:
             # A step may hold no row of a task; Transformers would say False under activation checkpointing.
@@ -197,19 +202,17 @@ class MultiTaskTrainingArguments(TrainingArguments):
         Args:
             **values: By the names of arguments.
         """
-        adjusted = vars(self).setdefault("_adjusted", {})
         for name, value in values.items():
-            original = adjusted[name][0] if name in adjusted else vars(self)[name]
-            setattr(self, name, value)
-            adjusted[name] = (original, vars(self)[name])
+            given = vars(self)[name]
+            adjusted: Any = AdjustedText(value) if isinstance(value, str) else AdjustedCount(value)
+            adjusted.given = given.given if isinstance(given, Adjusted) else given
+            vars(self)[name] = adjusted
 
-    def restore(self, *names: str) -> None:
-        """Put back the values that were given before `adjust`: of these arguments, or of all; not over later ones."""
-        adjusted = vars(self).get("_adjusted", {})
-        for name in [name for name in names or adjusted if name in adjusted]:
-            original, value = adjusted.pop(name)
-            if vars(self)[name] == value:
-                vars(self)[name] = original
+    def restore(self) -> None:
+        """Put back the values that were given before `adjust`; those that were changed since stay."""
+        for name, value in list(vars(self).items()):
+            if isinstance(value, Adjusted):
+                vars(self)[name] = value.given
 
     def check_derived(self) -> None:
         """Raise `InputError` for a value that was given and contradicts those that it would follow from."""
@@ -252,10 +255,11 @@ class MultiTaskTrainingArguments(TrainingArguments):
         if self.global_batch_size is None or not vars(self).get("_is_set_up"):
             return None
         rows = self.global_batch_size
-        per_pass = self.train_batch_size * self.world_size
+        # A process uses one device, however many it sees.
+        per_pass = self.per_device_train_batch_size * self.world_size
         if rows < per_pass or rows % per_pass:
             raise InputError(
-                f"global_batch_size={rows} is no multiple of {self.train_batch_size} rows a device on "
+                f"global_batch_size={rows} is no multiple of {self.per_device_train_batch_size} rows a device on "
                 f"{self.world_size} processes; choose one, or another per_device_train_batch_size."
             )
         return rows // per_pass
@@ -265,15 +269,17 @@ def adopt_arguments(args: TrainingArguments | None) -> MultiTaskTrainingArgument
     """Return the arguments of a run: those that were given, as the object that they are.
 
     Plain `TrainingArguments` keep their values and have those of a mixture at their defaults beside them: the object
-    becomes a `MultiTaskTrainingArguments`. Without any, outputs go to the folder of Transformers' own default.
+    becomes a `MultiTaskTrainingArguments`. Without any, outputs go to the folder of Transformers' own default. A
+    process that sees several GPUs uses one of them.
 
     Raises:
         InputError: Something else was given.
     """
     if args is None:
-        return MultiTaskTrainingArguments(output_dir=DEFAULT_FOLDER)
+        args = MultiTaskTrainingArguments(output_dir=DEFAULT_FOLDER)
     if isinstance(args, MultiTaskTrainingArguments):
         args.restore()
+        _use_one_device(args)
         return args
     if type(args) is not TrainingArguments:
         raise InputError(
@@ -286,11 +292,24 @@ def adopt_arguments(args: TrainingArguments | None) -> MultiTaskTrainingArgument
     vars(args)["_is_set_up"] = True
     if args.ddp_find_unused_parameters is None:
         args.ddp_find_unused_parameters = True
+    _use_one_device(args)
     args.__class__ = MultiTaskTrainingArguments
     adopted = cast(MultiTaskTrainingArguments, args)
     adopted.check_values()
     adopted.check_derived()
     return adopted
+
+
+def _use_one_device(args: TrainingArguments) -> None:
+    """Say what to type to use all GPUs, over which Transformers would scatter the rows of a batch (`nn.DataParallel`),
+    away from their routing to the tasks.
+    """
+    if args.n_gpu > 1:
+        logger.warning(
+            f"This process sees {args.n_gpu} GPUs and uses one of them. To use all, start one process for each: "
+            f"torchrun --nproc_per_node {args.n_gpu} {sys.argv[0] or 'train.py'}"
+        )
+        args._n_gpu = 1
 
 
 def _check_report_to(given: Any) -> None:
@@ -303,6 +322,24 @@ def _check_report_to(given: Any) -> None:
                 f"report_to={given!r}; expected none (`report_to: none` reports to nobody), all, or of "
                 f"{', '.join(INTEGRATION_TO_CALLBACK)}.{nearest(str(name), INTEGRATION_TO_CALLBACK)}"
             )
+
+
+class Adjusted:
+    """A value that a run follows from others, in the place of the one that was given.
+
+    Attributes:
+        given: The value that was given; copies of the arguments, as `dataclasses.replace` makes them, begin with it.
+    """
+
+    given: Any
+
+
+class AdjustedCount(Adjusted, int):
+    """A whole number, or whether something holds."""
+
+
+class AdjustedText(Adjusted, str):
+    """A name."""
 
 
 class DerivedRate(float):
@@ -347,7 +384,8 @@ def _following(name: str, derive: Callable[[MultiTaskTrainingArguments], Any], d
         return value if derived is None else derived
 
     def write(args: MultiTaskTrainingArguments, value: Any) -> None:
-        vars(args)[name] = default if isinstance(value, (DerivedRate, DerivedCount)) else value
+        given = value.given if isinstance(value, Adjusted) else value
+        vars(args)[name] = default if isinstance(given, (DerivedRate, DerivedCount)) else given
 
     return property(read, write)
 

@@ -61,6 +61,9 @@ class EvaluatingTrainer(CheckpointingTrainer):
         data = cast(FeatureDataset, dataloader.dataset)
         model = self._wrap_model(self.model, training=False)
         model.eval()
+        if callable(evaluate := getattr(self.optimizer, "eval", None)):
+            # A schedule-free optimizer puts the weights of evaluation in place.
+            evaluate()
         self.callback_handler.eval_dataloader = dataloader
         losses = torch.zeros(3, len(self.processor.tasks))
         answered: list[tuple[Any, Any]] = []
@@ -106,36 +109,43 @@ class EvaluatingTrainer(CheckpointingTrainer):
         logits = MultiTaskAttentionModel.ordered_logits(outputs.entry_logits, batch["routing"])
         return logits, torch.stack([outputs.task_loss_sums, outputs.task_label_counts, outputs.task_row_counts]).cpu()
 
-    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
         """Score every task on the validation rows, or on other rows, which are scored together.
 
         Args:
             eval_dataset: Data sets by task name or source; a single data set where there is one task; or a task's
                 name, for its validation rows alone. See `named_datasets` for the forms a data set may have.
-            *args: As of `Trainer.evaluate`.
-            **kwargs: As of `Trainer.evaluate`.
+            ignore_keys: Refused: an evaluation decodes answers and returns no other outputs.
+            metric_key_prefix: What the names of scores begin with.
 
         Raises:
             InputError: Rows without labels, or which task they are of is open.
         """
-        return super().evaluate(self._features(eval_dataset, "validation"), *args, **kwargs)
+        refuse_ignore_keys(ignore_keys)
+        return super().evaluate(self._features(eval_dataset, "validation"), metric_key_prefix=metric_key_prefix)
 
-    def predict(self, test_dataset: Any, *args: Any, **kwargs: Any) -> PredictionOutput:
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
         """Answer rows, and score the tasks whose rows all have labels.
 
         Args:
             test_dataset: As in `evaluate`; a task's name stands for its test rows. Rows may be texts where a task
                 reads nothing else. Rows may lack labels: no label column, or None, NaN, -100 or (of classes) -1 in
                 it.
-            *args: As of `Trainer.predict`.
-            **kwargs: As of `Trainer.predict`.
+            ignore_keys: As of `evaluate`.
+            metric_key_prefix: As of `evaluate`.
 
         Raises:
             InputError: Which task the rows are of is open, or they cannot be used.
         """
         if test_dataset is None:
             raise InputError("predict needs rows: trainer.predict({task: data}), or trainer.evaluate() for scores.")
-        return super().predict(cast(Any, self._features(test_dataset, "test")), *args, **kwargs)
+        refuse_ignore_keys(ignore_keys)
+        rows = cast(Any, self._features(test_dataset, "test"))
+        return super().predict(rows, metric_key_prefix=metric_key_prefix)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """Return this process's part of the rows of all tasks, longest last, entries' features beside each batch."""
@@ -223,3 +233,12 @@ class EvaluatingTrainer(CheckpointingTrainer):
             for name, spec in self.specs.items()
             if f"{prefix}_{name}_{spec.metric_names[0]}" in metrics
         }
+
+
+def refuse_ignore_keys(given: list[str] | None) -> None:
+    """Raise `InputError` for names of outputs that an evaluation is to leave out; it returns none."""
+    if given is not None:
+        raise InputError(
+            f"ignore_keys={given!r} would have no effect: predictions are decoded answers by task, without other "
+            "outputs of the model. Leave it out."
+        )

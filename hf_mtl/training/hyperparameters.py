@@ -7,12 +7,18 @@ from transformers.trainer_utils import BestRun, HPSearchBackend
 
 from ..modeling import InputError
 from ..modeling.configuration_multitask import check_choice
-from .arguments import DERIVED, MultiTaskTrainingArguments
+from .arguments import DERIVED, Adjusted, MultiTaskTrainingArguments
 from .batch_fitting import FittingTrainer
+from .resuming import SET_BY_BALANCING
+
+# What is read when a trainer is made, and not by each of its runs.
+OF_THE_TRAINER = ("gradient_balancing", "gradient_balancing_options", "output_dir", "use_cpu", "torch_compile")
 
 
 class SearchingTrainer(FittingTrainer):
     """A Trainer whose `hyperparameter_search` knows the arguments of a mixture and follows the best model's metric."""
+
+    _before_search: dict[str, Any]
 
     def hyperparameter_search(
         self,
@@ -27,7 +33,8 @@ class SearchingTrainer(FittingTrainer):
         """Search for values of arguments; see `Trainer.hyperparameter_search`.
 
         Args:
-            hp_space: A function of a trial that returns values by the names of arguments, those of a mixture too.
+            hp_space: A function of a trial that returns values by the names of arguments, those of a mixture too. What
+                a trial does not name it has as before the search, and so have the arguments after it.
             compute_objective: A function of the metrics; by default `metric_for_best_model` (mtl_average, the mean of
                 the tasks' scores, where there is none). Transformers' default would add up all scores.
             n_trials: How many runs.
@@ -44,17 +51,23 @@ class SearchingTrainer(FittingTrainer):
             raise InputError("A search begins every run from a new model; give a function: model_init=..., no model.")
         if self.eval_dataset is None:
             raise InputError("A search compares scores; give eval_dataset={task: Dataset}.")
+        if n_trials < 1:
+            raise InputError(f"n_trials={n_trials!r}; expected a whole number >= 1.")
         if compute_objective is None:
             direction, compute_objective = self._direction(direction), self._followed_score
-        return super().hyperparameter_search(
-            cast(Any, hp_space),
-            compute_objective,
-            n_trials,
-            cast(Any, direction or "minimize"),
-            backend,
-            hp_name,
-            **kwargs,
-        )
+        self._before_search = dict(vars(self.args))
+        try:
+            return super().hyperparameter_search(
+                cast(Any, hp_space),
+                compute_objective,
+                n_trials,
+                cast(Any, direction or "minimize"),
+                backend,
+                hp_name,
+                **kwargs,
+            )
+        finally:
+            vars(self.args).update(self._before_search)
 
     def _followed(self) -> str:
         return str(self.args.metric_for_best_model or "mtl_average").removeprefix("eval_")
@@ -76,20 +89,27 @@ class SearchingTrainer(FittingTrainer):
         if self.hp_search_backend is None or trial is None:
             return super()._hp_search_setup(trial)
         space, values = self.hp_space, {}
+        vars(self.args).update(self._before_search)
+        following = {name for name, value in vars(self.args).items() if name in DERIVED or isinstance(value, Adjusted)}
 
         def checked(trial: Any) -> Mapping[str, Any]:
             values.update(space(trial))
             for name in values:
                 check_choice("argument of the search:", name, MultiTaskTrainingArguments.__dataclass_fields__)
+                if name in OF_THE_TRAINER or (self.balancer is not None and name in SET_BY_BALANCING):
+                    raise InputError(
+                        f"A search cannot try values of {name}: a trainer has it from when it is made. Search with a "
+                        "trainer for each."
+                    )
             # Transformers casts a value to the type of the one before, which of these says that it follows.
-            return {name: value for name, value in values.items() if name not in DERIVED}
+            return {name: value for name, value in values.items() if name not in following}
 
         self.hp_space = checked  # type: ignore[assignment]
         try:
             super()._hp_search_setup(trial)
         finally:
             self.hp_space = space
-        for name in DERIVED.keys() & values.keys():
+        for name in following & values.keys():
             setattr(self.args, name, values[name])
         self.args.check_values()
         self.args.check_derived()

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from transformers import TrainingArguments
+from transformers.trainer_optimizer import is_optimizer_factory
 
 from ..modeling import InputError
 from ..modeling.configuration_multitask import nearest
@@ -33,11 +34,19 @@ IGNORED_ARGUMENTS: dict[str, str] = {
     "label_names": "Labels are columns of the data sets; name them in the tasks: TaskSpec(columns={'label': ...}).",
     "use_liger_kernel": "Its kernels are for language models; leave it out.",
     "liger_kernel_config": "Its kernels are for language models; leave it out.",
+    "optim_target_modules": "Only optimizers that choose their own parameters read it; leave it out.",
     "use_cache": "Encoders keep no cache; leave it out.",
     "average_tokens_across_devices": "The loss of a step is that of the rows of all processes; leave it out.",
     "eval_accumulation_steps": "Leave it out: logits go to the processor's memory after every batch.",
     "eval_use_gather_object": "Leave it out: answers of all processes are gathered as objects.",
 }
+
+# Optimizers that choose which parameters they train, and how, by themselves.
+OWN_GROUPS = ("adalomo", "apollo", "galore", "lomo")
+_RATES = (
+    "Here the encoder learns at learning_rate, everything behind it at parts_learning_rate, a task's own parameters "
+    "at the learning_rate of its row"
+)
 
 # Of the trainer itself.
 IGNORED_OF_TRAINER: dict[str, str] = {
@@ -50,6 +59,12 @@ IGNORED_OF_TRAINER: dict[str, str] = {
 
 def refuse_ignored_arguments(args: TrainingArguments) -> None:
     """Raise `InputError` for an argument that would have no effect."""
+    optimizer = str(getattr(args.optim, "value", args.optim))
+    if optimizer.startswith(OWN_GROUPS):
+        raise InputError(
+            f"optim={optimizer!r} chooses its parameters by itself. {_RATES}; write another, such as adamw_torch, or "
+            "give an optimizer that is built: optimizers=(optimizer, None)."
+        )
     for item in dataclasses.fields(TrainingArguments):
         if item.name in IGNORED_ARGUMENTS:
             value = getattr(args, item.name)
@@ -59,6 +74,24 @@ def refuse_ignored_arguments(args: TrainingArguments) -> None:
                     f"{item.name}={value!r} would have no effect; expected the default {default!r}. "
                     f"{IGNORED_ARGUMENTS[item.name]}"
                 )
+
+
+def check_optimizer(given: tuple[Any, dict[str, Any]] | None) -> None:
+    """Raise `InputError` for an optimizer that chooses its parameters, or options that would have no effect."""
+    if given is None:
+        return
+    optimizer_class, options = given
+    if is_optimizer_factory(optimizer_class):
+        raise InputError(
+            f"optimizer_cls_and_kwargs has {optimizer_class.__name__}, which chooses its parameters by itself. "
+            f"{_RATES}: give an optimizer's class, or an optimizer that is built: optimizers=(optimizer, None)."
+        )
+    for name, advice in (("lr", "write learning_rate=..."), ("params", "leave it out"), ("model", "leave it out")):
+        if name in options:
+            raise InputError(
+                f"optimizer_cls_and_kwargs has {name}={options[name]!r}, which would have no effect. {_RATES}; "
+                f"{advice}."
+            )
 
 
 def refuse_ignored_of_trainer(given: Mapping[str, Any], taken: Iterable[str] = ()) -> None:

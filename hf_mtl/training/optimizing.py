@@ -1,6 +1,6 @@
 """A Trainer whose parameters learn at rates of their own, on a schedule that knows which metric it follows."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -22,15 +22,18 @@ class OptimizingTrainer(EvaluatingTrainer):
         """Build the optimizer: the encoder at `learning_rate`, everything else at `parts_learning_rate`, and a task's
         own parameters at the rate its row gives.
         """
-        if self.optimizer is None:
-            opt_model = self.model if model is None else model
-            decayed = set(self.get_decay_parameter_names(opt_model))
-            optimizer_class, options = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
-                self.args, self.model
-            )
-            groups = parameter_groups(opt_model, self.args, self.specs.values(), decayed)
-            self.optimizer = optimizer_class(groups, **options)
-        return self.optimizer
+        if self.optimizer is not None:
+            return self.optimizer
+        given, opt_model = self.optimizer_cls_and_kwargs, self.model if model is None else model
+        optimizer_class, options = given or self.get_optimizer_cls_and_kwargs(self.args, cast(Any, opt_model))
+        decayed = set(self.get_decay_parameter_names(opt_model))
+        groups = parameter_groups(opt_model, self.args, self.specs.values(), decayed)
+        # Groups that options hold are taken in the place of Transformers' own.
+        self.optimizer_cls_and_kwargs = optimizer_class, {**options, "params": groups}
+        try:
+            return super().create_optimizer(model)
+        finally:
+            self.optimizer_cls_and_kwargs = given
 
     def create_scheduler(
         self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from ..modeling.task_parameters import owner_of
+from ..modeling.task_parameters import owner_of, owners_by_key
 from ..tasks import TaskSpec
 from .arguments import MultiTaskTrainingArguments
 
@@ -22,12 +22,13 @@ def parameter_groups(
         specs: The tasks.
         decayed: Names of the parameters that weight decay reaches.
     """
-    own_rates = {spec.name: spec.learning_rate for spec in specs if spec.learning_rate is not None}
+    rates = {spec.name: spec.learning_rate for spec in specs if spec.learning_rate is not None}
+    owners = owners_by_key(rates)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             shared = args.parts_learning_rate if ".mtl." in f".{name}" else args.learning_rate
-            rate = own_rates.get(owner_of(name, own_rates) or "", shared)
+            rate = rates.get(owner_of(name, owners) or "", shared)
             assert rate is not None
             groups.setdefault((float(rate), name in decayed), []).append(parameter)
     return [

@@ -13,6 +13,7 @@ from ..data.mixing import DevGapMixing, MixingStrategy
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import StreamedMixture
 from ..modeling import InputError
+from .evaluation_loop import refuse_ignore_keys
 from .optimizing import OptimizingTrainer
 from .run_identity import check_run, fingerprints, run_arguments, run_settings, run_tasks
 from .task_freezing import TaskFreezer
@@ -35,16 +36,22 @@ class ResumingTrainer(OptimizingTrainer):
     # The arguments' values when the trainer was made.
     values_given: dict[str, Any]
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, **kwargs: Any) -> Any:
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> Any:
         """Train, with the arguments as they are now; see `CheckpointingTrainer.train`.
 
         Raises:
-            InputError: There are no training rows.
+            InputError: There are no training rows, or `ignore_keys_for_eval` are given (see `evaluate`).
         """
         if self.train_dataset is None:
             raise InputError("This trainer has no training rows; give train_dataset={task: Dataset} when it is made.")
+        refuse_ignore_keys(ignore_keys_for_eval)
         self.follow_arguments()
-        return super().train(resume_from_checkpoint, **kwargs)
+        return super().train(resume_from_checkpoint, trial=trial)
 
     def follow_arguments(self) -> None:
         """Check what was changed of the arguments since the trainer was made.

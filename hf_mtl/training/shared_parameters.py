@@ -5,7 +5,7 @@ import re
 from torch import nn
 
 from ..modeling import InputError, MultiTaskAttentionModel
-from ..modeling.task_parameters import owner_of
+from ..modeling.task_parameters import owner_of, owners_by_key
 
 WHICH = "all, adapters, or last_<k>_layers such as last_2_layers"
 
@@ -20,26 +20,26 @@ def shared_parameters(model: MultiTaskAttentionModel, which: str = "all") -> lis
     Raises:
         InputError: Another name, or nothing to train where it points.
     """
+    owners = owners_by_key(model.config.task_names)
     if which == "all":
-        names = model.config.task_names
-        found = [own for name, own in model.named_parameters() if owner_of(name, names) is None]
+        tensors = [tensor for name, tensor in model.named_parameters() if owner_of(name, owners) is None]
     elif which == "adapters":
-        found = list(model.encoder.parameters())
-        if all(own.requires_grad for own in found):
+        tensors = list(model.encoder.parameters())
+        if all(tensor.requires_grad for tensor in tensors):
             raise InputError(
                 "balanced_parameters='adapters', but the whole encoder is trained; add an adapter with peft, or "
                 f"choose another: {WHICH}."
             )
     elif match := re.fullmatch(r"last_([1-9]\d*)_layers", which):
-        shared = {id(own) for name, own in model.named_parameters() if owner_of(name, model.config.task_names) is None}
+        shared = {id(tensor) for name, tensor in model.named_parameters() if owner_of(name, owners) is None}
         layers = encoder_layers(model)[-int(match[1]) :]
-        found = [own for layer in layers for own in layer.parameters() if id(own) in shared]
+        tensors = [tensor for layer in layers for tensor in layer.parameters() if id(tensor) in shared]
     else:
         raise InputError(f"balanced_parameters={which!r}; expected {WHICH}.")
-    found = [own for own in found if own.requires_grad]
-    if not found:
+    tensors = [tensor for tensor in tensors if tensor.requires_grad]
+    if not tensors:
         raise InputError(f"balanced_parameters={which!r} names no parameter that is trained; expected {WHICH}.")
-    return found
+    return tensors
 
 
 def encoder_layers(model: MultiTaskAttentionModel) -> list[nn.Module]:

@@ -40,8 +40,7 @@ from .evaluation import source_scores
 from .given_data import check_collator, check_tokenizer, model_and_mixture
 from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
 from .hyperparameters import SearchingTrainer
-from .ignored_arguments import refuse_ignored_of_trainer
-from .several_devices import use_one_device
+from .ignored_arguments import check_optimizer, refuse_ignored_of_trainer
 from .shared_parameters import last_shared_matrix, shared_parameters
 from .step_weighting import StepWeighting, build_loss_weighting, task_gradient_norms
 from .task_agreement import agree_with_model
@@ -123,8 +122,8 @@ class MultiTaskTrainer(SearchingTrainer):
         refuse_ignored_of_trainer(unknown, inspect.signature(type(self).__init__).parameters)
         check_collator(data_collator)
         check_tokenizer(processing_class)
+        check_optimizer(optimizer_cls_and_kwargs)
         args = adopt_arguments(args)
-        use_one_device(args)
         self.model_init = cast(Any, model_init)
         if model_init is not None:
             model = self._model_of_function(model, args)
@@ -355,6 +354,9 @@ class MultiTaskTrainer(SearchingTrainer):
         if self.balance is None:
             loss = super().training_step(model, inputs, num_items_in_batch)
         else:
+            if callable(train := getattr(self.optimizer, "train", None)):
+                # A schedule-free optimizer puts the weights of training in place.
+                train()
             # Past the wrapper of several processes, which would sum what is to be kept apart.
             with self.compute_loss_context_manager():
                 inputs = self._prepare_inputs(inputs)

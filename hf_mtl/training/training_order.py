@@ -17,7 +17,7 @@ from ..modeling.configuration_multitask import check_choice
 from ..modeling.interaction_base import reads_lists
 from ..modeling.random_states import kept_random_states
 from ..modeling.task_aggregation import partners_of
-from ..modeling.task_parameters import owner_of, task_key
+from ..modeling.task_parameters import owner_of, owners_by_key, task_key
 from ..tasks import as_spec
 from .arguments import MultiTaskTrainingArguments
 
@@ -234,7 +234,7 @@ def fitting(
     """
     if value.shape == like.shape:
         return value
-    owner = owner_of(name, wanted.task_names)
+    owner = owner_of(name, owners_by_key(wanted.task_names))
     if owner is None or owner not in config.task_names:
         return None
     known, asked = ([own.task_names[place] for place in reads_lists(own)[owner]] for own in (config, wanted))
@@ -263,9 +263,9 @@ def named_tensors(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
     found = dict(model.state_dict())
     if model.config.task_conditioning != "separate_encoders" or model.num_tasks > 1:
         return found
-    own = f"encoder.encoders.{task_key(model.config.task_names[0])}."
+    prefix = f"encoder.encoders.{task_key(model.config.task_names[0])}."
     return {
-        own + name.removeprefix("encoder.") if name.startswith("encoder.") else name: tensor
+        prefix + name.removeprefix("encoder.") if name.startswith("encoder.") else name: tensor
         for name, tensor in found.items()
     }
 
@@ -309,10 +309,6 @@ def arguments_of(
         output_dir: The folder.
         **changes: Other arguments.
     """
-
-    args = copy.copy(args)
-    vars(args)["_adjusted"] = dict(vars(args).get("_adjusted", {}))
-    args.restore()
 
     def kept(scores: Any) -> dict[str, Any] | None:
         return {name: score for name, score in scores.items() if name in tasks} if scores else None

@@ -461,7 +461,7 @@ MUTATIONS = [
         "S2.9",
         aggregation.MeanAggregation,
         "forward",
-        'self.known.to(own)[entries["tasks"]] * weights',
+        'self.counted.to(own)[entries["tasks"]] * weights',
         "weights",
         aggregations.test_the_mean_is_its_formula,
         "logits",

@@ -10,7 +10,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments
 
 from hf_mtl import MultiTaskAttentionModel
-from hf_mtl.modeling import InputError, modeling_multitask
+from hf_mtl.modeling import InputError, task_logits
 from hf_mtl.modeling.errors import LabelError
 from hf_mtl.modeling.task_logits import TaskLogits
 from tests.conftest import TASKS, build_model, encoder_inputs, random_batch, randomise
@@ -118,8 +118,8 @@ def test_task_ids_and_a_tensor_of_labels_go_together_where_one_kind_is_meant(mod
 
 def test_what_is_not_read_is_not_cut(model, monkeypatch):
     calls = []
-    cut = modeling_multitask.logits_of_rows
-    monkeypatch.setattr(modeling_multitask, "logits_of_rows", lambda *given: calls.append(1) or cut(*given))
+    cut = task_logits.logits_of_rows
+    monkeypatch.setattr(task_logits, "logits_of_rows", lambda *given: calls.append(1) or cut(*given))
     output = model(**random_batch())
     assert output.loss.isfinite()
     assert isinstance(output.logits, TaskLogits)
@@ -270,3 +270,16 @@ def test_an_adapter_of_any_task_type_passes_inputs_and_labels(task_type):
         assert any("lora_B" in name for name in trained)
         assert any("mtl.modules_to_save" in name for name in trained)
     assert isinstance(wrapped.base_model.model, MultiTaskAttentionModel)
+
+
+def test_a_text_that_is_one_choice_has_one_score(model):
+    task_ids = torch.full((ROWS,), 6)
+    expected = model(**encoder_inputs()).logits["pick"]
+    assert expected.shape == (ROWS,)
+    torch.testing.assert_close(model(**encoder_inputs(), task_ids=task_ids).logits["pick"], expected)
+
+
+def test_hidden_states_by_number_begin_with_0(model):
+    states = model(**encoder_inputs(), output_hidden_states=True).hidden_states
+    first = model(**encoder_inputs(), output_hidden_states=0).hidden_states
+    assert torch.equal(first[0], states[0])

@@ -1,14 +1,16 @@
 """Every argument of Transformers' Trainer is classified, and those that are served have an effect."""
 
 import importlib
+import math
 import re
 from pathlib import Path
 
 import pytest
 import torch
 from transformers import TrainerCallback
+from transformers.training_args import OptimizerNames
 
-from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments
+from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments
 from hf_mtl.training.argument_table import PASSED_ON, SERVED_ARGUMENTS, unclassified_arguments
 from hf_mtl.training.ignored_arguments import IGNORED_ARGUMENTS
 from tests.training.test_trainer_contract import DATA, QUIET, model_of
@@ -156,7 +158,6 @@ ELSEWHERE = {
     "auto_find_batch_size": "tests/training/test_batch_fitting.py::test_the_run_is_that_of_smaller_batches",
     "greater_is_better": "tests/training/test_changed_arguments.py::test_values_that_contradict_are_named",
     "ignore_data_skip": "tests/data/test_streams.py",
-    "optim_target_modules": "tests/training/test_argument_table.py::test_optimizers_of_named_modules_reach_them",
     "torch_compile": "tests/training/test_argument_table.py::test_a_compiled_model_trains_alike",
     "torch_compile_backend": "tests/training/test_argument_table.py::test_a_compiled_model_trains_alike",
 }
@@ -190,11 +191,68 @@ def test_a_served_argument_has_an_effect(name, tmp_path, tokenizer):
     assert seen[0] == seen[-1] or look is not weights, "one value does not do the same twice"
 
 
-def test_optimizers_of_named_modules_reach_them(tmp_path, tokenizer):
-    """GaLore and its kind project the gradients of modules by name; without the package Transformers says so."""
-    trainer = build(tmp_path, tokenizer, optim="galore_adamw", optim_target_modules=["query"])
-    with pytest.raises(ImportError, match="galore"):
-        trainer.train()
+OWN_GROUPS = [name.value for name in OptimizerNames if name.value.startswith(("galore", "apollo", "lomo", "adalomo"))]
+
+
+@pytest.mark.parametrize("optim", OWN_GROUPS)
+def test_optimizers_that_choose_their_parameters_are_refused(optim, tmp_path, tokenizer):
+    with pytest.raises(InputError, match=f"optim='{optim}' chooses its parameters by itself"):
+        build(tmp_path, tokenizer, optim=optim)
+
+
+@pytest.mark.parametrize("optim", ["adamw_torch", "adamw_torch_fused", "adafactor", "sgd", "adagrad", "rmsprop"])
+def test_optimizers_that_are_served_have_the_rates_of_encoder_and_parts(optim, tmp_path, tokenizer):
+    trainer = build(tmp_path, tokenizer, optim=optim, lr_scheduler_type="constant")
+    before = trainer.model.state_dict()
+    before = {name: tensor.clone() for name, tensor in before.items()}
+    trainer.train()
+    assert {group["lr"] for group in trainer.optimizer.param_groups} == {1e-2, 1e-1}
+    after = trainer.model.state_dict()
+    for part in ("encoder.", "mtl."):
+        assert any(not torch.equal(tensor, before[name]) for name, tensor in after.items() if name.startswith(part))
+
+
+class ScheduleFree(torch.optim.SGD):
+    """Keeps apart, as schedule-free optimizers do, the weights of training and those of evaluation, which are 0."""
+
+    def __init__(self, *given, **options):
+        super().__init__(*given, **options)
+        self.kept = None
+
+    def eval(self):
+        if self.kept is None:
+            self.kept = [tensor.detach().clone() for group in self.param_groups for tensor in group["params"]]
+            for group in self.param_groups:
+                for tensor in group["params"]:
+                    tensor.data.zero_()
+
+    def train(self):
+        if self.kept is not None:
+            for tensor, kept in zip((one for group in self.param_groups for one in group["params"]), self.kept):
+                tensor.data.copy_(kept)
+            self.kept = None
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+def test_schedule_free_optimizers_are_scored_on_the_weights_of_evaluation(balanced, tmp_path, tokenizer):
+    args = MultiTaskTrainingArguments(
+        output_dir=str(tmp_path),
+        **{**QUIET, "max_steps": 3, "eval_strategy": "steps", "eval_steps": 1, "lr_scheduler_type": "constant"},
+        gradient_balancing="pcgrad" if balanced else None,
+    )
+    trainer = MultiTaskTrainer(
+        model_of(tokenizer),
+        args,
+        train_dataset=DATA,
+        eval_dataset=DATA,
+        processing_class=tokenizer,
+        optimizer_cls_and_kwargs=(ScheduleFree, {"momentum": 0.9}),
+    )
+    trainer.train()
+    chance = [entry["eval_mood_loss"] for entry in trainer.state.log_history if "eval_mood_loss" in entry]
+    assert chance == pytest.approx([math.log(2)] * 3, rel=1e-5)
+    trainer.optimizer.train()
+    assert any(tensor.any() for tensor in trainer.model.mtl.heads.parameters())
 
 
 def test_a_compiled_model_trains_alike(tmp_path, tokenizer):

@@ -17,6 +17,7 @@ OTHER_VALUES = {
     "length_column_name": "size",
     "train_sampling_strategy": "group_by_length",
     "label_names": ["label"],
+    "optim_target_modules": ["query"],
     "liger_kernel_config": {"rope": True},
 }
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 import inspect
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset
-from transformers import DataCollatorWithPadding, EarlyStoppingCallback, Trainer, TrainingArguments
+from transformers import DataCollatorWithPadding, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from hf_mtl import InputError, MultiTaskCollator, MultiTaskTrainer, MultiTaskTrainingArguments
 from tests.conftest import build_model
@@ -201,7 +202,7 @@ def test_a_function_makes_the_model_of_every_run(tmp_path, tokenizer):
 
 def searched(tmp_path, tokenizer, also=None, **options):
     pytest.importorskip("optuna")
-    rates = []
+    rates, suggested = [], []
 
     def space(trial):
         values = {
@@ -209,6 +210,7 @@ def searched(tmp_path, tokenizer, also=None, **options):
             "parts_learning_rate": trial.suggest_float("parts_learning_rate", 1e-4, 1e-1, log=True),
             "loss_weighting": trial.suggest_categorical("loss_weighting", ["fixed", "uncertainty"]),
         }
+        suggested.append(values)
         return {**values, **(also or {})}
 
     trainer = build(
@@ -227,15 +229,18 @@ def searched(tmp_path, tokenizer, also=None, **options):
     best = trainer.hyperparameter_search(
         hp_space=space, n_trials=2, backend="optuna", sampler=optuna.samplers.RandomSampler(seed=0), **options
     )
-    return trainer, best, rates
+    return trainer, best, rates, suggested
 
 
 def test_a_search_sets_arguments_of_both_kinds_and_repeats(tmp_path, tokenizer):
     runs = [searched(tmp_path / str(run), tokenizer) for run in range(2)]
     assert runs[0][1] == runs[1][1]
-    trainer, best, rates = runs[0]
-    assert rates[-1] == {trainer.args.learning_rate, trainer.args.parts_learning_rate}
+    trainer, best, rates, suggested = runs[0]
+    assert rates == [{values["learning_rate"], values["parts_learning_rate"]} for values in suggested]
     assert len(rates) == 2 and rates[0] != rates[1]
+    # The arguments are as before the search.
+    assert (trainer.args.learning_rate, trainer.args.loss_weighting) == (5e-5, "fixed")
+    assert trainer.args.parts_learning_rate == pytest.approx(5e-4)
     assert best.hyperparameters.keys() == {"learning_rate", "parts_learning_rate", "loss_weighting"}
 
 
@@ -244,6 +249,8 @@ def test_what_a_search_cannot_do_is_refused(tmp_path, tokenizer):
         build(tmp_path, tokenizer).hyperparameter_search(backend="optuna")
     with pytest.raises(InputError, match="direction='minimize', and of mtl_average more is better"):
         searched(tmp_path, tokenizer, direction="minimize")
+    with pytest.raises(InputError, match="cannot try values of gradient_balancing"):
+        searched(tmp_path, tokenizer, also={"gradient_balancing": "pcgrad"})
     with pytest.raises(InputError, match="argument of the search: 'learningrate'.*Did you mean 'learning_rate'"):
         searched(tmp_path, tokenizer, also={"learningrate": 1})
 
@@ -289,3 +296,81 @@ def test_rows_that_are_held_out_too_may_be_dropped(tmp_path, tokenizer, caplog, 
         build(tmp_path, tokenizer, **{**options, "eval_dataset": {"mood": train}}, exclude_overlap=True)
     with pytest.raises(InputError, match="for a Mixture give it to load_mixture"):
         build(tmp_path, tokenizer, **{**options, "train_dataset": trainer.mixture}, exclude_overlap=True)
+
+
+def test_what_one_trial_names_does_not_reach_the_next(tmp_path, tokenizer):
+    optuna = pytest.importorskip("optuna")
+    seen = []
+
+    def space(trial):
+        return {"loss_weighting": "uncertainty", "learning_rate": 1e-3} if trial.number == 0 else {}
+
+    class Watch(TrainerCallback):
+        def on_train_begin(self, args, state, control, **kwargs):
+            seen.append((args.loss_weighting, args.learning_rate))
+
+    trainer = build(
+        tmp_path,
+        tokenizer,
+        plain(tmp_path, eval_strategy="epoch"),
+        model_init=lambda: model_of(tokenizer),
+        callbacks=[Watch()],
+    )
+    trainer.hyperparameter_search(space, n_trials=2, backend="optuna", sampler=optuna.samplers.RandomSampler(seed=0))
+    assert seen == [("uncertainty", 1e-3), ("fixed", 5e-5)]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ((torch.optim.SGD, {"lr": 0.1}), "has lr=0.1, which would have no effect.*learning_rate"),
+        ((torch.optim.SGD, {"params": []}), "has params="),
+    ],
+)
+def test_options_that_groups_of_parameters_override_are_refused(given, message, tmp_path, tokenizer):
+    with pytest.raises(InputError, match=message):
+        build(tmp_path, tokenizer, optimizer_cls_and_kwargs=given)
+
+
+def test_outputs_to_leave_out_are_refused_since_none_are_returned(tmp_path, tokenizer):
+    trainer = build(tmp_path, tokenizer)
+    for call in (
+        lambda: trainer.evaluate(ignore_keys=["logits"]),
+        lambda: trainer.predict(DATA, ["logits"]),
+        lambda: trainer.train(None, None, ["logits"]),
+    ):
+        with pytest.raises(InputError, match="ignore_keys=.* would have no effect"):
+            call()
+    assert trainer.evaluate(None, None, "held")["held_loss"] > 0
+
+
+def test_rows_of_a_step_are_those_of_the_one_device_that_is_used(tmp_path, tokenizer, monkeypatch):
+    """On a machine with two GPUs, Transformers counts both when arguments are made."""
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda args: vars(args).get("_n_gpu", 2)))
+    args = MultiTaskTrainingArguments(
+        output_dir=str(tmp_path), per_device_train_batch_size=8, global_batch_size=24, max_steps=1, **QUIET
+    )
+    assert args.gradient_accumulation_steps == 3
+
+
+@pytest.mark.parametrize("again", ["the same object", "a copy"])
+def test_arguments_serve_a_second_trainer(again, tmp_path, tokenizer):
+    args = MultiTaskTrainingArguments(
+        output_dir=str(tmp_path), gradient_balancing="pcgrad", gradient_accumulation_steps=2, max_steps=1, **QUIET
+    )
+    for _ in range(2):
+        trainer = build(tmp_path, tokenizer, args)
+        assert (args.mixing_strategy, args.batch_form, args.gradient_accumulation_steps) == (
+            "round_robin",
+            "one_task",
+            4,
+        )
+        trainer.train()
+        args = pickle.loads(pickle.dumps(args))
+        args = args if again == "the same object" else dataclasses.replace(args, learning_rate=1e-3)
+    copied = dataclasses.replace(args)
+    assert (copied.mixing_strategy, copied.batch_form, copied.gradient_accumulation_steps) == (
+        "proportional",
+        "mixed",
+        2,
+    )
