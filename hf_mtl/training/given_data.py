@@ -1,6 +1,7 @@
 """What a trainer is given, as a model and a mixture of its own: nothing of the caller's is written to."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,20 +92,33 @@ def model_and_mixture(
     return model, agree_with_model(model, mixture, written)
 
 
-def check_collator(given: Any) -> None:
-    """Raise `InputError` for something that makes no batches of several tasks, where it is given."""
-    if given is None or isinstance(given, MultiTaskCollator):
-        return
-    if not callable(given):
+def collator_and_rows(collator: Any, train_dataset: Any) -> tuple[MultiTaskCollator | None, Any]:
+    """Return the collator and the training rows; rows in the third place, where they once stood, are no collator.
+
+    Raises:
+        InputError: Something that makes no batches of several tasks is given as the collator.
+    """
+    if collator is None or isinstance(collator, MultiTaskCollator):
+        return collator, train_dataset
+    if callable(collator):
         raise InputError(
-            f"data_collator is a {type(given).__name__}; as in Transformers the third argument is the collator. Write "
-            "train_dataset=... (and eval_dataset=...)."
+            f"data_collator is a {type(collator).__name__}; batches carry the routing of their rows to the tasks' "
+            "heads, which only a MultiTaskCollator makes. Leave it out: rows are padded to the longest of a batch. For "
+            "another length write MultiTaskCollator(processor, pad_to_multiple_of=8); change rows before they are "
+            "given."
         )
-    raise InputError(
-        f"data_collator is a {type(given).__name__}; batches carry the routing of their rows to the tasks' heads, "
-        "which only a MultiTaskCollator makes. Leave it out: rows are padded to the longest of a batch. For another "
-        "length write MultiTaskCollator(processor, pad_to_multiple_of=8); change rows before they are given."
+    if train_dataset is not None:
+        raise InputError(
+            f"data_collator is a {type(collator).__name__}, and train_dataset is given too; as in Transformers the "
+            "third argument is the collator. Write train_dataset=... and eval_dataset=... by name."
+        )
+    warnings.warn(
+        "The third argument is the collator now, as in Transformers; write train_dataset=... The rows are taken for "
+        "train_dataset until version 0.2.",
+        FutureWarning,
+        stacklevel=3,
     )
+    return None, collator
 
 
 def check_tokenizer(given: Any) -> None:

@@ -37,7 +37,7 @@ from .arguments import MultiTaskTrainingArguments, adopt_arguments
 from .callbacks import StepsOfTrainer
 from .doctor import Diagnosis, diagnose
 from .evaluation import source_scores
-from .given_data import check_collator, check_tokenizer, model_and_mixture
+from .given_data import check_tokenizer, collator_and_rows, model_and_mixture
 from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
 from .hyperparameters import SearchingTrainer
 from .ignored_arguments import check_optimizer, refuse_ignored_of_trainer
@@ -120,7 +120,7 @@ class MultiTaskTrainer(SearchingTrainer):
         unknown["compute_loss_func"] = compute_loss_func
         unknown["preprocess_logits_for_metrics"] = preprocess_logits_for_metrics
         refuse_ignored_of_trainer(unknown, inspect.signature(type(self).__init__).parameters)
-        check_collator(data_collator)
+        data_collator, train_dataset = collator_and_rows(data_collator, train_dataset)
         check_tokenizer(processing_class)
         check_optimizer(optimizer_cls_and_kwargs)
         args = adopt_arguments(args)

@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, DatasetDict
 from transformers import DataCollatorWithPadding, EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 
 from hf_mtl import InputError, MultiTaskCollator, MultiTaskTrainer, MultiTaskTrainingArguments
@@ -374,3 +374,12 @@ def test_arguments_serve_a_second_trainer(again, tmp_path, tokenizer):
         "mixed",
         2,
     )
+
+
+@pytest.mark.parametrize("rows", [DATA, DatasetDict({"train": MOOD, "validation": MOOD})])
+def test_rows_in_the_third_place_are_the_rows_to_train_on(rows, tmp_path, tokenizer):
+    tasks = TASKS if rows is DATA else TASKS[:1]
+    with pytest.warns(FutureWarning, match="The third argument is the collator now"):
+        trainer = MultiTaskTrainer(model_of(tokenizer, tasks), plain(tmp_path), rows, processing_class=tokenizer)
+    assert list(trainer.mixture.train) == [task["name"] for task in tasks]
+    assert isinstance(trainer.data_collator, MultiTaskCollator)
