@@ -352,8 +352,8 @@ class MultiTaskAttentionModel(PreTrainedModel):
             "output_hidden_states": self.config.output_hidden_states if hidden_states is None else hidden_states,
             "output_attentions": self.config.output_attentions if attentions is None else attentions,
         }
-        # 0 is the number of a state.
-        return {name: value for name, value in flags.items() if value is not None and value is not False}
+        # A lone 0 asks for nothing, as in Transformers' own models.
+        return {name: value for name, value in flags.items() if value}
 
     def has_learned(self, task: str) -> bool:
         """Whether a task's head has left its start: its bias, which begins at zero, has moved."""

@@ -103,9 +103,9 @@ def collator_and_rows(collator: Any, train_dataset: Any) -> tuple[MultiTaskColla
     if callable(collator):
         raise InputError(
             f"data_collator is a {type(collator).__name__}; batches carry the routing of their rows to the tasks' "
-            "heads, which only a MultiTaskCollator makes. Leave it out: rows are padded to the longest of a batch. For "
-            "another length write MultiTaskCollator(processor, pad_to_multiple_of=8); change rows before they are "
-            "given."
+            "heads, which only a MultiTaskCollator makes. Leave it out: rows are padded to the longest of a batch. "
+            "For another length write MultiTaskCollator(processor, pad_to_multiple_of=8); change rows before they "
+            "are given."
         )
     if train_dataset is not None:
         raise InputError(

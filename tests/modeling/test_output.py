@@ -277,9 +277,3 @@ def test_a_text_that_is_one_choice_has_one_score(model):
     expected = model(**encoder_inputs()).logits["pick"]
     assert expected.shape == (ROWS,)
     torch.testing.assert_close(model(**encoder_inputs(), task_ids=task_ids).logits["pick"], expected)
-
-
-def test_hidden_states_by_number_begin_with_0(model):
-    states = model(**encoder_inputs(), output_hidden_states=True).hidden_states
-    first = model(**encoder_inputs(), output_hidden_states=0).hidden_states
-    assert torch.equal(first[0], states[0])
