@@ -15,6 +15,11 @@ from hf_mtl.modeling import InputError
 from hf_mtl.modeling.encoders import find_encoder
 from hf_mtl.modeling.task_experts import TaskExperts
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Beside other workers, threads of one wait for those of another: they and what they start have one each.
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+
 # The same examples in every run; HYPOTHESIS_PROFILE=random draws others.
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.register_profile("random", database=None, deadline=None)
