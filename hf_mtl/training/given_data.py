@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset
+from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments, enable_full_determinism, set_seed
 
 from ..data.collator import MultiTaskCollator
@@ -65,6 +66,7 @@ def model_and_mixture(
                 "made of one: MultiTaskAttentionModel.from_encoder(name, tasks=[...])."
             )
         check_settings(model, model_settings)
+        _check_adapters(model)
     if isinstance(tasks, (TaskConfig, Mapping)):
         tasks = [tasks]
     specs = None if tasks is None else [as_spec(task) for task in tasks]
@@ -90,6 +92,21 @@ def model_and_mixture(
         model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **(model_settings or {}))
         model.measured_tasks.update(spec.name for spec in mixture.specs)
     return model, agree_with_model(model, mixture, written)
+
+
+def _check_adapters(model: nn.Module) -> None:
+    """Raise `InputError` for DoRA on layers of zeros, which have no direction that it could scale: 0 / 0."""
+    mark = ".lora_magnitude_vector."
+    layers = [
+        name.partition(mark)[0].rpartition("base_model.model.")[2]
+        for name, magnitudes in model.named_parameters()
+        if mark in name and not magnitudes.all()
+    ]
+    if layers:
+        raise InputError(
+            f"DoRA scales the directions of weights, and those of {', '.join(layers)} start at zero: every logit "
+            f"would be NaN. Leave them out: LoraConfig(..., use_dora=True, exclude_modules={layers})."
+        )
 
 
 def collator_and_rows(collator: Any, train_dataset: Any) -> tuple[MultiTaskCollator | None, Any]:

@@ -4,9 +4,11 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments
 from tests.conftest import StopAfter
+from tests.distributed.test_two_processes import torchrun
 from tests.training.test_trainer_contract import DATA, TEXTS, model_of
 
 DEVICE = os.environ.get("HF_MTL_GPU_TESTS_ON", "cuda")
@@ -24,8 +26,7 @@ def build(folder, tokenizer, **arguments) -> MultiTaskTrainer:
         use_cpu=DEVICE == "cpu",
         report_to="none",
         disable_tqdm=True,
-        learning_rate=1e-3,
-        **{"max_steps": STEPS, "logging_steps": 1, "save_strategy": "no", **arguments},
+        **{"max_steps": STEPS, "logging_steps": 1, "save_strategy": "no", "learning_rate": 1e-3, **arguments},
     )
     trainer = MultiTaskTrainer(
         model_of(tokenizer), args, train_dataset=DATA, eval_dataset=DATA, processing_class=tokenizer
@@ -127,3 +128,19 @@ def test_answers_are_those_of_the_processor(tmp_path, tokenizer):
     expected = trainer.model.cpu().predict(TEXTS, tokenizer=tokenizer)
     for answer, other in zip(answers, expected):
         assert answer["mood"]["score"] == pytest.approx(other["mood"]["score"], abs=1e-3)
+
+
+def test_two_processes_on_one_card_take_the_steps_of_one(tmp_path, tokenizer):
+    from tests.gpu.one_card import RATES, ROWS
+
+    process = torchrun("-m", "tests.gpu.one_card", tmp_path)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-4000:]
+    first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in (0, 1))
+    alone = build(tmp_path / "alone", tokenizer, per_device_train_batch_size=ROWS, **RATES)
+    start = weights(alone)
+    alone.train()
+    for name, tensor in weights(alone).items():
+        assert torch.equal(first[name], second[name]), name
+        torch.testing.assert_close(first[name], tensor, rtol=0, atol=1e-4)
+    assert max((first[name] - tensor).abs().max() for name, tensor in start.items()) > 1e-2
