@@ -7,13 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import build_model
 from datasets import Dataset
 
 from hf_mtl import InputError
 from hf_mtl.cli import main
 from hf_mtl.commands import predict
 from hf_mtl.modeling.pipeline_multitask import Answerer
+from tests.conftest import build_model
 
 TASKS = [
     {"name": "mood", "problem_type": "single_label_classification", "labels": ["bad", "good"]},

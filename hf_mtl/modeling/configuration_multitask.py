@@ -1,5 +1,6 @@
 """What a checkpoint knows about itself: the encoder's configuration, the parts by name and the ordered tasks."""
 
+import copy
 import dataclasses
 import difflib
 import json
@@ -277,13 +278,26 @@ def check_tasks(tasks: list[TaskConfig]) -> None:
             check_choice(f"task in `reads` of task {task.name!r}:", other, names)
 
 
+def _task_values(task: Any) -> Any:
+    """A task's values, of which a model keeps those of a `TaskConfig`; what is no task is refused with the others."""
+    if not isinstance(task, TaskConfig):
+        return task
+    return {name: copy.copy(getattr(task, name)) for name in TaskConfig.__dataclass_fields__}
+
+
+def _only_labels(tasks: Any) -> list[str] | None:
+    """The labels of the only task there is."""
+    labels = tasks[0].get("labels") if tasks and len(tasks) == 1 and isinstance(tasks[0], Mapping) else None
+    return labels if isinstance(labels, list) and all(isinstance(name, str) for name in labels) else None
+
+
 class MultiTaskAttentionConfig(PreTrainedConfig):
     """Configuration of a `MultiTaskAttentionModel`.
 
     Args:
         encoder_config: Configuration of the wrapped encoder (any model type).
-        tasks: Ordered list of tasks, each the dictionary of a `TaskConfig`; a list, since JSON dictionaries are
-            written sorted and the order is what task indices mean.
+        tasks: Ordered list of tasks, each a `TaskConfig` or its values, as which it is kept; a list, since JSON
+            dictionaries are written sorted and the order is what task indices mean.
         task_conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
         conditioning_size: Width of what a task's embedding is projected to, of `modulation`.
         pooling: How token states become one state a task: a name of `TASK_POOLINGS`.
@@ -377,6 +391,12 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
             # Transformers would reset what a loaded encoder computes with.
             kwargs.setdefault("attn_implementation", self.encoder_config._attn_implementation)
             kwargs.setdefault("experts_implementation", self.encoder_config._experts_implementation)
+        if isinstance(self.tasks, (list, tuple)):
+            self.tasks = [_task_values(task) for task in self.tasks]
+        if "num_labels" not in kwargs and (labels := _only_labels(self.tasks)):
+            # Names by which Transformers speaks of the labels of a model of one task.
+            kwargs.setdefault("id2label", dict(enumerate(labels)))
+            kwargs.setdefault("label2id", {name: index for index, name in enumerate(labels)})
         if kwargs.get("output_attentions") and kwargs.get("attn_implementation") is None:
             # The others return none.
             kwargs["attn_implementation"] = "eager"

@@ -262,6 +262,12 @@ def checkpoint_arguments(name: str | None, arguments: Mapping[str, Any]) -> dict
                 f"{key}= is an argument of from_encoder; a checkpoint holds its encoder and its parts. Leave it out, "
                 "or write MultiTaskAttentionModel.from_encoder(name, tasks=[...])."
             )
+    if "tasks" in arguments:
+        raise InputError(
+            "from_pretrained takes no `tasks`: a checkpoint holds its own, with a head for each. To answer some of "
+            "them: model.predict(rows, tasks=[...]); to train others: MultiTaskAttentionModel.from_encoder(name, "
+            "tasks=[...])."
+        )
     if name is not None:
         return with_encoder_code(name, {**arguments, **reading_options(name)})
     if not isinstance(arguments.get("config"), PreTrainedConfig) or arguments.get("state_dict") is None:

@@ -124,6 +124,11 @@ def whole_labels(labels: torch.Tensor) -> torch.Tensor:
 
 def checked_task_ids(task_ids: torch.Tensor, rows: int) -> torch.Tensor:
     """Return the places of rows' tasks as indices; raise `InputError` unless there is one whole number per row."""
+    if not isinstance(task_ids, torch.Tensor):
+        raise InputError(
+            f"`task_ids` are {task_ids!r}; expected a tensor of the shape ({rows},), the place of one task per row: "
+            f"torch.tensor([0] * {rows}) asks the first task of every row."
+        )
     if task_ids.dtype not in WHOLE_NUMBERS or tuple(task_ids.shape) != (rows,):
         raise InputError(
             f"`task_ids` are {task_ids.dtype} of the shape {tuple(task_ids.shape)}; expected torch.int64 of the shape "

@@ -46,9 +46,9 @@ from .errors import CheckpointError, InputError
 from .input_rows import Rows, TaskNames
 from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .multitask_output import MultiTaskOutput
-from .part_checks import check_config
+from .part_checks import SETTINGS, check_config
 from .pipeline_multitask import Answerer, tokenizer_of
-from .plain_inputs import Positions, plain_entries, read_inputs
+from .plain_inputs import Positions, check_routing, plain_entries, read_inputs
 from .random_states import kept_random_states
 from .task_attention import TASK_POOLINGS
 from .task_heads import IGNORED_LABEL, Answer, TaskHead
@@ -205,7 +205,7 @@ class MultiTaskAttentionModel(PreTrainedModel):
         model.hub_arguments = hub_arguments(kwargs)
         model.has_given_precision = any(kwargs.get(key) is not None for key in ("dtype", "torch_dtype"))
         if not kwargs.get("ignore_mismatched_sizes"):
-            refuse_incomplete(name or "state_dict", report)
+            refuse_incomplete(name or "state_dict", report, [key for key in kwargs if key in SETTINGS])
         return (model, report) if wants_report else model
 
     def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs: Any) -> None:
@@ -309,10 +309,9 @@ class MultiTaskAttentionModel(PreTrainedModel):
         rows = read_inputs(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         positions = Positions(start_positions, end_positions)
         is_plain = routing is None
+        check_routing(routing, asked, (labels, task_ids, *positions))
         if routing is None:
             routing = plain_entries(self._heads(), rows, task_ids, labels, positions)
-        elif any(given is not None for given in (labels, task_ids, *positions)):
-            raise InputError("`routing` holds tasks and labels; leave out `labels`, `task_ids` and positions.")
         placed = all("slots" in entries for entries in routing.values())
         if asked is None or not placed or self.mtl.reads_all(asked) is None:
             asked, routing = None, {name: {**own, "slots": own["tasks"]} for name, own in routing.items()}

@@ -1,7 +1,7 @@
 """Plain inputs, as Transformers' models take them, become rows of the encoder and entries of the heads."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -96,6 +96,23 @@ def read_inputs(
         )
         assert mask is not None
     return PlainRows(EncoderInputs(ids, mask, segments, embeds, positions=positions), choices)
+
+
+def check_routing(routing: Mapping[str, Any] | None, asked: torch.Tensor | None, others: Iterable[Any]) -> None:
+    """Raise `InputError` for a part of a collator's batch without the rest, or beside what it holds.
+
+    Args:
+        routing: Of the collator.
+        asked: Likewise.
+        others: What says tasks and labels in plain inputs.
+    """
+    if routing is None:
+        if asked is not None:
+            raise InputError("`asked` is of a collator's batch, beside `routing`; for one task per row: task_ids=.")
+    elif not routing:
+        raise InputError("`routing` is empty; it is the collator's. Leave it out, and every task is answered.")
+    elif any(given is not None for given in others):
+        raise InputError("`routing` holds tasks and labels; leave out `labels`, `task_ids` and positions.")
 
 
 def plain_entries(

@@ -49,7 +49,7 @@ class MultiTaskProcessor(FeatureEncoder):
 
     Args:
         tokenizer: The encoder's tokenizer.
-        tasks: The model's tasks in order.
+        tasks: The model's tasks in order, or its configuration.
         positions: Word pieces that the encoder can read of a row; None for any number.
 
     Raises:
@@ -59,6 +59,22 @@ class MultiTaskProcessor(FeatureEncoder):
 
     # Of a processor that was read from a checkpoint, which it can be saved with.
     config: MultiTaskAttentionConfig | None = None
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        tasks: Sequence[TaskConfig | Mapping[str, Any]] | MultiTaskAttentionConfig,
+        positions: int | None = None,
+    ) -> None:
+        if not isinstance(tokenizer, PreTrainedTokenizerBase):
+            raise InputError(
+                f"The tokenizer is a {type(tokenizer).__name__}; expected the encoder's: "
+                "MultiTaskProcessor(AutoTokenizer.from_pretrained(name), model.config)."
+            )
+        if isinstance(tasks, PreTrainedConfig):
+            tasks = cast(MultiTaskAttentionConfig, tasks).task_configs
+        objects = [TaskConfig.from_dict(task) if isinstance(task, Mapping) else task for task in tasks]
+        super().__init__(tokenizer, objects, positions)
 
     @classmethod
     def for_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "MultiTaskProcessor":

@@ -91,6 +91,17 @@ def read_output(folder: Path, state: TrainerState) -> TrainOutput:
     return TrainOutput(state.global_step, loss, cast(dict[str, float], metrics))
 
 
+def refuse_weights_alone(folder: Path) -> None:
+    """Raise `InputError` for a checkpoint without an optimizer's state, from which no run goes on as it would have."""
+    # DeepSpeed keeps it in a folder of its own.
+    if not any(path.name.startswith(("optimizer", "global_step")) for path in folder.iterdir()):
+        raise InputError(
+            f"{str(folder)!r} holds weights alone (save_only_model=True), neither the optimizer's state nor the "
+            "learning rate's: no run can go on from it. To begin a new one with its weights, give "
+            f"model=MultiTaskAttentionModel.from_pretrained({str(folder)!r})."
+        )
+
+
 def clear_unfinished(folder: str | Path) -> None:
     """Remove what a killed run had not finished writing."""
     shutil.rmtree(Path(folder) / WRITING, ignore_errors=True)
@@ -134,6 +145,7 @@ class CheckpointingTrainer(Trainer):
             if self._is_over(Path(resume_from_checkpoint)):
                 # Transformers would take one step more.
                 return read_output(Path(resume_from_checkpoint), self.state)
+            refuse_weights_alone(Path(resume_from_checkpoint))
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         last = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{output.global_step}"
         if self.is_world_process_zero() and last.is_dir():

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Sampler
 
-from ..data.collator import MultiTaskCollator
+from ..data.collator import EvaluationBatch, MultiTaskCollator
 from ..data.features import FeatureDataset
 from ..modeling.processing_multitask import Feature
 from .arguments import MultiTaskTrainingArguments
@@ -47,15 +46,16 @@ class EntriesAndBatch:
 
     collate: MultiTaskCollator
 
-    def __call__(self, features: Sequence[Feature]) -> tuple[list[tuple[str, Feature]], dict[str, Any]]:
-        """Return what decoding reads of each entry, by its task's name, and the batch."""
+    def __call__(self, features: Sequence[Feature]) -> EvaluationBatch:
+        """Return the batch, and beside it what decoding reads of each entry."""
+        batch = EvaluationBatch(self.collate(features))
         # The word pieces themselves are not sent between processes.
-        entries = [
+        batch.entries = [
             (entry["name"], {key: value for key, value in entry["feature"].items() if key != "segments"})
             for feature in features
             for entry in feature["entries"]
         ]
-        return entries, self.collate(features)
+        return batch
 
 
 def evaluation_loader(

@@ -68,10 +68,10 @@ class EvaluatingTrainer(CheckpointingTrainer):
         losses = torch.zeros(3, len(self.processor.tasks))
         answered: list[tuple[Any, Any]] = []
         counted = cast(EvaluationBatches, dataloader.batch_sampler).counted
-        for number, (entries, batch) in enumerate(dataloader):
+        for number, batch in enumerate(dataloader):
             logits, sums = self._answer_batch(model, batch)
             if number < counted:
-                answered.append((entries, logits))
+                answered.append((batch.entries, logits))
                 losses += sums
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         collector = AnswerCollector(data.specs, data.rows)

@@ -4,11 +4,14 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
+from torch import nn
 from transformers import TrainingArguments
 from transformers.trainer_optimizer import is_optimizer_factory
 
 from ..modeling import InputError
 from ..modeling.configuration_multitask import nearest
+from ..tasks import TaskSpec
 
 _DECODED = (
     "An evaluation decodes answers and scores them by each task's `metrics`; for other scores read "
@@ -41,6 +44,12 @@ IGNORED_ARGUMENTS: dict[str, str] = {
     "eval_use_gather_object": "Leave it out: answers of all processes are gathered as objects.",
 }
 
+# Of `accelerator_config`: rows of a batch are not divided after they are routed to their tasks' heads.
+IGNORED_OF_ACCELERATOR = {
+    "split_batches": "per_device_train_batch_size says how many rows a process has in a batch",
+    "dispatch_batches": "every process reads its own batches",
+}
+
 # Optimizers that choose which parameters they train, and how, by themselves.
 OWN_GROUPS = ("adalomo", "apollo", "galore", "lomo")
 _RATES = (
@@ -65,6 +74,9 @@ def refuse_ignored_arguments(args: TrainingArguments) -> None:
             f"optim={optimizer!r} chooses its parameters by itself. {_RATES}; write another, such as adamw_torch, or "
             "give an optimizer that is built: optimizers=(optimizer, None)."
         )
+    for name, why in IGNORED_OF_ACCELERATOR.items():
+        if getattr(args.accelerator_config, name, None):
+            raise InputError(f"accelerator_config has {name}=True, which batches cannot follow: {why}. Leave it out.")
     for item in dataclasses.fields(TrainingArguments):
         if item.name in IGNORED_ARGUMENTS:
             value = getattr(args, item.name)
@@ -94,6 +106,36 @@ def check_optimizer(given: tuple[Any, dict[str, Any]] | None) -> None:
             )
 
 
+def check_built_optimizer(
+    optimizer: torch.optim.Optimizer | None, model: nn.Module, args: TrainingArguments, specs: Iterable[TaskSpec]
+) -> None:
+    """Raise `InputError` for an optimizer that trains another model, or rates beside it, which it would not read.
+
+    Args:
+        optimizer: One that is built, or None.
+        model: The model of the run.
+        args: Its arguments.
+        specs: Its tasks.
+    """
+    if optimizer is None:
+        return
+    trained = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
+    if not any(id(tensor) in trained for tensor in model.parameters()):
+        raise InputError(
+            f"The {type(optimizer).__name__} of `optimizers` holds no parameter of the model. Build the model first, "
+            "model = MultiTaskAttentionModel.from_encoder(...), then the optimizer of model.parameters(), and give "
+            "both."
+        )
+    rates = [f"TaskSpec(name={spec.name!r}, learning_rate=...)" for spec in specs if spec.learning_rate is not None]
+    if vars(args)["parts_learning_rate"] is not None:
+        rates.append("parts_learning_rate")
+    if rates:
+        raise InputError(
+            f"{rates[0]} would have no effect: the {type(optimizer).__name__} of `optimizers` is built, with rates of "
+            "its own groups. Leave one of both out."
+        )
+
+
 def refuse_ignored_of_trainer(given: Mapping[str, Any], taken: Iterable[str] = ()) -> None:
     """Raise `InputError` for something given to the trainer that would have no effect.
 
@@ -104,6 +146,11 @@ def refuse_ignored_of_trainer(given: Mapping[str, Any], taken: Iterable[str] = (
     for name, advice in IGNORED_OF_TRAINER.items():
         if given.get(name) is not None:
             raise InputError(f"MultiTaskTrainer takes no `{name}`: it would have no effect. {advice}")
+    if given.get("model_init") is not None and any(part is not None for part in given.get("optimizers") or ()):
+        raise InputError(
+            "`optimizers` are of one model, and `model_init` makes a new one for every run. Give "
+            "optimizer_cls_and_kwargs=(class, options), or a model instead of model_init."
+        )
     taken = [name for name in taken if name not in ("self", "unknown")]
     for name in given:
         if name not in taken and name not in IGNORED_OF_TRAINER:

@@ -14,6 +14,7 @@ from ..data.sampler import MixtureBatchSampler
 from ..data.streams import StreamedMixture
 from ..modeling import InputError
 from .evaluation_loop import refuse_ignore_keys
+from .ignored_arguments import refuse_ignored_arguments
 from .optimizing import OptimizingTrainer
 from .run_identity import check_run, fingerprints, run_arguments, run_settings, run_tasks
 from .task_freezing import TaskFreezer
@@ -21,6 +22,20 @@ from .train_sampler import run_steps
 
 # What `draw_every_task` adjusts.
 SET_BY_BALANCING = ("mixing_strategy", "batch_form", "gradient_accumulation_steps")
+# What a trainer is built with: the precision of its arithmetic, its device, its processes.
+SET_WHEN_BUILT = (
+    "bf16",
+    "fp16",
+    "use_cpu",
+    "full_determinism",
+    "torch_compile",
+    "accelerator_config",
+    "parallelism_config",
+    "fsdp",
+    "deepspeed",
+    "report_to",
+    "disable_tqdm",
+)
 
 
 class ResumingTrainer(OptimizingTrainer):
@@ -57,9 +72,17 @@ class ResumingTrainer(OptimizingTrainer):
         """Check what was changed of the arguments since the trainer was made.
 
         Raises:
-            InputError: An argument that gradient balancing sets itself.
+            InputError: An argument that gradient balancing sets itself, that a trainer is built with, or that would
+                have no effect.
         """
+        refuse_ignored_arguments(self.args)
         values = vars(self.args)
+        for name in SET_WHEN_BUILT:
+            if values[name] != self.values_given[name]:
+                raise InputError(
+                    f"{name} was changed from {self.values_given[name]!r} to {values[name]!r} after the trainer was "
+                    "made with it; make a new trainer."
+                )
         for name in SET_BY_BALANCING if self.balancer is not None else ():
             if values[name] != self.values_given[name]:
                 raise InputError(

@@ -40,7 +40,7 @@ from .evaluation import source_scores
 from .given_data import check_tokenizer, collator_and_rows, model_and_mixture
 from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
 from .hyperparameters import SearchingTrainer
-from .ignored_arguments import check_optimizer, refuse_ignored_of_trainer
+from .ignored_arguments import check_built_optimizer, check_optimizer, refuse_ignored_of_trainer
 from .shared_parameters import last_shared_matrix, shared_parameters
 from .step_weighting import StepWeighting, build_loss_weighting, task_gradient_norms
 from .task_agreement import agree_with_model
@@ -119,6 +119,7 @@ class MultiTaskTrainer(SearchingTrainer):
     ) -> None:
         unknown["compute_loss_func"] = compute_loss_func
         unknown["preprocess_logits_for_metrics"] = preprocess_logits_for_metrics
+        unknown.update(model_init=model_init, optimizers=optimizers)
         refuse_ignored_of_trainer(unknown, inspect.signature(type(self).__init__).parameters)
         data_collator, train_dataset = collator_and_rows(data_collator, train_dataset)
         check_tokenizer(processing_class)
@@ -130,6 +131,7 @@ class MultiTaskTrainer(SearchingTrainer):
         model, mixture = model_and_mixture(
             model, args, train_dataset, eval_dataset, tasks, model_settings, exclude_overlap
         )
+        check_built_optimizer(optimizers[0], model, args, mixture.specs)
         tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
         self.test_rows = splits_of(train_dataset, list(tasks_by_source(mixture.specs)), "test")

@@ -329,7 +329,7 @@ def test_what_from_pretrained_takes_has_its_effect(name, checkpoint):
         ({"encoder_kwargs": {}}, "encoder_kwargs= is an argument of from_encoder"),
         ({"encoder": BertModel(encoder_config())}, "encoder= is an argument of from_encoder"),
         ({"config": encoder_config()}, "not of a MultiTaskAttentionModel"),
-        ({"tasks": TASKS[:1]}, "has unexpected"),
+        ({"tasks": TASKS[:1]}, "from_pretrained takes no `tasks`"),
     ],
 )
 def test_what_from_pretrained_cannot_serve_is_refused(arguments, message, checkpoint):

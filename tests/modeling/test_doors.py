@@ -1,6 +1,7 @@
 """What `from_encoder`, the constructor and `from_pretrained` take has an effect, or is refused by name."""
 
 import copy
+import json
 import os
 
 import pytest
@@ -209,3 +210,34 @@ def test_the_hubs_setting_is_never_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(encoders, "_is_cached", lambda name, hub: False)
     with pytest.raises(InputError, match="not in the local cache and the Hub is out of reach"):
         wrap("some-encoder")
+
+
+def test_a_configuration_takes_tasks_as_objects_and_keeps_their_values():
+    spec = TaskSpec(name="mood", problem_type="single_label_classification", labels=["bad", "good"], weight=2.0)
+    objects, values = (
+        MultiTaskAttentionConfig(encoder_config=encoder_config(), tasks=[task])
+        for task in (spec, spec.to_config().to_dict())
+    )
+    assert objects.tasks == values.tasks and isinstance(objects.tasks[0], dict)
+    json.loads(objects.to_json_string())
+
+
+def test_labels_of_a_model_of_one_task_are_those_of_its_configuration(tmp_path):
+    one = build_model(TASKS[:1])
+    assert (one.config.num_labels, one.config.id2label) == (3, {0: "a", 1: "b", 2: "c"})
+    one.save_pretrained(tmp_path)
+    assert MultiTaskAttentionConfig.from_pretrained(tmp_path).label2id == {"a": 0, "b": 1, "c": 2}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tasks": TASKS[:1]}, "from_pretrained takes no `tasks`"),
+        ({"gate": "none"}, "gate= asks for other parts than it was saved with. Leave it out"),
+    ],
+)
+def test_a_checkpoint_has_the_tasks_and_parts_that_it_was_saved_with(given, message, tmp_path):
+    build_model().save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=message):
+        MultiTaskAttentionModel.from_pretrained(tmp_path, **given)
+    assert MultiTaskAttentionModel.from_pretrained(tmp_path, head_dropout=0.3).config.head_dropout == 0.3

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from hf_mtl import InputError
 from hf_mtl.modeling.errors import LabelError
 from tests.conftest import build_model, encoder_inputs
 
@@ -30,3 +31,17 @@ def test_a_number_that_is_no_class_is_refused(label):
     labels[0] = label
     with pytest.raises(LabelError, match="intent"):
         build_model()(**encoder_inputs(), task_ids=TASK_IDS, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"asked": torch.tensor([[0]] * 8)}, "`asked` is of a collator's batch"),
+        ({"routing": {}}, "`routing` is empty"),
+        ({"task_ids": [0] * 8}, "expected a tensor of the shape .8,.*torch.tensor"),
+        ({"task_ids": "mood"}, "expected a tensor"),
+    ],
+)
+def test_what_is_not_the_users_to_give_is_named(given, message):
+    with pytest.raises(InputError, match=message):
+        build_model()(**encoder_inputs(), **given)

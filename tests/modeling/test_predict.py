@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import cpu_offload
-from conftest import assert_answers_close, build_model, randomise
 from datasets import Dataset, DatasetDict
 
 from hf_mtl import InputError, MultiTaskAttentionModel, MultiTaskProcessor, TaskConfig
 from hf_mtl.modeling.input_rows import likely_field
+from tests.conftest import assert_answers_close, build_model, randomise
 
 TASKS = [
     {"name": "mood", "problem_type": "single_label_classification", "labels": ["bad", "good"]},

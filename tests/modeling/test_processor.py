@@ -8,13 +8,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import assert_answers_close, build_model, randomise
 from datasets import Dataset
 from transformers import BertConfig, BertModel, RobertaConfig, XLNetConfig
 
 import hf_mtl
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, MultiTaskProcessor
 from hf_mtl.modeling.batch_tensors import MultiTaskBatch
+from tests.conftest import assert_answers_close, build_model, randomise
 
 TEXTS = ["to Lima and back", "hello", ""]
 CHOICES = [
@@ -316,3 +316,13 @@ def test_what_is_no_checkpoint_is_refused(folder, tokenizer, tmp_path):
 
 def test_it_is_a_public_name():
     assert hf_mtl.MultiTaskProcessor is MultiTaskProcessor and "MultiTaskProcessor" in hf_mtl.__all__
+
+
+def test_tasks_come_in_any_form(model, processor, tokenizer):
+    rows = {"text": ["what a day", "no"]}
+    for tasks in (model.config, model.config.tasks, model.config.task_configs):
+        made = MultiTaskProcessor(tokenizer, tasks)
+        assert list(made.tasks) == model.config.task_names
+        assert torch.equal(made(rows)["input_ids"], processor(rows)["input_ids"])
+    with pytest.raises(InputError, match="The tokenizer is a str; expected the encoder's"):
+        MultiTaskProcessor("bert-base-uncased", model.config)

@@ -14,6 +14,7 @@ from transformers.training_args import OptimizerNames
 from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments
 from hf_mtl.training.argument_table import PASSED_ON, SERVED_ARGUMENTS, unclassified_arguments
 from hf_mtl.training.ignored_arguments import IGNORED_ARGUMENTS
+from tests.conftest import StopAfter
 from tests.training.test_trainer_contract import DATA, QUIET, model_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -157,7 +158,7 @@ EFFECTS = {
 ELSEWHERE = {
     "auto_find_batch_size": "tests/training/test_batch_fitting.py::test_the_run_is_that_of_smaller_batches",
     "greater_is_better": "tests/training/test_changed_arguments.py::test_values_that_contradict_are_named",
-    "ignore_data_skip": "tests/data/test_streams.py",
+    "ignore_data_skip": "tests/training/test_argument_table.py::test_without_skipping_an_epoch_begins_anew",
     "torch_compile": "tests/training/test_argument_table.py::test_a_compiled_model_trains_alike",
     "torch_compile_backend": "tests/training/test_argument_table.py::test_a_compiled_model_trains_alike",
 }
@@ -267,6 +268,22 @@ def test_schedule_free_optimizers_are_scored_on_the_weights_of_evaluation(balanc
     assert chance == pytest.approx([math.log(2)] * 3, rel=1e-5)
     trainer.optimizer.train()
     assert any(tensor.any() for tensor in trainer.model.mtl.heads.parameters())
+
+
+def test_without_skipping_an_epoch_begins_anew(tmp_path, tokenizer):
+    """As in Transformers: a run that goes on within an epoch of 8 steps draws its first rows once more."""
+    sums = []
+    for skips in (False, True, True):
+        folder = tmp_path / str(len(sums))
+        epochs = {"max_steps": -1, "num_train_epochs": 1, "per_device_train_batch_size": 4}
+        arguments = {**epochs, "save_strategy": "steps", "save_steps": 3}
+        stopped = build(folder, tokenizer, **arguments)
+        stopped.add_callback(StopAfter(4))
+        stopped.train()
+        again = build(folder, tokenizer, ignore_data_skip=not skips, **arguments)
+        again.train(resume_from_checkpoint=True)
+        sums.append(sum(tensor.double().sum().item() for tensor in again.model.parameters()))
+    assert sums[0] != sums[1] == sums[2]
 
 
 def test_a_compiled_model_trains_alike(tmp_path, tokenizer):

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from multiprocessing.reduction import ForkingPickler
 
 import pytest
 import torch
@@ -55,10 +56,16 @@ def test_evaluation_decodes_what_predict_answers(tmp_path, tokenizer, name):
 def test_what_collates_rows_to_score_can_be_sent_to_a_worker(tmp_path, tokenizer):
     loader = trainer(tmp_path, tokenizer, validation=held_out()).get_eval_dataloader()
     sent_rows, sent_collate = pickle.loads(pickle.dumps((loader.dataset, loader.collate_fn)))
-    entries, batch = loader.collate_fn([loader.dataset[index] for index in range(3)])
-    sent_entries, sent_batch = sent_collate([sent_rows[index] for index in range(3)])
-    assert [name for name, _ in sent_entries] == [name for name, _ in entries]
-    assert sent_batch["input_ids"].equal(batch["input_ids"])
+    batch = loader.collate_fn([loader.dataset[index] for index in range(3)])
+    sent = ForkingPickler.loads(ForkingPickler.dumps(sent_collate([sent_rows[index] for index in range(3)])))
+    assert [name for name, _ in sent.entries] == [name for name, _ in batch.entries]
+    assert sent["input_ids"].equal(batch["input_ids"])
+
+
+def test_the_batches_of_an_evaluation_are_what_the_model_takes(tmp_path, tokenizer):
+    own = trainer(tmp_path, tokenizer, validation=held_out())
+    for batch in own.get_eval_dataloader():
+        assert torch.isfinite(own.model(**batch).loss)
 
 
 def test_a_regression_wrapped_by_the_trainer_is_decoded_to_the_labels_scale(tmp_path, tokenizer):

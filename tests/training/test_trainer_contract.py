@@ -383,3 +383,64 @@ def test_rows_in_the_third_place_are_the_rows_to_train_on(rows, tmp_path, tokeni
         trainer = MultiTaskTrainer(model_of(tokenizer, tasks), plain(tmp_path), rows, processing_class=tokenizer)
     assert list(trainer.mixture.train) == [task["name"] for task in tasks]
     assert isinstance(trainer.data_collator, MultiTaskCollator)
+
+
+def test_an_optimizer_that_is_built_has_to_be_of_the_model(tmp_path, tokenizer):
+    model, other = model_of(tokenizer), model_of(tokenizer)
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(InputError, match="The SGD of `optimizers` holds no parameter of the model"):
+        build(tmp_path, tokenizer, model=other, optimizers=(sgd, None))
+    with pytest.raises(InputError, match="`optimizers` are of one model, and `model_init` makes a new one"):
+        build(tmp_path, tokenizer, model_init=lambda: model_of(tokenizer), optimizers=(sgd, None))
+    start = model.state_dict()["mtl.heads.regression.weight.task_stars"].clone()
+    build(tmp_path, tokenizer, model=model, optimizers=(sgd, None)).train()
+    assert not torch.equal(model.state_dict()["mtl.heads.regression.weight.task_stars"], start)
+
+
+def test_rates_beside_an_optimizer_that_is_built_are_refused(tmp_path, tokenizer):
+    model = model_of(tokenizer)
+    given = {"model": model, "optimizers": (torch.optim.SGD(model.parameters(), lr=0.1), None)}
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), parts_learning_rate=0.1, **QUIET)
+    with pytest.raises(InputError, match="parts_learning_rate would have no effect: the SGD of `optimizers`"):
+        build(tmp_path, tokenizer, args, **given)
+    rated = [{"name": "stars", "problem_type": "regression", "learning_rate": 0.0}]
+    with pytest.raises(InputError, match="learning_rate=...\\) would have no effect: the SGD"):
+        build(tmp_path, tokenizer, tasks=rated, **given)
+
+
+def test_a_checkpoint_of_weights_alone_is_no_run_to_go_on_with(tmp_path, tokenizer):
+    saved = {"save_strategy": "steps", "save_steps": 1, "save_only_model": True}
+    build(tmp_path, tokenizer, plain(tmp_path, max_steps=1, **saved)).train()
+    longer = build(tmp_path, tokenizer, plain(tmp_path, max_steps=2, **saved))
+    with pytest.raises(InputError, match="holds weights alone .save_only_model=True.*from_pretrained"):
+        longer.train(resume_from_checkpoint=True)
+    # One whose last step it is has nothing to go on with.
+    assert build(tmp_path, tokenizer, plain(tmp_path, max_steps=1, **saved)).train(True).global_step == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("label_smoothing_factor", 0.5, "would have no effect; expected the default 0.0"),
+        ("dataloader_drop_last", True, "would have no effect"),
+        ("prediction_loss_only", True, "would have no effect"),
+        ("bf16", True, "bf16 was changed from False to True after the trainer was made with it"),
+        ("torch_compile", True, "torch_compile was changed"),
+    ],
+)
+def test_changes_that_come_too_late_are_named(name, value, message, tmp_path, tokenizer):
+    trainer = build(tmp_path, tokenizer)
+    setattr(trainer.args, name, value)
+    with pytest.raises(InputError, match=message):
+        trainer.train()
+
+
+@pytest.mark.parametrize("name", ["split_batches", "dispatch_batches"])
+def test_batches_that_would_be_divided_are_refused(name, tmp_path, tokenizer):
+    with pytest.raises(InputError, match=f"accelerator_config has {name}=True, which batches cannot follow"):
+        build(tmp_path, tokenizer, plain(tmp_path, accelerator_config={name: True}))
+
+
+def test_a_collator_is_made_of_a_processor(tokenizer):
+    with pytest.raises(InputError, match="MultiTaskCollator was given a .*Tokenizer.*for_model"):
+        MultiTaskCollator(tokenizer, pad_to_multiple_of=8)
