@@ -22,5 +22,5 @@ def test_a_stock_users_script_runs(script, tmp_path, monkeypatch):
         pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
     # What the scripts draw, weights of small encoders for one, is the same in every run.
-    set_seed(0)
+    set_seed(42)
     runpy.run_path(str(script), run_name="__main__")
