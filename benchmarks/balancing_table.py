@@ -34,7 +34,7 @@ from hf_mtl.balancing.gradient_balancing import GRADIENT_BALANCERS
 from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS
 from hf_mtl.data.mixture import Mixture, load_mixture
 from hf_mtl.recipe import read_recipe
-from hf_mtl.training.evaluation import AVERAGE
+from hf_mtl.training.scoring import AVERAGE
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "glue_small" / "train.yaml"
 TRAIN_ROWS, VALIDATION_ROWS = 500, 300

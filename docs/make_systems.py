@@ -10,14 +10,14 @@ from typing import Any
 
 import yaml
 
+from hf_mtl.modeling.aggregation import TASK_AGGREGATIONS
 from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
-from hf_mtl.modeling.head_reading import HEAD_READINGS
+from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
+from hf_mtl.modeling.gate import TASK_GATES
+from hf_mtl.modeling.head import HEAD_READINGS
+from hf_mtl.modeling.interaction import TASK_INTERACTIONS
+from hf_mtl.modeling.pooling import TASK_POOLINGS
 from hf_mtl.modeling.systems import PLAIN, SYSTEMS, System
-from hf_mtl.modeling.task_aggregation import TASK_AGGREGATIONS
-from hf_mtl.modeling.task_attention import TASK_POOLINGS
-from hf_mtl.modeling.task_conditioning import TASK_CONDITIONINGS
-from hf_mtl.modeling.task_gate import TASK_GATES
-from hf_mtl.modeling.task_interaction import TASK_INTERACTIONS
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "systems.md"
@@ -113,7 +113,7 @@ whether tasks agree ([measured](published.md)).
 A new part is one class and one line in its table. An interaction, say, is a subclass of `ScaledInteraction`
 (`hf_mtl/modeling/interaction_base.py`) whose `mix(states, embeddings)` takes states (rows, tasks, hidden) and task
 embeddings (tasks, hidden) and returns what the tasks become, in the shape of the states; its line stands in
-`TASK_INTERACTIONS` (`hf_mtl/modeling/task_interaction.py`), and `task_interaction: NAME` chooses it. The tests of
+`TASK_INTERACTIONS` (`hf_mtl/modeling/interaction.py`), and `task_interaction: NAME` chooses it. The tests of
 limits (equal weights at equal scores, hard sharing at the start, order of tasks, padding, rows apart, gradients, ...)
 read those tables and test it too.
 

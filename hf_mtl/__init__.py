@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 # Name -> module; nothing heavy is imported before one of them is touched (PEP 562).
 _LAZY = {
-    "GLUE": "task_presets",
+    "GLUE": "tasks",
     "InputError": "modeling",
     "METRICS": "metrics",
     "Mixture": "data.mixture",

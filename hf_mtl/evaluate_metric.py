@@ -1,4 +1,4 @@
-"""A metric of `hf_mtl.metrics` as an `evaluate.Metric`; imported on demand, for `evaluate` takes seconds to import."""
+"""A metric of `hf_mtl.metrics` as an `evaluate.Metric`; no module imports this one: `evaluate` takes seconds."""
 
 from collections.abc import Sequence
 
@@ -22,6 +22,18 @@ STORED_AS: dict[str, tuple[datasets.Value | datasets.Sequence, datasets.Value | 
     "multiple_choice": (NUMBER, NUMBER),
 }
 ID_TYPES = {"single_label_classification", "multi_label_classification", "multiple_choice"}
+
+
+def as_evaluate_metric(name: str) -> evaluate.Metric:
+    """Return a metric as an `evaluate.Metric` (for `add_batch`, `evaluate.combine`); nothing is downloaded.
+
+    Args:
+        name: Of `hf_mtl.metrics.METRICS`.
+
+    Raises:
+        ValueError: An unknown name.
+    """
+    return EvaluateMetric(config_name=name)
 
 
 class EvaluateMetric(evaluate.Metric):

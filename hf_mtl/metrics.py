@@ -17,14 +17,10 @@ import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .modeling.tag_spans import SpanTags
-
-if TYPE_CHECKING:
-    import evaluate
 
 Rows = Sequence[object] | np.ndarray
 Labels = Sequence[int] | Sequence[Sequence[int]] | np.ndarray
@@ -243,14 +239,6 @@ def task_score(scores: Mapping[str, float]) -> float:
     if not counted:
         raise ValueError(f"Found the scores {dict(scores)}; expected one of a metric where higher is better.")
     return sum(counted) / len(counted)
-
-
-def as_evaluate_metric(name: str) -> "evaluate.Metric":
-    """Return a metric as an `evaluate.Metric` (for `add_batch`, `evaluate.combine`); nothing is downloaded."""
-    # `evaluate` takes seconds to import, and training does not need it.
-    from .evaluate_metric import EvaluateMetric
-
-    return EvaluateMetric(config_name=name)
 
 
 def _arrays(predictions: Rows, references: Rows, dtype: type[np.generic]) -> tuple[np.ndarray, np.ndarray]:

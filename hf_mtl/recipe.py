@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .modeling import InputError, MultiTaskAttentionConfig, TaskConfig
+from .modeling.aggregation import MERGED, TASK_AGGREGATIONS
 from .modeling.attention_scorers import ATTENTION_SCORERS
-from .modeling.configuration_multitask import check_choice
-from .modeling.head_reading import HEAD_READINGS
+from .modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice
+from .modeling.encoder_conditioning import TASK_CONDITIONINGS
+from .modeling.errors import InputError
+from .modeling.gate import TASK_GATES
+from .modeling.head import HEAD_READINGS
+from .modeling.interaction import TASK_INTERACTIONS
+from .modeling.interaction_mran import RELATIONS
 from .modeling.part_checks import check_config
+from .modeling.pooling import TASK_POOLINGS
 from .modeling.systems import SYSTEMS
-from .modeling.task_aggregation import MERGED, TASK_AGGREGATIONS
-from .modeling.task_attention import TASK_POOLINGS
-from .modeling.task_conditioning import TASK_CONDITIONINGS
-from .modeling.task_gate import TASK_GATES
-from .modeling.task_interaction import TASK_INTERACTIONS
-from .modeling.task_relations import RELATIONS
 from .recipe_format.argument_parsing import parse_arguments, settings_beside, with_system
 from .recipe_format.caps import CAPS, settle_caps
 from .recipe_format.command_line import Fields, argparse_arguments, change_rows, split_arguments

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from .tasks import TaskSpec
-
 
 def _glue(name: str, first: str, second: str | None, metrics: list[str], **changes: Any) -> dict[str, Any]:
     columns = {"text": first, **({"text_pair": second} if second else {})}
@@ -21,8 +19,4 @@ PRESETS: dict[str, dict[str, Any]] = {
     "glue/qnli": _glue("qnli", "question", "sentence", ["accuracy"]),
     "glue/rte": _glue("rte", "sentence1", "sentence2", ["accuracy"]),
     "glue/wnli": _glue("wnli", "sentence1", "sentence2", ["accuracy"]),
-}
-
-GLUE: dict[str, TaskSpec] = {
-    key.removeprefix("glue/"): TaskSpec(**row) for key, row in PRESETS.items() if key.startswith("glue/")
 }

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from .metrics import DEFAULT_METRICS, check_metrics
-from .modeling import InputError, TaskConfig
-from .modeling.configuration_multitask import INPUT_FIELDS, check_choice
+from .modeling.configuration_multitask import INPUT_FIELDS, TaskConfig, check_choice
+from .modeling.errors import InputError
 from .modeling.tag_spans import SpanTags
+from .task_presets import PRESETS
 
 SPLITS = ("train", "validation", "test")
 
@@ -223,8 +224,6 @@ def specs_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSpec]:
 
 
 def _spec_from_row(row: Mapping[str, Any]) -> TaskSpec:
-    from .task_presets import PRESETS
-
     if not isinstance(row, Mapping):
         raise InputError(f"A row under `tasks:` must be a mapping such as `name: rte`; found {row!r}.")
     values = dict(row)
@@ -237,3 +236,8 @@ def _spec_from_row(row: Mapping[str, Any]) -> TaskSpec:
         raise
     except (TypeError, AttributeError, ValueError) as error:
         raise InputError(f"Task {values.get('name', '?')!r} has a value of the wrong type: {error}") from error
+
+
+GLUE: dict[str, TaskSpec] = {
+    key.removeprefix("glue/"): TaskSpec(**row) for key, row in PRESETS.items() if key.startswith("glue/")
+}

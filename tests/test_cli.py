@@ -71,7 +71,7 @@ def workplace(tmp_path_factory):
     """A folder with data of three tasks, a tiny encoder and a recipe."""
     from transformers import AutoTokenizer, BertConfig, BertModel
 
-    from hf_mtl.modeling.encoders import find_encoder
+    from hf_mtl.modeling.encoder_loading import find_encoder
 
     folder = tmp_path_factory.mktemp("workplace")
     tokenizer = AutoTokenizer.from_pretrained(find_encoder(ENCODER))

@@ -389,7 +389,7 @@ def checkpoint(tmp_path_factory):
     from transformers import AutoTokenizer, BertConfig
 
     from hf_mtl import MultiTaskAttentionConfig, MultiTaskAttentionModel
-    from hf_mtl.modeling.encoders import find_encoder
+    from hf_mtl.modeling.encoder_loading import find_encoder
 
     tokenizer = AutoTokenizer.from_pretrained(find_encoder(ENCODER))
     encoder = BertConfig(

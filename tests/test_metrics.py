@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from hf_mtl.metrics import DEFAULT_METRICS, METRICS, as_evaluate_metric, check_metrics, compute, task_score
+from hf_mtl.metrics import DEFAULT_METRICS, METRICS, check_metrics, compute, task_score
 
 SEEDS = range(20)
 PERFECT = {
@@ -350,11 +350,14 @@ class TestEvaluateMetric:
     @pytest.fixture(autouse=True)
     def installed(self):
         pytest.importorskip("evaluate", reason="the optional package `evaluate` is not installed")
+        from hf_mtl.evaluate_metric import as_evaluate_metric
+
+        self.as_evaluate_metric = as_evaluate_metric
 
     @pytest.mark.parametrize(("name", "problem_type"), cases())
     def test_it_equals_the_function(self, name, problem_type):
         predicted, true = random_rows(problem_type, seed=0)
-        metric = as_evaluate_metric(name)
+        metric = self.as_evaluate_metric(name)
         for rows in (slice(0, 5), slice(5, None)):
             metric.add_batch(predictions=predicted[rows], references=true[rows])
         assert metric.compute() == pytest.approx(compute([name], predicted, true))
@@ -365,14 +368,14 @@ class TestEvaluateMetric:
     def test_they_combine(self):
         import evaluate
 
-        combined = evaluate.combine([as_evaluate_metric("accuracy"), as_evaluate_metric("f1")])
+        combined = evaluate.combine([self.as_evaluate_metric("accuracy"), self.as_evaluate_metric("f1")])
         combined.add_batch(predictions=[1, 0, 1, 0], references=[1, 1, 1, 0])
         assert combined.compute() == pytest.approx({"accuracy": 75, "f1": 80})
 
     def test_fractions_are_not_truncated_to_ids(self):
         with pytest.raises(ValueError, match="found 1.7"):
-            as_evaluate_metric("accuracy").compute(predictions=[1.7, 0.0], references=[1, 0])
+            self.as_evaluate_metric("accuracy").compute(predictions=[1.7, 0.0], references=[1, 0])
 
     def test_an_unknown_name_is_refused(self):
         with pytest.raises(ValueError, match="Unknown metric 'acc'; expected one of"):
-            as_evaluate_metric("acc")
+            self.as_evaluate_metric("acc")

@@ -45,14 +45,14 @@ def test_every_module_of_the_tree_exists_and_stands_in_it():
 
 def test_every_system_and_part_is_described():
     """docs/systems.md names what the tables hold."""
+    from hf_mtl.modeling.aggregation import TASK_AGGREGATIONS
     from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
-    from hf_mtl.modeling.head_reading import HEAD_READINGS
+    from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
+    from hf_mtl.modeling.gate import TASK_GATES
+    from hf_mtl.modeling.head import HEAD_READINGS
+    from hf_mtl.modeling.interaction import TASK_INTERACTIONS
+    from hf_mtl.modeling.pooling import TASK_POOLINGS
     from hf_mtl.modeling.systems import SYSTEMS
-    from hf_mtl.modeling.task_aggregation import TASK_AGGREGATIONS
-    from hf_mtl.modeling.task_attention import TASK_POOLINGS
-    from hf_mtl.modeling.task_conditioning import TASK_CONDITIONINGS
-    from hf_mtl.modeling.task_gate import TASK_GATES
-    from hf_mtl.modeling.task_interaction import TASK_INTERACTIONS
 
     text = (ROOT / "docs" / "systems.md").read_text("utf-8")
     parts = (TASK_CONDITIONINGS, TASK_POOLINGS, ATTENTION_SCORERS, TASK_INTERACTIONS, TASK_GATES, HEAD_READINGS)

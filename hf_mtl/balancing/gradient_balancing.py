@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 
 INSTALL = "pip install 'hf_mtl[balance]'"
 

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from .running_means import LearnedVector, RunningMeans
 
 # What a weighting reads, and so what accumulation does to it. "nothing" and "previous_losses": exact however a step is

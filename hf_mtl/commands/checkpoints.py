@@ -5,7 +5,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
+from ..modeling.configuration_multitask import MultiTaskAttentionConfig
+from ..modeling.errors import InputError
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
 
 
 def load_checkpoint(

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from ..modeling import InputError, MultiTaskAttentionModel, TaskConfig
-from ..modeling.configuration_multitask import check_choice
+from ..modeling.configuration_multitask import TaskConfig, check_choice
+from ..modeling.errors import InputError
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..recipe import RECIPE_FILE, Recipe, read_recipe
-from ..report import baseline_scores, score_table
+from ..tables import baseline_scores, score_table
 from ..training.trainer import MultiTaskTrainer
 from .checkpoints import load_checkpoint
 from .train import quiet_libraries, read_mixture

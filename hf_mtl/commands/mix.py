@@ -7,11 +7,11 @@ from transformers import AutoTokenizer
 
 from ..data.features import FeatureDataset
 from ..modeling.encoder_limits import check_tokenizer, limits_of
-from ..modeling.encoders import find_encoder, load_encoder
+from ..modeling.encoder_loading import find_encoder, load_encoder
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..recipe import read_recipe
-from ..report import mixture_table
-from ..training.train_sampler import build_sampler, choose_mixing, run_steps
+from ..tables import mixture_table
+from ..training.sampling import build_sampler, choose_mixing, run_steps
 from .train import quiet_libraries, read_mixture
 
 

@@ -17,17 +17,18 @@ from transformers import set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from ..data.mixture import Mixture, load_mixture
-from ..model_card import write_model_card
-from ..modeling import InputError, MultiTaskAttentionModel
-from ..modeling.encoders import find_encoder
+from ..inspection.part_report import PartReport, initial_parts
+from ..modeling.encoder_loading import find_encoder
+from ..modeling.errors import InputError
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..publishing.model_card import write_model_card
 from ..recipe import LENGTH_OF_A_RUN, Recipe, differing_keys, is_longer, read_recipe, saved_values
-from ..report import Scores, baseline_scores, change_table, dropped_lines, mixture_table, score_table
+from ..tables import Scores, baseline_scores, change_table, dropped_lines, mixture_table, score_table
 from ..training.callbacks import InterruptCallback
 from ..training.checkpoints import last_whole_checkpoint
-from ..training.evaluation import AVERAGE, mtl_average
 from ..training.ignored_arguments import refuse_ignored_arguments
-from ..training.part_report import PartReport, initial_parts
 from ..training.processes import leave_together
+from ..training.scoring import AVERAGE, mtl_average
 from ..training.trainer import MultiTaskTrainer
 from ..training.training_order import Stage, arguments_of, left_out, mixture_of, model_of, tasks_apart
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 
 Steps = list[list[np.ndarray]]
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..modeling import InputError
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
+from ..modeling.errors import InputError
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec
 from .class_labels import ClassReader, form_of_numbers, label_set_reader, tag_reader, vocabulary
 from .label_columns import NO_LABEL, LabelColumn, is_missing, names_of_feature, plain_column, whole_number

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from datasets import Dataset
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from ..tasks import ROW_FIELD, TaskSpec, tasks_by_source
 
 # Held-out rows are drawn with this, whatever the run's seed.

@@ -7,7 +7,7 @@ task's, so that splits whose vocabularies have another order meet in the right c
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from ..tasks import LABEL_FORMS, TaskSpec
 from .label_columns import LabelColumn, is_missing, listed, whole_number
 

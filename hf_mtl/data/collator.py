@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from ..modeling.processing_multitask import Feature, MultiTaskProcessor
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from ..tasks import SPLITS
 
 Rows: TypeAlias = Dataset | IterableDataset

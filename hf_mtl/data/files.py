@@ -8,7 +8,7 @@ import pyarrow as pa
 from datasets import Dataset
 from datasets.exceptions import DatasetGenerationError
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from .conll_files import HOW_TO_NAME, read_sentences, token_columns
 from .csv_files import read_csv_rows, read_tsv_rows
 from .json_files import read_json_rows

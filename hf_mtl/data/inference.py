@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import ClassLabel, Dataset, LargeList, List, Value
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from ..tasks import TaskSpec
 from .label_columns import names_of_feature
 

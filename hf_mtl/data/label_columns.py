@@ -7,8 +7,8 @@ from typing import Any
 
 from datasets import ClassLabel, LargeList, List
 
-from ..modeling import InputError
 from ..modeling.configuration_multitask import nearest
+from ..modeling.errors import InputError
 from ..tasks import TaskSpec
 from .row_places import RowPlaces
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from ..tasks import TaskSpec
 from .label_columns import NO_CLASS, NO_LABEL, LabelColumn, inside, is_missing, listed, split_path, whole_number
 

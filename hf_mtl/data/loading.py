@@ -9,8 +9,8 @@ from datasets import Dataset
 from datasets.packaged_modules.cache.cache import Cache
 from huggingface_hub import constants
 
-from ..modeling import InputError
-from ..modeling.encoders import PACKAGE_PREFIX, find_package_folder, hub_is_reachable
+from ..modeling.encoder_loading import PACKAGE_PREFIX, find_package_folder, hub_is_reachable
+from ..modeling.errors import InputError
 from ..tasks import LABEL_FIELD, SPLITS, TaskSpec
 from .files import ALL_SUFFIXES, SUFFIXES, read_file
 from .row_places import RowPlaces

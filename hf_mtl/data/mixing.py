@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 
 # Stickland and Murray 2019: the exponent falls from 1 by this much over the run.
 ANNEALED_FALL = 0.8

@@ -1,6 +1,7 @@
 """Task rows become a mixture: checked training and held-out rows of every task."""
 
 import statistics
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,15 +10,14 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from transformers.utils.logging import get_logger
 
-from ..modeling import InputError
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES, check_choice
+from ..modeling.errors import InputError
 from ..tasks import LABEL_FIELD, TaskSpec, as_spec, join_sources
 from .canonical import canonical_splits
 from .caps import EVAL_SEED, drawn_rows, smaller_cap
-from .holdout import with_validation
 from .inference import infer_spec
 from .loading import load_splits
-from .overlap import without_overlap
+from .overlap import input_keys, without_overlap
 
 logger = get_logger(__name__)
 
@@ -205,3 +205,29 @@ def _rarity(spec: TaskSpec, labels: Sequence[int | Sequence[int]]) -> list[float
     if spec.problem_type == "multi_label_classification":
         return ((len(labels) - counts).clip(min=1) / counts).tolist()
     return (counts.sum() / (spec.num_outputs * counts)).tolist()
+
+
+HASHES = 2**32
+
+
+def with_validation(splits: Mapping[str, Dataset], spec: TaskSpec) -> dict[str, Dataset]:
+    """Return a task's canonical splits; where there is no validation split, `validation_share` of the training rows
+    becomes it.
+
+    A hash of a row's input says on which side it is: equal inputs stay together, in one task or in two, and rows that
+    are added later move none.
+
+    Raises:
+        InputError: One of the two sides has no row.
+    """
+    if "validation" in splits or spec.validation_share is None:
+        return dict(splits)
+    rows = splits["train"]
+    out = [zlib.crc32(key.encode()) < spec.validation_share * HASHES for key in input_keys(rows, spec)]
+    if all(out) or not any(out):
+        raise InputError(
+            f"Task {spec.name!r} has {len(rows)} training rows; validation_share={spec.validation_share!r} leaves "
+            "none to train on or none to hold out."
+        )
+    train, validation = ([place for place, held in enumerate(out) if held is side] for side in (False, True))
+    return {**splits, "train": rows.select(train), "validation": rows.select(validation)}

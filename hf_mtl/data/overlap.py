@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from ..modeling.words import letters_of
 from ..tasks import TaskSpec
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from .batch_forms import BATCH_FORMS, BatchForm, RowCosts, Steps, StepShape, token_steps
 from .draws import ChangingDraws, CyclicDraws, DrawSequence, FixedDraws, row_order
 from .mixing import DevGapMixing, MixingStrategy, TaskShare

@@ -9,8 +9,8 @@ from datasets import Dataset, Features, IterableDataset
 from datasets.distributed import split_dataset_by_node
 from torch.utils import data
 
-from ..modeling import InputError
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
+from ..modeling.errors import InputError
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..tasks import LABEL_FIELD, TaskSpec, tasks_by_source
 from .batch_forms import BATCH_FORMS, StepShape

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 
 # The longer marks first: that of UTF-32 begins with that of UTF-16.
 MARKS = (

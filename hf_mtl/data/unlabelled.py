@@ -4,8 +4,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..modeling import InputError
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
+from ..modeling.errors import InputError
 from ..tasks import LABEL_FIELD, TaskSpec
 from .canonical import canonical_inputs, canonical_splits
 from .label_columns import is_missing, plain_column, split_path

@@ -6,8 +6,8 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
 from .errors import InputError
 from .modeling_multitask import MultiTaskAttentionModel, MultiTaskOutput
+from .pipeline_multitask import MultiTaskPipeline
 from .processing_multitask import MultiTaskProcessor
-from .task_pipeline import MultiTaskPipeline
 
 AutoConfig.register(MultiTaskAttentionConfig.model_type, MultiTaskAttentionConfig, exist_ok=True)
 AutoModel.register(MultiTaskAttentionConfig, MultiTaskAttentionModel, exist_ok=True)

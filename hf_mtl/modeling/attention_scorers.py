@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .errors import InputError
-from .task_parameters import UnitScaleLinear, ZeroStartLinear
+from .task_tensors import UnitScaleLinear, ZeroStartLinear
 
 
 class AttentionScorer(nn.Module, ABC):

@@ -11,7 +11,7 @@ from transformers import BatchEncoding
 from .configuration_multitask import TaskConfig
 from .errors import InputError
 from .label_checks import IGNORED_LABEL
-from .task_heads import TASK_HEADS
+from .problem_heads import TASK_HEADS
 
 Feature = dict[str, Any]
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .configuration_multitask import TaskConfig
 from .encoder_reader import Conditions, EncoderInputs, EncoderReader, first_encoder, segment_kinds
 from .errors import InputError
-from .task_parameters import Carried
+from .task_tensors import Carried
 
 # Word pieces of the row that is read to see which tables are looked up by position.
 PROBE_LENGTH = 5

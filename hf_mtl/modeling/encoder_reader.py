@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .errors import InputError
-from .task_parameters import Carried, task_key
+from .task_tensors import Carried, task_key
 
 
 class EncoderInputs(NamedTuple):

@@ -9,7 +9,7 @@ from torch import nn
 
 from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
-from .task_parameters import ModuleWithConstants, TaskPairs, TaskTensors, at_least_float32, own_of, picked
+from .task_tensors import ModuleWithConstants, TaskPairs, TaskTensors, at_least_float32, own_of, picked
 
 
 class TaskInteraction(ModuleWithConstants, ABC):

@@ -13,7 +13,6 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 
-from .batch_losses import batch_losses, with_penalties
 from .batch_tensors import moved
 from .checkpoint_report import OLD_NAMES, refuse_incomplete, rename_old
 from .configuration_multitask import (
@@ -21,9 +20,7 @@ from .configuration_multitask import (
     TaskConfig,
     check_choice,
 )
-from .domain_adversary import GradientReversal
-from .encoder_code import carries_code, hub_arguments, save_code
-from .encoder_doors import (
+from .encoder_arguments import (
     bare_encoder,
     check_encoder,
     check_loaded,
@@ -33,7 +30,9 @@ from .encoder_doors import (
     read_tasks,
     split_arguments,
 )
+from .encoder_code import carries_code, hub_arguments, save_code
 from .encoder_limits import check_words
+from .encoder_loading import build_encoder, load_encoder, reading_options
 from .encoder_reader import (
     EncodedTokens,
     EncoderReader,
@@ -41,19 +40,20 @@ from .encoder_reader import (
     SeparateReader,
     first_encoder,
 )
-from .encoders import build_encoder, load_encoder, reading_options
 from .errors import CheckpointError, InputError
 from .input_rows import Rows, TaskNames
+from .interaction_adversary import GradientReversal
 from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .multitask_output import MultiTaskOutput
 from .part_checks import SETTINGS, check_config
 from .pipeline_multitask import Answerer, tokenizer_of
 from .plain_inputs import Positions, check_routing, plain_entries, read_inputs
+from .pooling import TASK_POOLINGS
+from .problem_heads import IGNORED_LABEL, Answer, TaskHead
 from .random_states import kept_random_states
-from .task_attention import TASK_POOLINGS
-from .task_heads import IGNORED_LABEL, Answer, TaskHead
+from .step_loss import batch_losses, with_penalties
 from .task_logits import logits_by_task
-from .task_parameters import (
+from .task_tensors import (
     Carried,
     ModuleWithConstants,
     SharedVectors,

@@ -7,17 +7,16 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from .aggregation import TASK_AGGREGATIONS
 from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_conditioning import TASK_CONDITIONINGS
 from .encoder_reader import EncodedTokens
-from .head_reading import HEAD_READINGS
-from .task_aggregation import TASK_AGGREGATIONS
-from .task_attention import TASK_POOLINGS
-from .task_conditioning import TASK_CONDITIONINGS
-from .task_encoder import TaskEncoder, UnreadTaskEncoder
-from .task_gate import TASK_GATES
-from .task_heads import TASK_HEADS, Entries
-from .task_interaction import build_interaction
-from .task_parameters import Carried, picked
+from .gate import TASK_GATES
+from .head import HEAD_READINGS
+from .interaction import build_interaction
+from .pooling import TASK_POOLINGS
+from .problem_heads import TASK_HEADS, Entries
+from .task_tensors import Carried, TaskTensors, picked
 
 Routing = Mapping[str, Entries]
 
@@ -30,6 +29,44 @@ class TaskParts(NamedTuple):
     gates: torch.Tensor
     gated: torch.Tensor
     logits: dict[str, torch.Tensor]
+
+
+class TaskEncoder(nn.Module):
+    """Embeds each task as a vector of unit-scale entries, the scale of the normalised states it is added to.
+
+    A dense layer on a one-hot task (the usual form of a task encoder) is this table.
+
+    Args:
+        task_names: The tasks in order.
+        hidden_size: Size of an embedding.
+    """
+
+    def __init__(self, task_names: list[str], hidden_size: int) -> None:
+        super().__init__()
+        self.embeddings = TaskTensors(dict.fromkeys(task_names, hidden_size), width=None, std=1.0)
+
+    def forward(self) -> torch.Tensor:
+        """Return the task embeddings (tasks, hidden)."""
+        return self.embeddings()
+
+
+class UnreadTaskEncoder(nn.Module):
+    """Stands where no part reads task embeddings: it has none, and nothing to train.
+
+    Args:
+        num_tasks: How many tasks there are.
+    """
+
+    embeddings: torch.Tensor
+
+    def __init__(self, num_tasks: int) -> None:
+        super().__init__()
+        # It goes where the model goes: the embeddings of the tasks asked are picked on the device.
+        self.register_buffer("embeddings", torch.empty(num_tasks, 0), persistent=False)
+
+    def forward(self) -> torch.Tensor:
+        """Return (tasks, 0)."""
+        return self.embeddings
 
 
 class MultiTaskModule(nn.Module):

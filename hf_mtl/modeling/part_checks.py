@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable
 
+from .aggregation import MERGED, TASK_AGGREGATIONS
 from .attention_scorers import ATTENTION_SCORERS
 from .configuration_multitask import MultiTaskAttentionConfig, check_choice, check_tasks, check_types
 from .encoder_code import HUB_ARGUMENTS
+from .encoder_conditioning import TASK_CONDITIONINGS
 from .errors import InputError
-from .head_reading import HEAD_READINGS
-from .task_aggregation import MERGED, TASK_AGGREGATIONS
-from .task_attention import TASK_POOLINGS
-from .task_conditioning import TASK_CONDITIONINGS
-from .task_gate import TASK_GATES
-from .task_interaction import TASK_INTERACTIONS
+from .gate import TASK_GATES
+from .head import HEAD_READINGS
+from .interaction import TASK_INTERACTIONS
+from .pooling import TASK_POOLINGS
 
 # Settings that a file or a command line may give a value of the wrong type.
 SETTINGS = [name for name in MultiTaskAttentionConfig.__annotations__ if name != "encoder_config"]

@@ -11,7 +11,7 @@ from .configuration_multitask import TaskConfig, check_choice
 from .encoder_reader import EncoderInputs
 from .errors import InputError, LabelError
 from .label_checks import IGNORED_LABEL, checked_task_ids, whole_labels
-from .task_heads import TaskHead
+from .problem_heads import TaskHead
 
 Heads = Mapping[str, TaskHead]
 EntriesByType = dict[str, dict[str, torch.Tensor]]

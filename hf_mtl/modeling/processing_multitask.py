@@ -24,13 +24,13 @@ from .batch_tensors import (
 from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig, nearest
 from .encoder_code import hub_arguments, with_encoder_code
 from .encoder_limits import EncoderLimits, check_tokenizer, check_words, limits_of, limits_of_model
-from .encoders import build_encoder
+from .encoder_loading import build_encoder
 from .errors import InputError
 from .feature_encoding import FeatureEncoder, words_of
 from .given_labels import LabelsByTask, labels_of_rows
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, missing_fields, tasks_named
+from .problem_heads import TASK_HEADS, Answer
 from .random_states import kept_random_states
-from .task_heads import TASK_HEADS, Answer
 
 # Arguments of tokenizers that the processor has no use for, and why.
 REFUSED = {

@@ -1,6 +1,11 @@
 """The loss of a step: sums and counts of the whole step first, means of them once."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
+
+from .problem_heads import TASK_HEADS, Entries, TaskHead
 
 LOSS_REDUCTIONS = ("rows", "tasks")
 
@@ -31,3 +36,65 @@ def step_loss(
         shares = torch.full_like(means, 1.0 / means.numel())
     weighted = means * shares if weights is None else means * shares * weights
     return weighted.sum()
+
+
+def batch_losses(
+    heads: Mapping[str, TaskHead],
+    logits: Mapping[str, torch.Tensor],
+    routing: Mapping[str, Entries],
+    task_names: Sequence[str],
+) -> dict[str, Any]:
+    """Return the fields of `MultiTaskOutput` that speak of losses, of entries with labels.
+
+    Args:
+        heads: The heads by problem type.
+        logits: The entries' logits, likewise.
+        routing: The entries, likewise.
+        task_names: The model's tasks in order.
+    """
+    labelled = {name: entries for name, entries in routing.items() if "labels" in entries}
+    tasks = torch.cat([entries["tasks"] for entries in labelled.values()])
+    entry_sums = torch.cat([heads[name].loss_sums(logits[name], entries) for name, entries in labelled.items()])
+    sums = entry_sums.new_zeros(len(task_names)).index_add(0, tasks, entry_sums)
+    label_counts, row_counts = count_labels(labelled, len(task_names))
+    means = sums / label_counts.clamp(min=1)
+    return {
+        "loss": step_loss(sums, label_counts, row_counts),
+        "task_losses": dict(zip(task_names, means.unbind())),
+        "task_loss_sums": sums,
+        "task_label_counts": label_counts,
+        "task_row_counts": row_counts,
+    }
+
+
+def with_penalties(
+    losses: Mapping[str, Any], penalties: torch.Tensor, routing: Mapping[str, Entries]
+) -> dict[str, torch.Tensor]:
+    """Return the sums of what parts add to the loss of labelled rows, and the loss with it.
+
+    Args:
+        losses: What `batch_losses` returned.
+        penalties: (encoded rows, tasks).
+        routing: The entries, with the encoded rows that they read.
+    """
+    sums = penalties.new_zeros(penalties.shape[1])
+    for name, entries in routing.items():
+        if "labels" in entries:
+            # A row of several choices counts once, by the first.
+            rows = entries["rows"] if entries["rows"].ndim == 1 else entries["rows"][:, 0]
+            present = TASK_HEADS[name].is_label(entries["labels"]).unsqueeze(-1).flatten(1).any(dim=1)
+            sums = sums.index_add(0, entries["tasks"], penalties[rows, entries["tasks"]] * present)
+    added = step_loss(sums, losses["task_row_counts"], losses["task_row_counts"])
+    return {"task_penalty_sums": sums, "loss": losses["loss"] + added}
+
+
+def count_labels(routing: Mapping[str, Entries], num_tasks: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return how many labels and how many labelled rows each task has, (tasks,) each."""
+    tasks, counts = [], []
+    for name, entries in routing.items():
+        present = TASK_HEADS[name].is_label(entries["labels"])
+        tasks.append(entries["tasks"])
+        counts.append(present.unsqueeze(-1).flatten(1).sum(dim=1))
+    index, labels = torch.cat(tasks), torch.cat(counts)
+    zeros = torch.zeros(num_tasks, device=labels.device)
+    return zeros.index_add(0, index, labels.float()), zeros.index_add(0, index, (labels > 0).float())

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .task_heads import Entries, TaskHead
+from .problem_heads import Entries, TaskHead
 
 
 class TaskLogits(Mapping[str, torch.Tensor]):

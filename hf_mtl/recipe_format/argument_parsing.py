@@ -8,8 +8,8 @@ from typing import Any, NoReturn, cast
 
 from transformers import HfArgumentParser
 
-from ..modeling import InputError
 from ..modeling.configuration_multitask import check_choice
+from ..modeling.errors import InputError
 from ..modeling.systems import SYSTEMS
 
 

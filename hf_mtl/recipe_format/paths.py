@@ -5,8 +5,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..modeling import InputError
-from ..modeling.encoders import PACKAGE_PREFIX
+from ..modeling.encoder_loading import PACKAGE_PREFIX
+from ..modeling.errors import InputError
 from ..tasks import SPLITS
 
 # Keys whose value is a folder or else a Hub name, and keys of folders and files.

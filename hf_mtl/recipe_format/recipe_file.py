@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..modeling import InputError
 from ..modeling.configuration_multitask import INPUT_FIELDS
-from ..modeling.encoders import PACKAGE_PREFIX, find_package_folder
+from ..modeling.encoder_loading import PACKAGE_PREFIX, find_package_folder
+from ..modeling.errors import InputError
 from .command_line import TASKS, Fields
 from .other_keys import advice_for_key, advice_for_row_key
 from .written_values import as_annotated, check_container, holds_words

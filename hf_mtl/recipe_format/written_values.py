@@ -7,7 +7,7 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 
 BOOLEAN_WORDS = {
     **dict.fromkeys(("true", "yes", "on", "y", "t", "1"), True),

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 
 _TAG = "tag:yaml.org,2002:"
 _NULL, _BOOL, _INT, _FLOAT, _TEXT, _MERGE = (_TAG + name for name in ("null", "bool", "int", "float", "str", "merge"))

@@ -8,7 +8,7 @@ import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from ..data.streams import StreamedMixture
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from .resuming import ResumingTrainer
 
 ADVICE = (

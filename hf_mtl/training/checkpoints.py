@@ -11,7 +11,7 @@ from transformers import Trainer
 from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
 
 # The folder, beside the checkpoints, in which one is written before it gets its name.
 WRITING = f"{PREFIX_CHECKPOINT_DIR}-writing"

@@ -1,218 +1,245 @@
-"""Entries' logits become decoded answers, answers become scores."""
+"""A Trainer's evaluation: all tasks' rows in one loop, decoded, scored, averaged."""
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, cast
 
-import numpy as np
+import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
+from torch import nn
+from torch.utils.data import DataLoader
+from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, PredictionOutput
+from transformers.utils.logging import get_logger
 
-from ..metrics import METRICS, compute, task_score
-from ..modeling import InputError
-from ..modeling.processing_multitask import Feature, answer_row
-from ..modeling.tag_spans import spelled_as_bioes
-from ..modeling.task_heads import TASK_HEADS, Answer
-from ..tasks import LABEL_FIELD, TaskSpec
+from ..data.collator import MultiTaskCollator
+from ..data.dataset_forms import Rows, named_datasets, with_texts
+from ..data.features import FeatureDataset
+from ..data.mixture import Mixture
+from ..data.unlabelled import rows_to_answer, rows_to_score
+from ..modeling.configuration_multitask import check_choice
+from ..modeling.errors import InputError
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..modeling.processing_multitask import MultiTaskProcessor
+from ..modeling.step_loss import step_loss
+from ..tasks import TaskSpec, tasks_by_source
+from .arguments import MultiTaskTrainingArguments
+from .checkpoints import CheckpointingTrainer
+from .evaluation_batches import EvaluationBatches, evaluation_loader
+from .scoring import AnswerCollector, decoded_labels, flat_scores, merged_metrics, score_answers
 
-AVERAGE, WORST, RELATIVE = "mtl_average", "mtl_worst", "mtl_relative"
-
-
-@dataclass
-class AnswerCollector:
-    """Gathers the logits of every row of every task, then decodes and scores them.
-
-    Args:
-        specs: The tasks by name.
-        rows: Canonical rows by task name.
-    """
-
-    specs: Mapping[str, TaskSpec]
-    rows: Mapping[str, Dataset]
-    logits: dict[str, dict[int, list[tuple[Feature, np.ndarray]]]] = field(default_factory=lambda: defaultdict(dict))
-
-    def add(self, entries: Sequence[tuple[str, Feature]], logits: Sequence[np.ndarray]) -> None:
-        """Take a batch: task and feature of each entry, and its logits."""
-        for (name, feature), scores in zip(entries, logits, strict=True):
-            self.logits[name].setdefault(feature["source"], []).append((feature, scores))
-
-    def answers(self) -> dict[str, list[Answer]]:
-        """Return the decoded answers of every task, in the order of its rows."""
-        return {name: [self._answer(name, source) for source in sorted(found)] for name, found in self.logits.items()}
-
-    def _answer(self, name: str, source: int) -> Answer:
-        spec = self.specs[name]
-        features, scores = zip(*self.logits[name][source])
-        row = answer_row(spec, self.rows[name][source])
-        return TASK_HEADS[spec.problem_type].answer(spec, scores, row, features)
+logger = get_logger(__name__)
 
 
-def score_answers(
-    specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset], answers: Mapping[str, Sequence[Answer]]
-) -> dict[str, dict[str, float]]:
-    """Return the metrics (0-100) of every task that was answered and has labels."""
-    return {
-        name: compute(
-            specs[name].metric_names,
-            _where_tagged(specs[name], [prediction(specs[name], answer) for answer in found], rows[name]),
-            references(specs[name], rows[name][LABEL_FIELD][:]),
-            label_scores(specs[name], found),
-        )
-        for name, found in answers.items()
-        if LABEL_FIELD in rows[name].column_names
-    }
+class EvaluatingTrainer(CheckpointingTrainer):
+    """A Trainer that answers the rows of all tasks in one loop and scores every task."""
 
+    model: MultiTaskAttentionModel
+    args: MultiTaskTrainingArguments
+    eval_dataset: FeatureDataset | None
+    data_collator: MultiTaskCollator
+    processor: MultiTaskProcessor
+    specs: dict[str, TaskSpec]
+    mixture: Mixture
+    # By task or source, as they were given beside the training rows.
+    test_rows: Mapping[str, Rows]
 
-def _where_tagged(spec: TaskSpec, predictions: list[Any], rows: Dataset) -> list[Any]:
-    """Predictions without the tags of words that have no true one."""
-    if spec.problem_type != "token_classification":
-        return predictions
-    return [
-        [tag for tag, true in zip(tags, label) if true >= 0] for tags, label in zip(predictions, rows[LABEL_FIELD])
-    ]
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """Answer the rows of all tasks in one loop, score each task, and average.
 
+        Returns predictions as decoded answers by task, label_ids as labels in the form of answers by task (None
+        without), and as metrics ``<prefix>_<task>_<metric>`` (0-100), ``<prefix>_<task>_loss``, ``<prefix>_loss`` (the
+        loss of all rows as one step, with the tasks' fixed weights), ``<prefix>_mtl_average``, ``<prefix>_mtl_worst``
+        and, where single-task scores are given, ``<prefix>_mtl_relative``; beside them what `compute_metrics` returns.
+        """
+        data = cast(FeatureDataset, dataloader.dataset)
+        model = self._wrap_model(self.model, training=False)
+        model.eval()
+        if callable(evaluate := getattr(self.optimizer, "eval", None)):
+            # A schedule-free optimizer puts the weights of evaluation in place.
+            evaluate()
+        self.callback_handler.eval_dataloader = dataloader
+        losses = torch.zeros(3, len(self.processor.tasks))
+        answered: list[tuple[Any, Any]] = []
+        counted = cast(EvaluationBatches, dataloader.batch_sampler).counted
+        for number, batch in enumerate(dataloader):
+            logits, sums = self._answer_batch(model, batch)
+            if number < counted:
+                answered.append((batch.entries, logits))
+                losses += sums
+            self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        collector = AnswerCollector(data.specs, data.rows)
+        for entries, logits in gather_object(answered):
+            collector.add(entries, logits)
+        answers = collector.answers()
+        scores = score_answers(data.specs, data.rows, answers)
+        metrics = flat_scores(scores, cast(Any, self.args.single_task_scores))
+        sums, counts, rows = self.accelerator.reduce(losses.to(self.args.device), reduction="sum").cpu()
+        for name, total, count in zip(self.processor.tasks, sums.tolist(), counts.tolist()):
+            if count:
+                metrics[f"{name}_loss"] = total / count
+        if counts.any():
+            metrics["loss"] = float(step_loss(sums, counts, rows, self._task_weights(), self.args.loss_reduction))
+        labels = decoded_labels(data.specs, data.rows)
+        if self.compute_metrics is not None and labels is not None:
+            given = EvalPrediction(predictions=cast(Any, answers), label_ids=cast(Any, labels))
+            metrics = merged_metrics(metrics, self.compute_metrics(given), metric_key_prefix)
+        metrics = {
+            key if key.startswith(f"{metric_key_prefix}_") else f"{metric_key_prefix}_{key}": value
+            for key, value in metrics.items()
+        }
+        return EvalLoopOutput(cast(Any, answers), cast(Any, labels), metrics=metrics, num_samples=len(data))
 
-def flat_scores(
-    scores: Mapping[str, Mapping[str, float]], single_task: Mapping[str, Any] | None = None
-) -> dict[str, float]:
-    """Return ``<task>_<metric>`` for every task, the mean and the least of their scores, and, where single-task
-    scores are given, the mean relative improvement over them.
-    """
-    flat = {f"{task}_{metric}": value for task, own in scores.items() for metric, value in own.items()}
-    if not scores:
-        return flat
-    flat[AVERAGE] = mtl_average(scores)
-    flat[WORST] = min(map(task_score, scores.values()))
-    if single_task and any(task in single_task for task in scores):
-        flat[RELATIVE] = relative_improvement(scores, single_task)
-    return flat
+    def _task_weights(self) -> torch.Tensor:
+        """(tasks,) the weights that task rows give; what a weighting learns changes from step to step."""
+        return torch.tensor([self.specs[name].weight for name in self.processor.tasks])
 
+    @torch.no_grad()
+    def _answer_batch(self, model: nn.Module, batch: dict[str, Any]) -> tuple[list[Any], torch.Tensor]:
+        """The logits of a batch's entries in order, and (3, tasks) loss sums, label counts and row counts."""
+        batch = self._prepare_inputs(batch)
+        with self.compute_loss_context_manager():
+            outputs = model(**batch)
+        logits = MultiTaskAttentionModel.ordered_logits(outputs.entry_logits, batch["routing"])
+        return logits, torch.stack([outputs.task_loss_sums, outputs.task_label_counts, outputs.task_row_counts]).cpu()
 
-def relative_improvement(scores: Mapping[str, Mapping[str, float]], single_task: Mapping[str, Any]) -> float:
-    """Return the mean relative improvement over single-task models, in per cent.
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score every task on the validation rows, or on other rows, which are scored together.
 
-    100 / T sum_t mean_m (-1)^l_m (M_tm - B_tm) / |B_tm| (Maninis et al. 2019, section 4), l_m = 1 where lower is
-    better; tasks without single-task scores are left out.
+        Args:
+            eval_dataset: Data sets by task name or source; a single data set where there is one task; or a task's
+                name, for its validation rows alone. See `named_datasets` for the forms a data set may have.
+            ignore_keys: Refused: an evaluation decodes answers and returns no other outputs.
+            metric_key_prefix: What the names of scores begin with.
 
-    Args:
-        scores: Metrics by task.
-        single_task: By task its metrics, or one number to compare the task's score with.
+        Raises:
+            InputError: Rows without labels, or which task they are of is open.
+        """
+        refuse_ignore_keys(ignore_keys)
+        return super().evaluate(self._features(eval_dataset, "validation"), metric_key_prefix=metric_key_prefix)
 
-    Raises:
-        InputError: A single-task score is 0, or of a metric that the task lacks.
-    """
-    changes = []
-    for task, own in scores.items():
-        if task in single_task:
-            given = single_task[task]
-            pairs = (
-                [(own.get(metric), value, _sign(metric)) for metric, value in given.items()]
-                if isinstance(given, Mapping)
-                else [(task_score(own), given, 1.0)]
-            )
-            if any(score is None or not value for score, value, _ in pairs):
-                raise InputError(
-                    f"single_task_scores of {task!r} are {given!r}; expected numbers other than 0 for some of "
-                    f"{', '.join(own)}."
-                )
-            changes.append(np.mean([sign * (score - value) / abs(value) for score, value, sign in pairs]))
-    return 100 * float(np.mean(changes))
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Answer rows, and score the tasks whose rows all have labels.
 
+        Args:
+            test_dataset: As in `evaluate`; a task's name stands for its test rows. Rows may be texts where a task
+                reads nothing else. Rows may lack labels: no label column, or None, NaN, -100 or (of classes) -1 in
+                it.
+            ignore_keys: As of `evaluate`.
+            metric_key_prefix: As of `evaluate`.
 
-def _sign(metric: str) -> float:
-    return 1.0 if METRICS[metric].higher_is_better else -1.0
+        Raises:
+            InputError: Which task the rows are of is open, or they cannot be used.
+        """
+        if test_dataset is None:
+            raise InputError("predict needs rows: trainer.predict({task: data}), or trainer.evaluate() for scores.")
+        refuse_ignore_keys(ignore_keys)
+        rows = cast(Any, self._features(test_dataset, "test"))
+        return super().predict(rows, metric_key_prefix=metric_key_prefix)
 
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """Return this process's part of the rows of all tasks, longest last, entries' features beside each batch."""
+        data = self.eval_dataset if eval_dataset is None else self._features(eval_dataset, "validation")
+        if data is None:
+            raise InputError("There are no validation rows; give eval_dataset={task: Dataset}.")
+        collate = self.data_collator
+        if isinstance(collate, MultiTaskCollator):
+            # Every entry is answered once.
+            collate = dataclasses.replace(collate, fill=False)
+        return evaluation_loader(data, collate, self.args)
 
-def source_scores(
-    scores: Mapping[str, Mapping[str, float]], tasks_of: Mapping[str, Sequence[str]]
-) -> dict[str, float]:
-    """Return each source's score, the mean of its tasks'; a source with a task that has none is left out."""
-    return {
-        source: float(np.mean([task_score(scores[name]) for name in names]))
-        for source, names in tasks_of.items()
-        if all(name in scores for name in names)
-    }
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
+        """Return the rows of all tasks of a test split."""
+        return self.get_eval_dataloader(self._features(test_dataset, "test"))
 
+    def _features(self, given: Any, split: str) -> FeatureDataset | None:
+        """Rows in whatever form as features, with labels to score or, of a test split, without."""
+        if given is None or isinstance(given, FeatureDataset):
+            return given
+        if isinstance(given, str):
+            return self.features_of(self._held_rows(given, split))
+        sources = list(tasks_by_source(self.specs.values()))
+        every_name = list(dict.fromkeys([*self.specs, *sources]))
+        names = sources if len(sources) == 1 else every_name
+        if split == "test":
+            given = with_texts(given, names, self._text_columns())
+        datasets = named_datasets(given, names, split)
+        for name in datasets:
+            check_choice("task of the data sets", name, every_name)
+        rows = {}
+        for spec in self.specs.values():
+            for name in (spec.name, spec.source_name):
+                if name in datasets:
+                    rows[spec.name] = self._canonical(spec, datasets[name], split)
+                    break
+        return self.features_of(rows)
 
-def mtl_average(scores: Mapping[str, Mapping[str, float]]) -> float:
-    """Return the mean over tasks of each task's score, itself the mean of its metrics."""
-    return float(np.mean([task_score(own) for own in scores.values()]))
+    def _text_columns(self) -> dict[str, str]:
+        """The text's column, by the names of tasks and sources that read nothing else."""
+        columns = {}
+        for source, names in tasks_by_source(self.specs.values()).items():
+            specs = [self.specs[name] for name in names]
+            wanted = {str(spec.column_of("text", local=False)) for spec in specs}
+            if len(wanted) == 1 and all(spec.input_fields == ("text",) for spec in specs):
+                columns.update(dict.fromkeys([source, *names], wanted.pop()))
+        return columns
 
-
-def prediction(spec: TaskSpec, answer: Answer) -> Any:
-    """Return an answer in the form the metrics read."""
-    if spec.problem_type == "single_label_classification":
-        return spec.label_names.index(answer["label"])
-    if spec.problem_type == "multi_label_classification":
-        return [int(label in answer["labels"]) for label in spec.label_names]
-    if spec.problem_type == "token_classification":
-        scored = dict(zip(spec.label_names, spelled_as_bioes(spec.label_names)))
-        return [scored[tag] for tag in answer["tags"]]
-    key = {
-        "regression": "value",
-        "question_answering": "answer",
-        "multiple_choice": "choice",
-    }
-    return answer[key[spec.problem_type]]
-
-
-def label_scores(spec: TaskSpec, answers: Sequence[Answer]) -> list[Any] | None:
-    """Return what the model gave class 1 of two, or every label; None for tasks of other kinds."""
-    if spec.problem_type == "single_label_classification" and spec.num_outputs == 2:
-        return [answer["scores"][spec.label_names[1]] for answer in answers]
-    if spec.problem_type in ("single_label_classification", "multi_label_classification"):
-        return [[answer["scores"][label] for label in spec.label_names] for answer in answers]
-    return None
-
-
-def references(spec: TaskSpec, labels: Sequence[Any]) -> list[Any]:
-    """Return a split's labels in the form the metrics read."""
-    if spec.problem_type == "multi_label_classification":
-        return [[int(index in label) for index in range(spec.num_outputs)] for label in labels]
-    if spec.problem_type == "token_classification":
-        scored = spelled_as_bioes(spec.label_names)
-        # A word without a tag is not scored.
-        return [[scored[tag] for tag in label if tag >= 0] for label in labels]
-    if spec.problem_type == "question_answering":
-        return [label["text"] for label in labels]
-    return list(labels)
-
-
-def decoded_labels(specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset]) -> dict[str, list[Any]] | None:
-    """Return the labels of every task that has them in the form of its answers, or None where no task has.
-
-    Names of classes, lists of names of flags, numbers, lists of tags (None for a word without one), the texts of an
-    answer, the number of a choice.
-    """
-    labels = {
-        name: [_decoded_label(specs[name], label) for label in data[LABEL_FIELD]]
-        for name, data in rows.items()
-        if LABEL_FIELD in data.column_names
-    }
-    return labels or None
-
-
-def _decoded_label(spec: TaskSpec, label: Any) -> Any:
-    if spec.problem_type == "single_label_classification":
-        return spec.label_names[label]
-    if spec.problem_type == "multi_label_classification":
-        return [spec.label_names[index] for index in sorted(label)]
-    if spec.problem_type == "token_classification":
-        return [spec.label_names[tag] if tag >= 0 else None for tag in label]
-    return label["text"] if spec.problem_type == "question_answering" else label
-
-
-def merged_metrics(scores: Mapping[str, float], given: Any, prefix: str) -> dict[str, Any]:
-    """Return scores together with those that a caller's function computed.
-
-    Raises:
-        InputError: The function returned no scores by name, or one under a name that stands for another score.
-    """
-    if not isinstance(given, Mapping):
-        raise InputError(f"compute_metrics returned {given!r}; expected scores by name, such as {{'accuracy': 0.9}}.")
-    for name in given:
-        if str(name).removeprefix(f"{prefix}_") in scores:
+    @staticmethod
+    def _canonical(spec: TaskSpec, rows: Any, split: str) -> Dataset:
+        if not isinstance(rows, Dataset):
             raise InputError(
-                f"compute_metrics returned {name!r}, which is a score of a task's own metrics; choose another name."
+                f"The rows of task {spec.name!r} are a stream; take as many as are wanted: "
+                "Dataset.from_list(list(stream.take(1000)))."
             )
-    return {**scores, **given}
+        if split == "validation":
+            return rows_to_score(spec, rows)
+        canonical, unlabelled = rows_to_answer(spec, rows)
+        if 0 < unlabelled < len(rows):
+            logger.warning(f"Task {spec.name}: {unlabelled} of {len(rows)} rows have no label; none of it is scored.")
+        return canonical
+
+    def _held_rows(self, task: str, split: str) -> dict[str, Dataset]:
+        check_choice("task", task, self.specs)
+        held = self.mixture.validation if split == "validation" else self.mixture.test
+        spec = self.specs[task]
+        for name in (task, spec.source_name):
+            if split == "test" and task not in held and name in self.test_rows:
+                return {task: self._canonical(spec, self.test_rows[name], split)}
+        if task not in held:
+            method = "evaluate" if split == "validation" else "predict"
+            raise InputError(
+                f"Task {task!r} has no {split} rows here; give them: trainer.{method}({{{task!r}: data}})."
+            )
+        return {task: held[task]}
+
+    def features_of(self, rows: Mapping[str, Dataset]) -> FeatureDataset:
+        """Return canonical rows by task as a data set that `evaluate` and `predict` take."""
+        return FeatureDataset(self.processor, self.specs, rows)
+
+    def task_scores(self, metrics: Mapping[str, float], prefix: str = "eval") -> dict[str, dict[str, float]]:
+        """Return ``{task: {metric: score}}`` from what `evaluate` returned."""
+        return {
+            name: {metric: metrics[f"{prefix}_{name}_{metric}"] for metric in spec.metric_names}
+            for name, spec in self.specs.items()
+            if f"{prefix}_{name}_{spec.metric_names[0]}" in metrics
+        }
+
+
+def refuse_ignore_keys(given: list[str] | None) -> None:
+    """Raise `InputError` for names of outputs that an evaluation is to leave out; it returns none."""
+    if given is not None:
+        raise InputError(
+            f"ignore_keys={given!r} would have no effect: predictions are decoded answers by task, without other "
+            "outputs of the model. Leave it out."
+        )

@@ -16,8 +16,9 @@ from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture, mixture_from_datasets
 from ..data.streams import mixture_from_streams
 from ..data.unlabelled import rows_to_score
-from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
-from ..modeling.configuration_multitask import check_choice
+from ..modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice
+from ..modeling.errors import InputError
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.part_checks import ENCODER_ARGUMENTS, check_setting_names
 from ..tasks import TaskSpec, as_spec, tasks_by_source
 from .ignored_arguments import refuse_ignored_arguments

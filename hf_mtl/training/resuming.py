@@ -12,13 +12,13 @@ from ..data.features import FeatureDataset
 from ..data.mixing import DevGapMixing, MixingStrategy
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import StreamedMixture
-from ..modeling import InputError
-from .evaluation_loop import refuse_ignore_keys
+from ..modeling.errors import InputError
+from .evaluation import refuse_ignore_keys
 from .ignored_arguments import refuse_ignored_arguments
-from .optimizing import OptimizingTrainer
+from .optimizer import OptimizingTrainer
 from .run_identity import check_run, fingerprints, run_arguments, run_settings, run_tasks
+from .sampling import run_steps
 from .task_freezing import TaskFreezer
-from .train_sampler import run_steps
 
 # What `draw_every_task` adjusts.
 SET_BY_BALANCING = ("mixing_strategy", "batch_form", "gradient_accumulation_steps")

@@ -9,7 +9,8 @@ from datasets import Dataset
 from transformers import PreTrainedConfig
 
 from ..data.fingerprint import fingerprint_rows
-from ..modeling import InputError, MultiTaskAttentionConfig
+from ..modeling.configuration_multitask import MultiTaskAttentionConfig
+from ..modeling.errors import InputError
 from ..tasks import TaskSpec
 from .arguments import OLD_NAMES, MultiTaskTrainingArguments
 

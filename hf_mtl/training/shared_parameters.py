@@ -4,8 +4,9 @@ import re
 
 from torch import nn
 
-from ..modeling import InputError, MultiTaskAttentionModel
-from ..modeling.task_parameters import owner_of, owners_by_key
+from ..modeling.errors import InputError
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..modeling.task_tensors import owner_of, owners_by_key
 
 WHICH = "all, adapters, or last_<k>_layers such as last_2_layers"
 

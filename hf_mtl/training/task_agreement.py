@@ -9,8 +9,9 @@ import torch
 
 from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture
-from ..modeling import InputError, MultiTaskAttentionModel, TaskConfig
-from ..modeling.configuration_multitask import check_choice
+from ..modeling.configuration_multitask import TaskConfig, check_choice
+from ..modeling.errors import InputError
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..tasks import TaskSpec, tasks_by_source
 
 # What is measured in training rows where nobody gives it.

@@ -1,5 +1,6 @@
 """A Trainer for several tasks: one mixture, one loss of a step, one evaluation of all tasks."""
 
+import importlib
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,27 +26,27 @@ from ..data.features import FeatureDataset
 from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShare
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import STREAM_STATE, StreamedMixture
-from ..modeling import InputError, MultiTaskAttentionModel, MultiTaskOutput, TaskConfig
-from ..modeling.batch_losses import count_labels
-from ..modeling.configuration_multitask import check_choice
+from ..modeling.configuration_multitask import TaskConfig, check_choice
+from ..modeling.errors import InputError
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..modeling.multitask_output import MultiTaskOutput
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..modeling.random_states import kept_random_states, random_states, set_random_states
-from ..modeling.step_loss import step_loss
+from ..modeling.step_loss import count_labels, step_loss
 from ..tasks import tasks_by_source
-from .argument_checks import check_arguments
 from .arguments import MultiTaskTrainingArguments, adopt_arguments
+from .balanced_step import GradientBalance, choose_balancer, draw_every_task
 from .callbacks import StepsOfTrainer
-from .doctor import Diagnosis, diagnose
-from .evaluation import source_scores
+from .checks import check_arguments
 from .given_data import check_tokenizer, collator_and_rows, model_and_mixture
-from .gradient_balance import GradientBalance, choose_balancer, draw_every_task
-from .hyperparameters import SearchingTrainer
+from .hyperparameter_search import SearchingTrainer
 from .ignored_arguments import check_built_optimizer, check_optimizer, refuse_ignored_of_trainer
+from .sampling import build_sampler, build_stream, choose_mixing, run_steps
+from .scoring import source_scores
 from .shared_parameters import last_shared_matrix, shared_parameters
 from .step_weighting import StepWeighting, build_loss_weighting, task_gradient_norms
 from .task_agreement import agree_with_model
 from .task_freezing import TaskFreezer
-from .train_sampler import build_sampler, build_stream, choose_mixing, run_steps
 from .training_order import arguments_of, mixture_of, model_of
 
 logger = get_logger(__name__)
@@ -225,13 +226,14 @@ class MultiTaskTrainer(SearchingTrainer):
         """Return rows, share, draws and passes of every source of rows over the whole run."""
         return self.sampler.preview(list(self.train_dataset.sizes), run_steps(self.sampler, self.args))
 
-    def doctor(self) -> Diagnosis:
+    def doctor(self) -> Any:
         """Look the run over before it trains: parts and heads without gradient, tasks never drawn, weights outside the
         optimizer, labels, metrics, rows cut off, data that tasks share or leak, and what a step costs.
 
         Every process must call it. Nothing that a run depends on is changed.
         """
-        return diagnose(self)
+        # It looks at a trainer from above: none imports it.
+        return importlib.import_module("..inspection.doctor", __package__).diagnose(self)
 
     def then(self, tasks: str | Sequence[str], output_dir: str | Path, **changes: Any) -> "MultiTaskTrainer":
         """Return a trainer that goes on from this one's model with some of its tasks: transfer from intermediate tasks

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from ..data.mixture import Mixture
-from ..modeling import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
-from ..modeling.configuration_multitask import check_choice
+from ..modeling.aggregation import partners_of
+from ..modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice
+from ..modeling.errors import InputError
 from ..modeling.interaction_base import reads_lists
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.random_states import kept_random_states
-from ..modeling.task_aggregation import partners_of
-from ..modeling.task_parameters import owner_of, owners_by_key, task_key
+from ..modeling.task_tensors import owner_of, owners_by_key, task_key
 from ..tasks import as_spec
 from .arguments import MultiTaskTrainingArguments
 

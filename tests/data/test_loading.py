@@ -12,7 +12,7 @@ from hf_mtl import InputError, TaskSpec, load_mixture
 from hf_mtl.data.canonical import canonical_splits
 from hf_mtl.data.loading import load_splits
 from hf_mtl.data.mixture import mixture_from_datasets
-from hf_mtl.modeling import encoders
+from hf_mtl.modeling import encoder_loading
 
 COLUMNS = {
     "text": ["plain", 'with "quotes", commas', "trailing blank ", "ümlaut – dash", "two\nlines", "tab\there"],
@@ -236,13 +236,13 @@ def test_without_the_hub_the_cache_is_read_at_once(kept, monkeypatch, said, subs
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", said)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(config, "HF_HUB_OFFLINE", said)
-    encoders._answers.cache_clear()
+    encoder_loading._answers.cache_clear()
     start = time.monotonic()
     found, local, _ = load_splits(spec_of(dataset="team/moods", subset=subset))
     assert found["train"].to_list() == found["validation"].to_list() == many_rows(6) and not local
     for missing in ({"dataset": "team/others"}, {"dataset": "team/moods", "subset": "other"}):
         with pytest.raises(InputError, match="the Hub is out of reach and it is not in the local cache.*--data_dir"):
             load_splits(spec_of(**missing))
-    encoders._answers.cache_clear()
+    encoder_loading._answers.cache_clear()
     assert time.monotonic() - start < 5
     assert constants.HF_HUB_OFFLINE is said and config.HF_HUB_OFFLINE is said

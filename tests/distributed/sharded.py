@@ -12,8 +12,7 @@ from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_
 from torch.distributed.fsdp import fully_shard
 
 from hf_mtl import MultiTaskAttentionModel
-from hf_mtl.modeling.batch_losses import count_labels
-from hf_mtl.modeling.step_loss import step_loss
+from hf_mtl.modeling.step_loss import count_labels, step_loss
 from hf_mtl.training.processes import leave_together
 from tests.conftest import build_model, random_batch
 

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
-from hf_mtl.modeling.encoders import find_encoder
+from hf_mtl.modeling.encoder_loading import find_encoder
 from hf_mtl.training.processes import leave_together
 from tests.conftest import ENCODER, GivenBatches, StopAfter, build_model
 

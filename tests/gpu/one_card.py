@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
-from hf_mtl.modeling.encoders import find_encoder
+from hf_mtl.modeling.encoder_loading import find_encoder
 from hf_mtl.training.processes import leave_together
 from tests.conftest import ENCODER
 from tests.gpu.test_training import build, weights

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_mtl import InputError
-from hf_mtl.modeling.task_aggregation import TASK_AGGREGATIONS
+from hf_mtl.modeling.aggregation import TASK_AGGREGATIONS
 from tests.conftest import TASKS, build_model, encoder_inputs, randomise, unmoved_after, with_weights_of
 from tests.modeling.test_conditioning import asked_batch
 

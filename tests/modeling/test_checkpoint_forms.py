@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModel, BertModel
 
 from hf_mtl import InputError, MultiTaskAttentionModel
-from hf_mtl.modeling import encoders
+from hf_mtl.modeling import encoder_loading
 from tests.conftest import TASKS, build_model, encoder_config, encoder_inputs, randomise
 
 
@@ -123,7 +123,9 @@ def test_an_encoder_with_code_of_its_own_is_trusted_as_a_whole(tmp_path, monkeyp
     BertModel(encoder_config()).save_pretrained(tmp_path)
     given, load = [], AutoConfig.from_pretrained
     monkeypatch.setattr(
-        encoders.AutoConfig, "from_pretrained", lambda name, **options: given.append(options) or load(name, **options)
+        encoder_loading.AutoConfig,
+        "from_pretrained",
+        lambda name, **options: given.append(options) or load(name, **options),
     )
     options = {"trust_remote_code": True, "revision": "main", "dtype": torch.float32}
     MultiTaskAttentionModel.from_encoder(str(tmp_path), tasks=TASKS, encoder_kwargs=options)

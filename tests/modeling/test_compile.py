@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
+from hf_mtl.modeling.aggregation import TASK_AGGREGATIONS
 from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
-from hf_mtl.modeling.head_reading import HEAD_READINGS
-from hf_mtl.modeling.task_aggregation import TASK_AGGREGATIONS
-from hf_mtl.modeling.task_attention import TASK_POOLINGS
-from hf_mtl.modeling.task_conditioning import TASK_CONDITIONINGS
-from hf_mtl.modeling.task_gate import TASK_GATES
-from hf_mtl.modeling.task_interaction import TASK_INTERACTIONS
+from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
+from hf_mtl.modeling.gate import TASK_GATES
+from hf_mtl.modeling.head import HEAD_READINGS
+from hf_mtl.modeling.interaction import TASK_INTERACTIONS
+from hf_mtl.modeling.pooling import TASK_POOLINGS
 from tests.conftest import TASKS, build_model, encoder_inputs
 from tests.modeling.test_conditioning import shaken
 

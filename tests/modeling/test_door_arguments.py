@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils.logging import get_logger
 
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
-from hf_mtl.modeling import encoders
+from hf_mtl.modeling import encoder_loading
 from hf_mtl.modeling.part_checks import ENCODER_ARGUMENTS, REFUSED_ARGUMENTS, check_setting_names
 from tests.conftest import TASKS, build_model, encoder_config, encoder_inputs, randomise
 from tests.modeling.test_encoder_limits import word_level
@@ -251,10 +251,10 @@ def unreachable(monkeypatch):
     """Nobody says that there is no network, and there is none."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    encoders._answers.cache_clear()
+    encoder_loading._answers.cache_clear()
     before = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     yield
-    encoders._answers.cache_clear()
+    encoder_loading._answers.cache_clear()
     assert constants.HF_HUB_OFFLINE is False and before.items() <= os.environ.items()
 
 

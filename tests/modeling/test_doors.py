@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskSpec
-from hf_mtl.modeling import encoders
+from hf_mtl.modeling import encoder_loading
 from tests.conftest import TASKS, build_model, encoder_config, encoder_inputs, randomise
 
 MOOD = TASKS[1]
@@ -200,14 +200,14 @@ def test_a_multitask_checkpoint_is_no_encoder(tmp_path):
 def test_the_hubs_setting_is_never_changed(tmp_path, monkeypatch):
     """A cached encoder is read from the cache alone where the Hub is out of reach, in this call."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(encoders, "hub_is_reachable", lambda: False)
-    monkeypatch.setattr(encoders, "_is_cached", lambda name, hub: True)
+    monkeypatch.setattr(encoder_loading, "hub_is_reachable", lambda: False)
+    monkeypatch.setattr(encoder_loading, "_is_cached", lambda name, hub: True)
     before = dict(os.environ)
-    assert encoders.reading_options("some-encoder") == {"local_files_only": True}
+    assert encoder_loading.reading_options("some-encoder") == {"local_files_only": True}
     with pytest.raises(InputError, match="could not be loaded"):
         wrap("some-encoder")
     assert constants.HF_HUB_OFFLINE is False and dict(os.environ) == before
-    monkeypatch.setattr(encoders, "_is_cached", lambda name, hub: False)
+    monkeypatch.setattr(encoder_loading, "_is_cached", lambda name, hub: False)
     with pytest.raises(InputError, match="not in the local cache and the Hub is out of reach"):
         wrap("some-encoder")
 

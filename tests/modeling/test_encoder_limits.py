@@ -28,11 +28,11 @@ from transformers import (
 
 from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
 from hf_mtl.cli import main
+from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
 from hf_mtl.modeling.encoder_limits import EncoderLimits, count_positions, greatest_id, limits_of, limits_of_model
+from hf_mtl.modeling.encoder_loading import build_encoder
 from hf_mtl.modeling.encoder_reader import Conditions, EncoderInputs, EncoderReader
-from hf_mtl.modeling.encoders import build_encoder
-from hf_mtl.modeling.task_conditioning import TASK_CONDITIONINGS
-from hf_mtl.modeling.task_parameters import Carried
+from hf_mtl.modeling.task_tensors import Carried
 from tests.conftest import build_model
 from tests.modeling.test_conditioning import ENCODERS, REFUSING, SIZES, VOCABULARY, build
 

@@ -458,8 +458,8 @@ def test_systems_are_different_computations():
 
 
 def test_an_interaction_takes_one_class_and_one_line(monkeypatch):
+    from hf_mtl.modeling.interaction import TASK_INTERACTIONS
     from hf_mtl.modeling.interaction_base import ScaledInteraction
-    from hf_mtl.modeling.task_interaction import TASK_INTERACTIONS
 
     class MeanOfTasks(ScaledInteraction):
         """Every task reads the mean of all."""

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from hf_mtl import InputError
 from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
-from hf_mtl.modeling.task_attention import TASK_POOLINGS
-from hf_mtl.modeling.task_gate import TASK_GATES
-from hf_mtl.modeling.task_interaction import TASK_INTERACTIONS
+from hf_mtl.modeling.gate import TASK_GATES
+from hf_mtl.modeling.interaction import TASK_INTERACTIONS
+from hf_mtl.modeling.pooling import TASK_POOLINGS
 from tests.conftest import (
     TASKS,
     build_model,

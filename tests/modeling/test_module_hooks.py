@@ -9,12 +9,12 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from hf_mtl import MultiTaskAttentionModel
+from hf_mtl.modeling.aggregation import TASK_AGGREGATIONS
 from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
-from hf_mtl.modeling.head_reading import HEAD_READINGS
+from hf_mtl.modeling.head import HEAD_READINGS
+from hf_mtl.modeling.interaction import TASK_INTERACTIONS
+from hf_mtl.modeling.pooling import TASK_POOLINGS
 from hf_mtl.modeling.systems import SYSTEMS
-from hf_mtl.modeling.task_aggregation import TASK_AGGREGATIONS
-from hf_mtl.modeling.task_attention import TASK_POOLINGS
-from hf_mtl.modeling.task_interaction import TASK_INTERACTIONS
 from tests.conftest import TASKS, build_model, encoder_inputs, random_batch, randomise
 
 SETTINGS = {

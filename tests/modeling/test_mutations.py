@@ -13,11 +13,10 @@ import pytest
 import torch
 
 from hf_mtl import InputError, MultiTaskAttentionModel
-from hf_mtl.modeling import attention_scorers as scorers
-from hf_mtl.modeling import domain_adversary as adversary
-from hf_mtl.modeling import encoder_reader as reader
 from hf_mtl.modeling import (
+    aggregation,
     head_reading,
+    interaction,
     modeling_multitask,
     systems,
     task_attention,
@@ -25,15 +24,16 @@ from hf_mtl.modeling import (
     task_gate,
     task_heads,
 )
+from hf_mtl.modeling import attention_scorers as scorers
+from hf_mtl.modeling import encoder_conditioning as conditioning
+from hf_mtl.modeling import encoder_reader as reader
+from hf_mtl.modeling import interaction_adversary as adversary
 from hf_mtl.modeling import interaction_base as base
+from hf_mtl.modeling import interaction_branches as branches
+from hf_mtl.modeling import interaction_experts as experts
+from hf_mtl.modeling import interaction_mran as relations
 from hf_mtl.modeling import multitask_module as module
 from hf_mtl.modeling import step_loss as step_losses
-from hf_mtl.modeling import task_aggregation as aggregation
-from hf_mtl.modeling import task_branches as branches
-from hf_mtl.modeling import task_conditioning as conditioning
-from hf_mtl.modeling import task_experts as experts
-from hf_mtl.modeling import task_interaction as interaction
-from hf_mtl.modeling import task_relations as relations
 from tests.modeling import test_aggregation as aggregations
 from tests.modeling import test_conditioning as conditionings
 from tests.modeling import test_equivalence as equivalence

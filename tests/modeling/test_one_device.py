@@ -9,13 +9,13 @@ from torch.utils._pytree import tree_leaves
 
 from hf_mtl.balancing.gradient_balancing import GRADIENT_BALANCERS
 from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS, WeightingOptions
+from hf_mtl.inspection import step_timing
+from hf_mtl.modeling.aggregation import TASK_AGGREGATIONS
 from hf_mtl.modeling.encoder_reader import EncodedTokens
+from hf_mtl.modeling.pooling import TASK_POOLINGS
 from hf_mtl.modeling.random_states import kept_random_states, random_states, set_random_states
 from hf_mtl.modeling.systems import SYSTEMS
-from hf_mtl.modeling.task_aggregation import TASK_AGGREGATIONS
-from hf_mtl.modeling.task_attention import TASK_POOLINGS
-from hf_mtl.training import step_timing
-from hf_mtl.training.gradient_balance import GradientBalance
+from hf_mtl.training.balanced_step import GradientBalance
 from hf_mtl.training.step_weighting import StepWeighting
 from tests.conftest import build_model, encoder_inputs, random_batch
 from tests.modeling.test_conditioning import asked_batch

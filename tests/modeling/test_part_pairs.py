@@ -7,14 +7,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hf_mtl.modeling.head_reading import HEAD_READINGS
+from hf_mtl.modeling.aggregation import TASK_AGGREGATIONS
+from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
+from hf_mtl.modeling.gate import TASK_GATES
+from hf_mtl.modeling.head import HEAD_READINGS
+from hf_mtl.modeling.interaction import TASK_INTERACTIONS
 from hf_mtl.modeling.interaction_base import ScaledInteraction
+from hf_mtl.modeling.pooling import TASK_POOLINGS
 from hf_mtl.modeling.systems import SYSTEMS
-from hf_mtl.modeling.task_aggregation import TASK_AGGREGATIONS
-from hf_mtl.modeling.task_attention import TASK_POOLINGS
-from hf_mtl.modeling.task_conditioning import TASK_CONDITIONINGS
-from hf_mtl.modeling.task_gate import TASK_GATES
-from hf_mtl.modeling.task_interaction import TASK_INTERACTIONS
 from tests.conftest import TASKS, build_model, encoder_inputs
 from tests.modeling import test_limit_battery as battery
 from tests.modeling.test_conditioning import loaded, shaken

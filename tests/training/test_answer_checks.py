@@ -9,8 +9,8 @@ from transformers import GPT2Config, GPT2Model
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
 from hf_mtl.baselines import trivial_scores
 from hf_mtl.cli import main
-from hf_mtl.report import _baseline_task
-from hf_mtl.training.evaluation import score_answers
+from hf_mtl.tables import _baseline_task
+from hf_mtl.training.scoring import score_answers
 from tests.small_tokenizers import TEXT, small_tokenizer
 
 WORD = "Amsterdam"

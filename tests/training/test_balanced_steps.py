@@ -187,7 +187,7 @@ def test_what_does_not_go_with_gradient_balancing_is_refused(arguments, message,
 
 
 def test_fp16_is_refused_with_gradient_balancing(tmp_path, tokenizer):
-    from hf_mtl.training.gradient_balance import choose_balancer
+    from hf_mtl.training.balanced_step import choose_balancer
 
     arguments = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, gradient_balancing="mgda")
     arguments.fp16 = True

@@ -17,9 +17,9 @@ from hf_mtl import (
     TaskSpec,
 )
 from hf_mtl.data.mixture import Mixture, mixture_from_datasets
+from hf_mtl.inspection.doctor import CHECKS, Diagnosis, Finding, duration, modules_of
+from hf_mtl.inspection.unread_settings import unread_settings
 from hf_mtl.modeling.systems import SYSTEMS
-from hf_mtl.training.doctor import CHECKS, Diagnosis, Finding, duration, modules_of
-from hf_mtl.training.unread_settings import unread_settings
 from tests.conftest import TASKS, build_model, encoder_config
 from tests.data.test_streams import streams
 from tests.training.test_step_loss import datasets, specs, trainer

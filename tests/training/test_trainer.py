@@ -9,11 +9,11 @@ import torch
 from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments, TaskConfig
+from hf_mtl.inspection.part_report import PartReport, _verdict, initial_parts
 from hf_mtl.metrics import task_score
 from hf_mtl.modeling import InputError
 from hf_mtl.training.callbacks import InterruptCallback
-from hf_mtl.training.evaluation import relative_improvement
-from hf_mtl.training.part_report import PartReport, _verdict, initial_parts
+from hf_mtl.training.scoring import relative_improvement
 from tests.conftest import build_model
 from tests.training.test_step_loss import datasets, trainer
 

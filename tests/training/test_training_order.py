@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments
+from hf_mtl.inspection.part_report import shuffled_tasks
 from hf_mtl.modeling import InputError
 from hf_mtl.recipe import read_recipe
-from hf_mtl.training.part_report import shuffled_tasks
 from hf_mtl.training.training_order import (
     TRAINING_ORDERS,
     arguments_of,

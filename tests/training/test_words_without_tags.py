@@ -5,8 +5,8 @@ from datasets import Dataset
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
 from hf_mtl.data.mixture import mixture_from_datasets
-from hf_mtl.report import baseline_scores
-from hf_mtl.training.evaluation import score_answers
+from hf_mtl.tables import baseline_scores
+from hf_mtl.training.scoring import score_answers
 from tests.conftest import build_model
 
 WORDS = ["anna", "met", "bob", "in", "oslo"]

@@ -1,15 +1,17 @@
 """A Trainer whose parameters learn at rates of their own, on a schedule that knows which metric it follows."""
 
+from collections.abc import Collection, Iterable
 from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers.trainer_utils import SchedulerType
 
-from ..modeling import InputError
+from ..modeling.errors import InputError
+from ..modeling.task_tensors import owner_of, owners_by_key
+from ..tasks import TaskSpec
 from .arguments import MultiTaskTrainingArguments
-from .evaluation_loop import EvaluatingTrainer
-from .parameter_groups import parameter_groups
+from .evaluation import EvaluatingTrainer
 
 # Schedules that wait for a metric to stop getting better.
 FOLLOWING = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
@@ -65,3 +67,30 @@ def scheduler_options(args: MultiTaskTrainingArguments) -> Any:
             "leave it out."
         )
     return {**given, "mode": mode}
+
+
+def parameter_groups(
+    model: nn.Module, args: MultiTaskTrainingArguments, specs: Iterable[TaskSpec], decayed: Collection[str]
+) -> list[dict[str, Any]]:
+    """Return an optimizer's groups: the encoder at `learning_rate`, everything behind it at `parts_learning_rate`, and
+    a task's own parameters at the rate its row gives.
+
+    Args:
+        model: The model, wrapped or not.
+        args: The rates and the weight decay.
+        specs: The tasks.
+        decayed: Names of the parameters that weight decay reaches.
+    """
+    rates = {spec.name: spec.learning_rate for spec in specs if spec.learning_rate is not None}
+    owners = owners_by_key(rates)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            shared = args.parts_learning_rate if ".mtl." in f".{name}" else args.learning_rate
+            rate = rates.get(owner_of(name, owners) or "", shared)
+            assert rate is not None
+            groups.setdefault((float(rate), name in decayed), []).append(parameter)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": args.weight_decay if decays else 0.0}
+        for (rate, decays), parameters in groups.items()
+    ]

@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_reader import EncodedTokens, refuse_export
-from .task_experts import TaskExperts, expert_size
-from .task_parameters import TaskTensors, own_of
+from .interaction_experts import TaskExperts, expert_size
+from .task_tensors import TaskTensors, own_of
 
 KERNEL = 3
 

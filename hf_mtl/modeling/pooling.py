@@ -14,7 +14,7 @@ from .configuration_multitask import MultiTaskAttentionConfig, check_choice
 from .encoder_reader import EncodedTokens
 from .errors import InputError
 from .interaction_base import attention_weights
-from .task_parameters import ModuleWithConstants, SharedVectors, TaskTensors, at_least_float32, own_of, picked
+from .task_tensors import ModuleWithConstants, SharedVectors, TaskTensors, at_least_float32, own_of, picked
 
 
 class TaskPooling(ModuleWithConstants, ABC):

@@ -13,8 +13,8 @@ from datasets import Dataset
 from ..data.features import FeatureDataset
 from ..data.overlap import count_inputs
 from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
-from ..modeling.task_heads import IGNORED_LABEL
-from ..report import table
+from ..modeling.problem_heads import IGNORED_LABEL
+from ..tables import table
 from ..tasks import LABEL_FIELD, TaskSpec
 from .answer_checks import Finding, answers_in_no_window, long_answers, truncated, words_without_pieces
 from .gradient_reach import gradient_reach
@@ -22,7 +22,7 @@ from .step_timing import step_seconds, typical_batches
 from .unread_settings import unread_settings
 
 if TYPE_CHECKING:
-    from .trainer import MultiTaskTrainer
+    from ..training.trainer import MultiTaskTrainer
 
 # Of two tasks' inputs, the share in common from which they count as one data set.
 SAME_DATA = 0.9

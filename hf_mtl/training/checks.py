@@ -6,12 +6,12 @@ from typing import Any
 
 from transformers.trainer_utils import IntervalStrategy
 
-from ..modeling import InputError
 from ..modeling.configuration_multitask import check_choice
+from ..modeling.errors import InputError
 from ..tasks import TaskSpec, tasks_by_source
 from .arguments import MultiTaskTrainingArguments
-from .evaluation import AVERAGE, RELATIVE, WORST
-from .optimizing import scheduler_options
+from .optimizer import scheduler_options
+from .scoring import AVERAGE, RELATIVE, WORST
 
 
 def check_arguments(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..modeling import MultiTaskAttentionModel
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
 
 # Paths that start closed (a zero matrix at their end) are opened by so much, to see what lies behind them.
 OPENED_STD = 0.02

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from .configuration_multitask import MultiTaskAttentionConfig
 from .interaction_base import ScaledInteraction
-from .task_experts import SharedExperts, TaskExperts, expert_size, read_by_all
-from .task_parameters import ModuleWithConstants, TaskTensors, UnitScaleLinear, at_least_float32
+from .interaction_experts import SharedExperts, TaskExperts, expert_size, read_by_all
+from .task_tensors import ModuleWithConstants, TaskTensors, UnitScaleLinear, at_least_float32
 
 
 class _Reverse(torch.autograd.Function):

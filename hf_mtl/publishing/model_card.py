@@ -6,7 +6,7 @@ from string import Template
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .training.trainer import MultiTaskTrainer
+    from ..training.trainer import MultiTaskTrainer
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from .attention_scorers import ATTENTION_SCORERS, merge_heads, split_heads
 from .configuration_multitask import MultiTaskAttentionConfig
-from .domain_adversary import SharedPrivate
 from .errors import InputError
+from .interaction_adversary import SharedPrivate
 from .interaction_base import (
     AskedInteraction,
     TaskInteraction,
@@ -21,15 +21,15 @@ from .interaction_base import (
     reads_table,
     relation_penalty,
 )
-from .task_branches import AttentionOverHeads, CrossStitch, HeadGroups
-from .task_experts import (
+from .interaction_branches import AttentionOverHeads, CrossStitch, HeadGroups
+from .interaction_experts import (
     CustomizedGateControl,
     MultiGateExperts,
     OneGateExperts,
     ProgressiveLayeredExtraction,
 )
-from .task_parameters import SharedVectors, UnitScaleLinear, ZeroStartLinear, picked
-from .task_relations import MultipleRelations
+from .interaction_mran import MultipleRelations
+from .task_tensors import SharedVectors, UnitScaleLinear, ZeroStartLinear, picked
 
 
 class NoInteraction(AskedInteraction):

@@ -11,7 +11,7 @@ from ..data.features import FeatureDataset
 from ..data.mixing import MIXING_STRATEGIES, CallableMixing, MixingOptions, MixingStrategy, SharesFunction
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import STREAM_STRATEGIES, StreamedMixture
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..tasks import TaskSpec, tasks_by_source
 from .arguments import MultiTaskTrainingArguments

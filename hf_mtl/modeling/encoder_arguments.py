@@ -12,7 +12,7 @@ from transformers.utils.logging import get_logger
 
 from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice, nearest
 from .encoder_code import MODEL_TYPE, check_model_type, code_files, with_encoder_code
-from .encoders import encoder_of, pooler_argument, read_encoder_config, reading_options, value_names
+from .encoder_loading import encoder_of, pooler_argument, read_encoder_config, reading_options, value_names
 from .errors import InputError
 from .part_checks import (
     ENCODER_ARGUMENTS,

@@ -11,7 +11,7 @@ from .data.mixture import Mixture
 from .metrics import METRICS, task_score
 from .modeling.tag_spans import spelled_as_bioes
 from .tasks import LABEL_FIELD, TaskSpec
-from .training.evaluation import mtl_average
+from .training.scoring import mtl_average
 
 Scores = Mapping[str, Mapping[str, float]]
 

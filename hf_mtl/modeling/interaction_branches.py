@@ -9,8 +9,8 @@ from .attention_scorers import ATTENTION_SCORERS
 from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
 from .interaction_base import ScaledInteraction, TaskInteraction, TaskSoftmax, reads_lists
-from .task_experts import TaskExperts, expert_size
-from .task_parameters import TaskPairs, TaskTensors, picked
+from .interaction_experts import TaskExperts, expert_size
+from .task_tensors import TaskPairs, TaskTensors, picked
 
 
 class AttentionOverHeads(ScaledInteraction):

@@ -6,8 +6,9 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from ..modeling import MultiTaskAttentionConfig, MultiTaskAttentionModel
+from ..modeling.configuration_multitask import MultiTaskAttentionConfig
 from ..modeling.encoder_reader import SeparateEncoders
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.multitask_module import MultiTaskModule
 
 

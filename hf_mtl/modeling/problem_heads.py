@@ -23,7 +23,7 @@ from .label_checks import (
     piece_labels,
 )
 from .tag_spans import outside_tag
-from .task_parameters import ModuleWithConstants, TaskTensors, ZeroStartLinear, at_least_float32
+from .task_tensors import ModuleWithConstants, TaskTensors, ZeroStartLinear, at_least_float32
 
 INITIALIZER_RANGE = 0.02
 

@@ -15,8 +15,8 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_reader import Conditions, EncodedTokens, EncoderInputs, EncoderReader, norms_of
 from .errors import InputError
 from .interaction_base import reads_table
-from .task_heads import Entries
-from .task_parameters import Carried, ModuleWithConstants, UnitScaleLinear, ZeroStartLinear, picked
+from .problem_heads import Entries
+from .task_tensors import Carried, ModuleWithConstants, UnitScaleLinear, ZeroStartLinear, picked
 
 # The scale of the entries of word embeddings at the start of an encoder's own training.
 WORD_SCALE = 0.02

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .task_parameters import UnitScaleLinear
+from .task_tensors import UnitScaleLinear
 
 
 class TaskGate(nn.Module, ABC):

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..balancing.gradient_balancing import GRADIENT_BALANCERS, GivenBalancer, GradientBalancer
-from ..modeling import InputError
+from ..modeling.errors import InputError
 from .arguments import MultiTaskTrainingArguments
 
 Gradients = list[torch.Tensor | None]

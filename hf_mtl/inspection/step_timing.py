@@ -14,11 +14,11 @@ from ..balancing.gradient_balancing import GradientBalancer
 from ..balancing.loss_weighting import FixedLossWeighting, LossWeighting
 from ..data.streams import StreamedMixture
 from ..modeling.random_states import kept_random_states
-from .gradient_balance import GradientBalance
-from .step_weighting import StepWeighting
+from ..training.balanced_step import GradientBalance
+from ..training.step_weighting import StepWeighting
 
 if TYPE_CHECKING:
-    from .trainer import MultiTaskTrainer
+    from ..training.trainer import MultiTaskTrainer
 
 # Steps at the run's beginning among which a typical one is looked for.
 FIRST_STEPS = 50

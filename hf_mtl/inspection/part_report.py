@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from transformers import ProgressCallback
 
-from ..modeling import MultiTaskAttentionModel
-from ..modeling.task_gate import OpenGate
-from ..modeling.task_interaction import NoInteraction
-from .evaluation import AVERAGE
+from ..modeling.gate import OpenGate
+from ..modeling.interaction import NoInteraction
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..training.scoring import AVERAGE
 
 if TYPE_CHECKING:
-    from .trainer import MultiTaskTrainer
+    from ..training.trainer import MultiTaskTrainer
 
 # A part is called idle where the mean score changes by less without it (points); a change below what another seed
 # would make anyway is called too small to tell.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
 from .interaction_base import ScaledInteraction, attention_weights, reads_table
-from .task_parameters import TaskTensors, UnitScaleLinear, own_of
+from .task_tensors import TaskTensors, UnitScaleLinear, own_of
 
 
 def expert_size(config: MultiTaskAttentionConfig) -> int:

@@ -10,10 +10,10 @@ from torch import nn
 
 from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice
 from .errors import InputError
+from .gate import AdditiveScore
 from .interaction_base import reads_table
-from .task_gate import AdditiveScore
-from .task_heads import Entries, TaskHead
-from .task_parameters import Carried, ModuleWithConstants, TaskTensors
+from .problem_heads import Entries, TaskHead
+from .task_tensors import Carried, ModuleWithConstants, TaskTensors
 
 MERGED = ("logits", "probabilities")
 MERGEABLE = ("single_label_classification", "multi_label_classification", "regression")

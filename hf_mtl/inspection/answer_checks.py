@@ -8,7 +8,7 @@ from ..data.features import FeatureDataset
 from ..tasks import LABEL_FIELD, TaskSpec
 
 if TYPE_CHECKING:
-    from .trainer import MultiTaskTrainer
+    from ..training.trainer import MultiTaskTrainer
 
 
 @dataclass(frozen=True)

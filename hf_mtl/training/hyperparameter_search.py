@@ -5,8 +5,8 @@ from typing import Any, cast
 
 from transformers.trainer_utils import BestRun, HPSearchBackend
 
-from ..modeling import InputError
 from ..modeling.configuration_multitask import check_choice
+from ..modeling.errors import InputError
 from .arguments import DERIVED, Adjusted, MultiTaskTrainingArguments
 from .batch_fitting import FittingTrainer
 from .resuming import SET_BY_BALANCING

@@ -1,0 +1,1 @@
+"""Looking at a run and at a model, from above both."""

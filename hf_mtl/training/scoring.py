@@ -1,0 +1,218 @@
+"""Entries' logits become decoded answers, answers become scores."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from ..metrics import METRICS, compute, task_score
+from ..modeling.errors import InputError
+from ..modeling.problem_heads import TASK_HEADS, Answer
+from ..modeling.processing_multitask import Feature, answer_row
+from ..modeling.tag_spans import spelled_as_bioes
+from ..tasks import LABEL_FIELD, TaskSpec
+
+AVERAGE, WORST, RELATIVE = "mtl_average", "mtl_worst", "mtl_relative"
+
+
+@dataclass
+class AnswerCollector:
+    """Gathers the logits of every row of every task, then decodes and scores them.
+
+    Args:
+        specs: The tasks by name.
+        rows: Canonical rows by task name.
+    """
+
+    specs: Mapping[str, TaskSpec]
+    rows: Mapping[str, Dataset]
+    logits: dict[str, dict[int, list[tuple[Feature, np.ndarray]]]] = field(default_factory=lambda: defaultdict(dict))
+
+    def add(self, entries: Sequence[tuple[str, Feature]], logits: Sequence[np.ndarray]) -> None:
+        """Take a batch: task and feature of each entry, and its logits."""
+        for (name, feature), scores in zip(entries, logits, strict=True):
+            self.logits[name].setdefault(feature["source"], []).append((feature, scores))
+
+    def answers(self) -> dict[str, list[Answer]]:
+        """Return the decoded answers of every task, in the order of its rows."""
+        return {name: [self._answer(name, source) for source in sorted(found)] for name, found in self.logits.items()}
+
+    def _answer(self, name: str, source: int) -> Answer:
+        spec = self.specs[name]
+        features, scores = zip(*self.logits[name][source])
+        row = answer_row(spec, self.rows[name][source])
+        return TASK_HEADS[spec.problem_type].answer(spec, scores, row, features)
+
+
+def score_answers(
+    specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset], answers: Mapping[str, Sequence[Answer]]
+) -> dict[str, dict[str, float]]:
+    """Return the metrics (0-100) of every task that was answered and has labels."""
+    return {
+        name: compute(
+            specs[name].metric_names,
+            _where_tagged(specs[name], [prediction(specs[name], answer) for answer in found], rows[name]),
+            references(specs[name], rows[name][LABEL_FIELD][:]),
+            label_scores(specs[name], found),
+        )
+        for name, found in answers.items()
+        if LABEL_FIELD in rows[name].column_names
+    }
+
+
+def _where_tagged(spec: TaskSpec, predictions: list[Any], rows: Dataset) -> list[Any]:
+    """Predictions without the tags of words that have no true one."""
+    if spec.problem_type != "token_classification":
+        return predictions
+    return [
+        [tag for tag, true in zip(tags, label) if true >= 0] for tags, label in zip(predictions, rows[LABEL_FIELD])
+    ]
+
+
+def flat_scores(
+    scores: Mapping[str, Mapping[str, float]], single_task: Mapping[str, Any] | None = None
+) -> dict[str, float]:
+    """Return ``<task>_<metric>`` for every task, the mean and the least of their scores, and, where single-task
+    scores are given, the mean relative improvement over them.
+    """
+    flat = {f"{task}_{metric}": value for task, own in scores.items() for metric, value in own.items()}
+    if not scores:
+        return flat
+    flat[AVERAGE] = mtl_average(scores)
+    flat[WORST] = min(map(task_score, scores.values()))
+    if single_task and any(task in single_task for task in scores):
+        flat[RELATIVE] = relative_improvement(scores, single_task)
+    return flat
+
+
+def relative_improvement(scores: Mapping[str, Mapping[str, float]], single_task: Mapping[str, Any]) -> float:
+    """Return the mean relative improvement over single-task models, in per cent.
+
+    100 / T sum_t mean_m (-1)^l_m (M_tm - B_tm) / |B_tm| (Maninis et al. 2019, section 4), l_m = 1 where lower is
+    better; tasks without single-task scores are left out.
+
+    Args:
+        scores: Metrics by task.
+        single_task: By task its metrics, or one number to compare the task's score with.
+
+    Raises:
+        InputError: A single-task score is 0, or of a metric that the task lacks.
+    """
+    changes = []
+    for task, own in scores.items():
+        if task in single_task:
+            given = single_task[task]
+            pairs = (
+                [(own.get(metric), value, _sign(metric)) for metric, value in given.items()]
+                if isinstance(given, Mapping)
+                else [(task_score(own), given, 1.0)]
+            )
+            if any(score is None or not value for score, value, _ in pairs):
+                raise InputError(
+                    f"single_task_scores of {task!r} are {given!r}; expected numbers other than 0 for some of "
+                    f"{', '.join(own)}."
+                )
+            changes.append(np.mean([sign * (score - value) / abs(value) for score, value, sign in pairs]))
+    return 100 * float(np.mean(changes))
+
+
+def _sign(metric: str) -> float:
+    return 1.0 if METRICS[metric].higher_is_better else -1.0
+
+
+def source_scores(
+    scores: Mapping[str, Mapping[str, float]], tasks_of: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """Return each source's score, the mean of its tasks'; a source with a task that has none is left out."""
+    return {
+        source: float(np.mean([task_score(scores[name]) for name in names]))
+        for source, names in tasks_of.items()
+        if all(name in scores for name in names)
+    }
+
+
+def mtl_average(scores: Mapping[str, Mapping[str, float]]) -> float:
+    """Return the mean over tasks of each task's score, itself the mean of its metrics."""
+    return float(np.mean([task_score(own) for own in scores.values()]))
+
+
+def prediction(spec: TaskSpec, answer: Answer) -> Any:
+    """Return an answer in the form the metrics read."""
+    if spec.problem_type == "single_label_classification":
+        return spec.label_names.index(answer["label"])
+    if spec.problem_type == "multi_label_classification":
+        return [int(label in answer["labels"]) for label in spec.label_names]
+    if spec.problem_type == "token_classification":
+        scored = dict(zip(spec.label_names, spelled_as_bioes(spec.label_names)))
+        return [scored[tag] for tag in answer["tags"]]
+    key = {
+        "regression": "value",
+        "question_answering": "answer",
+        "multiple_choice": "choice",
+    }
+    return answer[key[spec.problem_type]]
+
+
+def label_scores(spec: TaskSpec, answers: Sequence[Answer]) -> list[Any] | None:
+    """Return what the model gave class 1 of two, or every label; None for tasks of other kinds."""
+    if spec.problem_type == "single_label_classification" and spec.num_outputs == 2:
+        return [answer["scores"][spec.label_names[1]] for answer in answers]
+    if spec.problem_type in ("single_label_classification", "multi_label_classification"):
+        return [[answer["scores"][label] for label in spec.label_names] for answer in answers]
+    return None
+
+
+def references(spec: TaskSpec, labels: Sequence[Any]) -> list[Any]:
+    """Return a split's labels in the form the metrics read."""
+    if spec.problem_type == "multi_label_classification":
+        return [[int(index in label) for index in range(spec.num_outputs)] for label in labels]
+    if spec.problem_type == "token_classification":
+        scored = spelled_as_bioes(spec.label_names)
+        # A word without a tag is not scored.
+        return [[scored[tag] for tag in label if tag >= 0] for label in labels]
+    if spec.problem_type == "question_answering":
+        return [label["text"] for label in labels]
+    return list(labels)
+
+
+def decoded_labels(specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset]) -> dict[str, list[Any]] | None:
+    """Return the labels of every task that has them in the form of its answers, or None where no task has.
+
+    Names of classes, lists of names of flags, numbers, lists of tags (None for a word without one), the texts of an
+    answer, the number of a choice.
+    """
+    labels = {
+        name: [_decoded_label(specs[name], label) for label in data[LABEL_FIELD]]
+        for name, data in rows.items()
+        if LABEL_FIELD in data.column_names
+    }
+    return labels or None
+
+
+def _decoded_label(spec: TaskSpec, label: Any) -> Any:
+    if spec.problem_type == "single_label_classification":
+        return spec.label_names[label]
+    if spec.problem_type == "multi_label_classification":
+        return [spec.label_names[index] for index in sorted(label)]
+    if spec.problem_type == "token_classification":
+        return [spec.label_names[tag] if tag >= 0 else None for tag in label]
+    return label["text"] if spec.problem_type == "question_answering" else label
+
+
+def merged_metrics(scores: Mapping[str, float], given: Any, prefix: str) -> dict[str, Any]:
+    """Return scores together with those that a caller's function computed.
+
+    Raises:
+        InputError: The function returned no scores by name, or one under a name that stands for another score.
+    """
+    if not isinstance(given, Mapping):
+        raise InputError(f"compute_metrics returned {given!r}; expected scores by name, such as {{'accuracy': 0.9}}.")
+    for name in given:
+        if str(name).removeprefix(f"{prefix}_") in scores:
+            raise InputError(
+                f"compute_metrics returned {name!r}, which is a score of a task's own metrics; choose another name."
+            )
+    return {**scores, **given}
