@@ -20,7 +20,7 @@ from transformers.utils.logging import get_logger
 
 from ..balancing.gradient_balancing import GradientBalancer
 from ..data.collator import MultiTaskCollator
-from ..data.dataset_forms import splits_of
+from ..data.dataset_forms import test_rows_beside
 from ..data.features import FeatureDataset
 from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShare
 from ..data.sampler import MixtureBatchSampler
@@ -132,7 +132,7 @@ class MultiTaskTrainer(SearchingTrainer):
         )
         tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
-        self.test_rows = splits_of(train_dataset, list(tasks_by_source(mixture.specs)), "test")
+        self.test_rows = test_rows_beside(train_dataset, eval_dataset, list(tasks_by_source(mixture.specs)))
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor.for_model(model, tokenizer)
         self._choose_methods(args, mixing, gradient_balancing, compute_metrics is not None)

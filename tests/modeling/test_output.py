@@ -167,9 +167,7 @@ def test_choices_are_an_axis_of_the_inputs(model):
 def test_labels_of_a_task_that_answers_no_rows_with_choices_are_refused_by_its_name(model, task, beside):
     inputs = {name: values.view(2, 4, -1) for name, values in encoder_inputs().items()}
     right = torch.tensor([1, 0])
-    with pytest.raises(
-        InputError, match=rf"of task '{task}' \(.*multiple choice alone answers: pick.*\(rows, l"
-    ):
+    with pytest.raises(InputError, match=rf"of task '{task}' \(.*multiple choice alone answers: pick.*\(rows, l"):
         model(**inputs, **beside, labels={"pick": right, task: right})
     with pytest.raises(InputError, match="Unknown task in `labels`: 'pikc'.*one of intent, .*Did you mean 'pick'"):
         model(**inputs, **beside, labels={"pikc": right})
