@@ -87,7 +87,12 @@ def build_model(count: int, settings: dict[str, Any]) -> MultiTaskAttentionModel
     """A pretrained encoder with `count` tasks."""
     labels = ["no", "yes"]
     tasks = [
-        {"name": f"t{index}", "problem_type": "single_label_classification", "labels": labels}
+        {
+            "name": f"t{index}",
+            "problem_type": "single_label_classification",
+            "labels": labels,
+            "max_length": LENGTH,
+        }
         for index in range(count)
     ]
     return MultiTaskAttentionModel.from_encoder(ENCODER, tasks=tasks, **settings)

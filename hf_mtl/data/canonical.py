@@ -9,7 +9,16 @@ from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
 from ..modeling.errors import InputError
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec
 from .class_labels import ClassReader, form_of_numbers, label_set_reader, tag_reader, vocabulary
-from .label_columns import NO_LABEL, LabelColumn, is_missing, names_of_feature, plain_column, whole_number
+from .column_hints import give_texts
+from .label_columns import (
+    NO_LABEL,
+    LabelColumn,
+    choices_of_task_help,
+    is_missing,
+    names_of_feature,
+    plain_column,
+    whole_number,
+)
 from .label_values import choice_keys, choice_reader, number_reader, read_answers
 from .row_places import RowPlaces
 
@@ -151,7 +160,10 @@ def _field(spec: TaskSpec, rows: Dataset, name: str, places: RowPlaces, local: b
         is_list = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value) and len(value) > 0
         if not (is_list if name in LIST_FIELDS else isinstance(value, str)):
             kind = "a list of texts" if name in LIST_FIELDS else "a text"
-            raise InputError(f"Task {spec.name!r}, {places.name(index)}: {name} is {value!r}; expected {kind}.")
+            advice = choices_of_task_help(spec, rows) if name == "choices" else give_texts([str(source)])
+            raise InputError(
+                f"Task {spec.name!r}, {places.name(index)}: {name} is {value!r}; expected {kind}.{advice}"
+            )
     return values
 
 

@@ -8,9 +8,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from transformers.utils.logging import get_logger
 
+from ..modeling.configuration_multitask import nearest
 from ..modeling.errors import InputError
 from ..tasks import SPLITS
+from .fingerprint import fingerprint_rows
+
+logger = get_logger(__name__)
 
 Rows: TypeAlias = Dataset | IterableDataset
 
@@ -18,6 +23,8 @@ Rows: TypeAlias = Dataset | IterableDataset
 EXAMPLE_TASK = "mood"
 COLUMN = (list, tuple, np.ndarray, pd.Series)
 ARGUMENTS = {"train": "train_dataset", "validation": "eval_dataset", "test": "test_dataset"}
+# What becomes of the rows that each holds.
+DONE_WITH = {"train": "trained on", "validation": "scored", "test": "answered"}
 
 # Parts of names by which a split of another name may be meant for one of `SPLITS`.
 SPLIT_WORDS = {"train": ("train",), "validation": ("val", "dev", "held", "hold"), "test": ("test",)}
@@ -43,6 +50,8 @@ def named_datasets(given: Any, names: Sequence[str], split: str) -> dict[str, Ro
         given = {names[0]: given}
     if not given:
         raise InputError(f"{ARGUMENTS[split]} is empty; expected data sets by task, such as {_example(names, split)}.")
+    for name, rows in given.items():
+        _say_which_split(name, rows, split)
     return {str(name): rows_of(name, rows, split) for name, rows in given.items()}
 
 
@@ -53,6 +62,61 @@ def splits_of(given: Any, names: Sequence[str], split: str) -> dict[str, Rows]:
     if not isinstance(given, Mapping) or _is_unnamed_table(given, names):
         return {}
     return {str(name): rows_of(name, rows, split) for name, rows in given.items() if is_splits(rows) and split in rows}
+
+
+def test_rows_beside(train_dataset: Any, eval_dataset: Any, names: Sequence[str]) -> dict[str, Rows]:
+    """Return the test rows that wait, by name, beside the training or the validation rows of what was given.
+
+    Raises:
+        InputError: Both hold test rows of one name, and these differ.
+    """
+    waiting = splits_of(train_dataset, names, "test")
+    for name, rows in splits_of(eval_dataset, names, "test").items():
+        if name in waiting and not _are_same(waiting[name], rows):
+            raise InputError(
+                f"train_dataset and eval_dataset both have a test split of {name!r}, with other rows. Keep one of "
+                f'them: eval_dataset={{"{name}": data["validation"]}} leaves that of eval_dataset out.'
+            )
+        waiting[name] = rows
+    return waiting
+
+
+def _are_same(rows: Rows, others: Rows) -> bool:
+    if isinstance(rows, Dataset) and isinstance(others, Dataset):
+        return fingerprint_rows(rows) == fingerprint_rows(others)
+    return rows is others
+
+
+def check_names(given: Iterable[str], known: Sequence[str], split: str) -> None:
+    """Raise `InputError` for data sets under names that are none of a task or a source.
+
+    Args:
+        given: The names of data sets.
+        known: The names that there are.
+        split: Which argument has them.
+    """
+    for name in given:
+        if name not in known:
+            raise InputError(
+                f"{ARGUMENTS[split]} has the task {name!r}; expected one of {', '.join(known)}."
+                f"{nearest(name, known)} {second_set_help(known[0], name, split)}"
+            )
+
+
+def second_set_help(task: str, name: str, split: str = "validation", rows: str = "rows") -> str:
+    """Return the sentence that says how a further set of a task's rows is scored, or answered.
+
+    Args:
+        task: The task.
+        name: What the set is called.
+        split: "test" for rows to answer.
+        rows: How the example writes them.
+    """
+    if split == "test":
+        return f'Rows of a further set are answered by trainer.predict({{"{task}": {rows}}}).'
+    return (
+        f'Rows of a further set are scored by trainer.evaluate({{"{task}": {rows}}}, metric_key_prefix="eval_{name}").'
+    )
 
 
 def is_splits(given: Any, names: Iterable[str] = ()) -> bool:
@@ -106,7 +170,7 @@ def rows_of(name: str, given: Any, split: str) -> Rows:
     Raises:
         InputError: No rows, or splits that lack it.
     """
-    if isinstance(given, (DatasetDict, IterableDatasetDict)) or is_splits(given):
+    if _has_splits(given):
         given = _split_of(name, given, split)
     if isinstance(given, Dataset) and given.format["type"] == "custom":
         raise InputError(
@@ -152,18 +216,46 @@ def _no_list_of_rows(name: str, given: Any, split: str) -> str:
     )
 
 
-def _split_of(name: str, splits: Mapping[str, Any], split: str) -> Any:
-    """The rows of a split, where no other could be meant; of training rows, none for their validation either."""
-    unsure = [other for other in _names_like(splits, "validation") if other != "validation"]
-    if split in splits and not (unsure and split == "train"):
-        return splits[split]
-    reason = f"expected {split!r}"
-    if split in splits:
-        reason = f"whether {' or '.join(map(repr, unsure))} holds the validation rows is open"
-    raise InputError(
-        f"The data set {name!r} has the splits {', '.join(splits)}; {reason}. Say which rows are meant: "
-        f"{_splits_example(name, splits, split)}."
+def _has_splits(given: Any) -> bool:
+    """Whether what stands for one data set is several, whatever they are called."""
+    if isinstance(given, (DatasetDict, IterableDatasetDict)) or is_splits(given):
+        return True
+    is_mapping = isinstance(given, Mapping) and bool(given)
+    return is_mapping and all(
+        isinstance(rows, (Dataset, IterableDataset, pd.DataFrame)) or _is_list_of_rows(rows) for rows in given.values()
     )
+
+
+def _split_of(name: str, splits: Mapping[str, Any], split: str) -> Any:
+    """The rows of a split, where no other could be meant; of training rows, none for their validation either.
+
+    A split of another name than `SPLITS`, which nothing reads, is refused.
+    """
+    unsure = [other for other in _names_like(splits, "validation") if other != "validation"]
+    unread = [str(other) for other in splits if other not in SPLITS]
+    reason = f"expected {split!r}"
+    if split in splits and unsure and split == "train":
+        reason = f"whether {' or '.join(map(repr, unsure))} holds the validation rows is open"
+    elif split in splits and not unread:
+        return splits[split]
+    elif split in splits:
+        reason = f"{ARGUMENTS[split]} would leave out {', '.join(map(repr, unread))}"
+    shown = [_split_to_write(splits, one) for one in _splits_to_write(splits, split)]
+    further = [other for other in unread if other not in shown and other not in _names_like(splits, "train")]
+    helps = [second_set_help(name, other, split, f'data["{other}"]') for other in further[:1]]
+    raise InputError(
+        f"The data set {name!r} has the splits {', '.join(map(str, splits))}; {reason}. Say which rows are meant: "
+        f"{' '.join([f'{_splits_example(name, splits, split)}.', *helps])}"
+    )
+
+
+def _say_which_split(name: str, given: Any, split: str) -> None:
+    """Say which of a data set's usual splits is read, where the others are not: those beside training rows all are."""
+    if split != "train" and _has_splits(given) and split in given and len(given) > 1:
+        logger.warning_once(
+            f"{ARGUMENTS[split]} has the splits {', '.join(map(str, given))} of {name!r}; {split} is "
+            f"{DONE_WITH[split]} here, the others are not."
+        )
 
 
 def _names_like(splits: Iterable[str], split: str) -> list[str]:
@@ -175,7 +267,9 @@ def _split_to_write(splits: Mapping[str, Any], split: str) -> str:
     if split in splits:
         return split
     held_out = [name for kind in ("validation", "test") for name in _names_like(splits, kind)]
-    rest = [name for name in splits if name not in held_out] if split == "train" else held_out
+    rest = [name for name in splits if name not in held_out]
+    if split != "train":
+        rest = held_out + [name for name in rest if name not in _names_like(splits, "train")]
     return next(iter([*_names_like(splits, split), *rest]), "SPLIT")
 
 
@@ -207,8 +301,12 @@ def _example(names: Sequence[str], split: str) -> str:
     return f"{ARGUMENTS[split]}={{{(names or [EXAMPLE_TASK])[0]!r}: data}}".replace("'", '"')
 
 
+def _splits_to_write(given: Mapping[str, Any], split: str) -> list[str]:
+    return [split, "validation"] if split == "train" and _names_like(given, "validation") else [split]
+
+
 def _splits_example(task: str, given: Mapping[str, Any], split: str) -> str:
-    wanted = [split]
-    if split == "train" and _names_like(given, "validation"):
-        wanted.append("validation")
-    return ", ".join(f'{ARGUMENTS[name]}={{"{task}": data["{_split_to_write(given, name)}"]}}' for name in wanted)
+    return ", ".join(
+        f'{ARGUMENTS[name]}={{"{task}": data["{_split_to_write(given, name)}"]}}'
+        for name in _splits_to_write(given, split)
+    )

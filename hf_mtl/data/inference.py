@@ -8,27 +8,10 @@ from datasets import ClassLabel, Dataset, LargeList, List, Value
 
 from ..modeling.errors import InputError
 from ..tasks import TaskSpec
+from .column_hints import PAIRS, ROW_NAMES, choices_help, is_text, tokenised_help
 from .label_columns import names_of_feature
 
-TEXTS = ("string", "large_string", "string_view")
-# Columns of texts that number the rows.
-ROW_NAMES = ("id", "idx")
 LABELS = ("label", "labels", "tags", "ner_tags", "answerKey")
-PAIRS = (
-    ("text", "text_pair"),
-    ("text1", "text2"),
-    ("text_a", "text_b"),
-    ("sentence1", "sentence2"),
-    ("sentence_a", "sentence_b"),
-    ("sent1", "sent2"),
-    ("s1", "s2"),
-    ("premise", "hypothesis"),
-    ("question", "sentence"),
-    ("question", "passage"),
-    ("question1", "question2"),
-    ("query", "passage"),
-    ("query", "document"),
-)
 # Of a column of texts, the share of its rows that differ from each other, above which they are no classes.
 MOST_NAMES = 0.5
 SINGLE, MULTI, NUMBER = "single_label_classification", "multi_label_classification", "regression"
@@ -65,9 +48,9 @@ def _spec(name: str, rows: Dataset, features: Mapping[str, Any]) -> TaskSpec:
     label = _label_column(name, features)
     if "tokens" in features and label is not None and isinstance(features[label], (List, LargeList)):
         return TaskSpec(name=name, problem_type=TAGS, columns={"tokens": "tokens", "label": label})
-    texts = [column for column in features if _is_text(features[column]) and column not in (*ROW_NAMES, label)]
+    texts = [column for column in features if is_text(features[column]) and column not in (*ROW_NAMES, label)]
     if label is None or not texts:
-        raise _unknown(name, features)
+        raise _unknown(name, features, label)
     if "choices" in features and len(texts) == 1:
         choices = "choices.text" if isinstance(features["choices"], Mapping) else "choices"
         return TaskSpec(name=name, problem_type=CHOICE, columns={"text": texts[0], "choices": choices, "label": label})
@@ -76,10 +59,10 @@ def _spec(name: str, rows: Dataset, features: Mapping[str, Any]) -> TaskSpec:
         raise InputError(
             f"Data set {name!r}: the column {label!r} could hold classes or numbers ({features[label]}). Say which: "
             f"tasks=[TaskSpec(name={name!r}, problem_type='single_label_classification' or 'regression', "
-            f"columns={_text_columns(name, texts, label) | {'label': label}})]."
+            f"columns={_text_columns(name, features, texts, label) | {'label': label}})]."
         )
     return TaskSpec(
-        name=name, problem_type=problem_type, columns={**_text_columns(name, texts, label), "label": label}
+        name=name, problem_type=problem_type, columns={**_text_columns(name, features, texts, label), "label": label}
     )
 
 
@@ -108,7 +91,7 @@ def _problem_type(rows: Dataset, features: Mapping[str, Any], label: str) -> str
         return SINGLE
     if isinstance(kind, Value) and kind.dtype.startswith(("float", "double")):
         return NUMBER
-    if _is_text(kind) and isinstance(rows, Dataset) and _are_names(rows[label][:]):
+    if is_text(kind) and isinstance(rows, Dataset) and _are_names(rows[label][:]):
         return SINGLE
     return None
 
@@ -120,11 +103,7 @@ def _are_names(values: Sequence[Any]) -> bool:
     return 1 < len(names) <= max(MOST_NAMES * len(values), 2) and not numbers
 
 
-def _is_text(feature: Any) -> bool:
-    return isinstance(feature, Value) and feature.dtype in TEXTS
-
-
-def _text_columns(name: str, texts: Sequence[str], label: str) -> dict[str, str]:
+def _text_columns(name: str, features: Mapping[str, Any], texts: Sequence[str], label: str) -> dict[str, str]:
     if len(texts) == 1:
         return {"text": texts[0]}
     for first, second in PAIRS:
@@ -134,12 +113,16 @@ def _text_columns(name: str, texts: Sequence[str], label: str) -> dict[str, str]
     raise InputError(
         f"Data set {name!r} has several columns of texts: {', '.join(texts)}. Say which are read: "
         f"tasks=[TaskSpec(name={name!r}, problem_type=..., columns={{'text': {text!r}, 'label': {label!r}}})], and "
-        "'text_pair' for a second one."
+        f"'text_pair' for a second one.{choices_help(features, name, {'label': label})}"
     )
 
 
-def _unknown(name: str, features: Mapping[str, Any]) -> InputError:
+def _unknown(name: str, features: Mapping[str, Any], label: str | None) -> InputError:
+    reason = f"The task of data set {name!r} cannot be read off its features ({', '.join(features)})."
+    known = {} if label is None else {"label": label}
+    if advice := tokenised_help(features, label) or choices_help(features, name, known):
+        return InputError(reason + advice)
     return InputError(
-        f"The task of data set {name!r} cannot be read off its features ({', '.join(features)}). Say it: "
-        f"TaskSpec(name={name!r}, problem_type='single_label_classification', columns={{'text': ..., 'label': ...}})."
+        f"{reason} Say it: tasks=[TaskSpec(name={name!r}, problem_type='single_label_classification', "
+        "columns={'text': ..., 'label': ...})]."
     )

@@ -9,7 +9,8 @@ from datasets import ClassLabel, LargeList, List
 
 from ..modeling.configuration_multitask import nearest
 from ..modeling.errors import InputError
-from ..tasks import TaskSpec
+from ..tasks import LABEL_FIELD, TaskSpec
+from .column_hints import choices_help, tokenised_help
 from .row_places import RowPlaces
 
 # What a column of labels holds, beside None and NaN, where a row has no label.
@@ -92,9 +93,13 @@ def plain_column(spec: TaskSpec, rows: Any, source: str, split: str) -> list[Any
     """
     column, path = split_path(rows.column_names, source)
     if column not in rows.column_names:
+        features = rows.features or dict.fromkeys(rows.column_names)
+        advice = tokenised_help(features, spec.column_of(LABEL_FIELD, local=False)) or (
+            " Name them under `columns:` in the task's row." + choices_of_task_help(spec, rows)
+        )
         raise InputError(
             f"Task {spec.name!r}: the {split} split has no column {column!r}.{nearest(column, rows.column_names)} "
-            f"Its columns: {', '.join(rows.column_names)}. Name them under `columns:` in the task's row."
+            f"Its columns: {', '.join(rows.column_names)}.{advice}"
         )
     values = rows.with_format(None)[column][:]
     try:
@@ -103,6 +108,16 @@ def plain_column(spec: TaskSpec, rows: Any, source: str, split: str) -> list[Any
         raise InputError(
             f"Task {spec.name!r}: column {column!r} of the {split} split holds no {'.'.join(path)!r}."
         ) from None
+
+
+def choices_of_task_help(spec: TaskSpec, rows: Any) -> str:
+    """Return the task to write where a multiple-choice task's choices stand in numbered columns; else nothing."""
+    if spec.problem_type != "multiple_choice" or rows.features is None:
+        return ""
+    known: dict[str, Any] = {field: spec.columns[field] for field in ("text", "label") if field in spec.columns}
+    if "label" in rows.column_names:
+        known.setdefault("label", "label")
+    return choices_help(rows.features, spec.name, known)
 
 
 def is_missing(label: Any, named: bool = False) -> bool:

@@ -10,11 +10,12 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from transformers.utils.logging import get_logger
 
-from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES, check_choice
+from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES, check_choice, nearest
 from ..modeling.errors import InputError
 from ..tasks import LABEL_FIELD, TaskSpec, as_spec, join_sources
 from .canonical import canonical_splits
 from .caps import EVAL_SEED, drawn_rows, smaller_cap
+from .dataset_forms import second_set_help
 from .inference import infer_spec
 from .loading import load_splits
 from .overlap import input_keys, without_overlap
@@ -175,7 +176,10 @@ def specs_of_datasets(
     names = {name for spec in ordered for name in (spec.name, spec.source_name)}
     for name in validation or {}:
         if name not in names:
-            raise InputError(f"eval_dataset has the task {name!r}, which train_dataset lacks: {', '.join(train)}.")
+            raise InputError(
+                f"eval_dataset has the task {name!r}, which train_dataset lacks: {', '.join(train)}."
+                f"{nearest(name, sorted(names))} {second_set_help(next(iter(train)), name)}"
+            )
     return ordered
 
 

@@ -208,6 +208,8 @@ def likely_field(column: str, fields: tuple[str, ...]) -> str | None:
 def _columns_to_rename(given: Mapping[str, Any]) -> str:
     """What to say of a row's other columns, one of which may be the field that it lacks."""
     texts = [str(name) for name, value in given.items() if name not in ROW_FIELDS and _may_be_input(value)]
+    if "input_ids" in given and not texts:
+        return " Give the texts, which are tokenised here; what a tokenizer returned is for model(**inputs)."
     return f" It has the columns {', '.join(texts[:6])}: rename the one that is meant." if texts else ""
 
 

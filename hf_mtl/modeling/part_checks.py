@@ -65,8 +65,9 @@ REFUSED_ARGUMENTS = {
     "offload_buffers": _DIVIDED,
     "offload_folder": _DIVIDED,
     "offload_state_dict": _NO_EFFECT,
-    "output_loading_info": "An encoder whose weights are incomplete is refused, so there is nothing to report. "
-    + _LOAD_YOURSELF,
+    "output_loading_info": "An encoder whose weights are incomplete is refused, so there is nothing to report. To "
+    "have the report, load the encoder with it and give it loaded: encoder, info = AutoModel.from_pretrained(name, "
+    "output_loading_info=True), then MultiTaskAttentionModel.from_encoder(encoder, tasks=[...]).",
     "proxies": "They are read from the environment, where HTTPS_PROXY names one.",
     "resume_download": _NO_EFFECT,
     "state_dict": "Load the encoder from it and give it loaded: encoder = AutoModel.from_config(config), "

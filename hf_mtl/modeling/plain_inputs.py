@@ -132,13 +132,32 @@ def plain_entries(
         LabelError: Labels of a shape that their task does not have.
     """
     if rows.choices is not None:
+        every_head = heads
         heads = {name: head for name, head in heads.items() if name == "multiple_choice"}
         if not heads:
             raise InputError("`input_ids` (rows, choices, length) are multiple choice; this model has no such task.")
+        labels = _labels_of_choices(every_head, labels)
     if task_ids is None:
         by_task = _labels_by_task(heads, labels, positions.stacked())
         return {name: _every_row(head, rows, by_task) for name, head in heads.items()}
     return _one_task_per_row(heads, rows, checked_task_ids(task_ids, rows.count), labels, positions.stacked())
+
+
+def _labels_of_choices(heads: Heads, labels: Labels) -> Labels:
+    """Labels beside rows with choices; those of tasks that answer no such rows are refused, unless they are None."""
+    if not isinstance(labels, Mapping):
+        return labels
+    _check_names(heads, labels)
+    answering = {task.name for task in heads["multiple_choice"].tasks.values()}
+    others = {task.name: head.problem_type for head in heads.values() for task in head.tasks.values()}
+    for name, values in labels.items():
+        if values is not None and name not in answering:
+            raise InputError(
+                f"`labels` has labels of task {name!r} ({others[name]}) beside inputs of the shape (rows, choices, "
+                f"length), which multiple choice alone answers: {', '.join(sorted(answering))}. Give the rows of "
+                f"{name!r} in another call, as inputs of the shape (rows, length)."
+            )
+    return {name: values for name, values in labels.items() if name in answering}
 
 
 def _every_row(head: TaskHead, rows: PlainRows, labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -361,7 +361,7 @@ def _check_arguments(
         if name == "truncation" and others[name] in (True, "longest_first"):
             continue
         served = ("rows", "tasks", "labels", "padding", "pad_to_multiple_of", "return_tensors")
-        reason = f": {REFUSED[name]}" if name in REFUSED else f".{nearest(name, served)}"
+        reason = f": {REFUSED[name]}." if name in REFUSED else f".{nearest(name, served)}"
         raise InputError(f"The processor takes no {name!r}{reason} It takes {', '.join(served)}.")
     if padding not in (True, "longest", "max_length"):
         raise InputError(

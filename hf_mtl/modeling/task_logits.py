@@ -1,11 +1,12 @@
 """Logits by task name, of what the heads say of all entries of a problem type."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 
+from .configuration_multitask import TaskConfig
 from .problem_heads import Entries, TaskHead
 
 
@@ -103,6 +104,26 @@ def logits_of_rows(
         for index, task_scores in zip(present.tolist(), scores[order].split(counts.tolist())):
             by_index[index] = _own_outputs(heads[name], index, task_scores, single)
     return _by_name(by_index, heads)
+
+
+def labels_by_task(routing: Mapping[str, Entries], tasks: Sequence[TaskConfig]) -> dict[str, torch.Tensor]:
+    """Return the labels of each task's rows by its name, in the order of its logits; tasks without are left out.
+
+    Args:
+        routing: By problem type the entries of a batch.
+        tasks: The model's tasks in order.
+    """
+    by_index = {}
+    for problem_type, entries in routing.items():
+        if "labels" not in entries:
+            continue
+        indices, order = entries["tasks"].sort(stable=True)
+        present, counts = indices.unique_consecutive(return_counts=True)
+        for index, labels in zip(present.tolist(), entries["labels"][order].split(counts.tolist())):
+            # Flags of several tasks are as many as those of the widest.
+            is_flags = problem_type == "multi_label_classification"
+            by_index[index] = labels[:, : tasks[index].num_outputs] if is_flags else labels
+    return {tasks[index].name: by_index[index] for index in sorted(by_index)}
 
 
 def _own_outputs(head: TaskHead, index: int, scores: torch.Tensor, single: set[str]) -> torch.Tensor:

@@ -13,7 +13,7 @@ from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, Predictio
 from transformers.utils.logging import get_logger
 
 from ..data.collator import MultiTaskCollator
-from ..data.dataset_forms import Rows, named_datasets, with_texts
+from ..data.dataset_forms import Rows, check_names, named_datasets, with_texts
 from ..data.features import FeatureDataset
 from ..data.mixture import Mixture
 from ..data.unlabelled import rows_to_answer, rows_to_score
@@ -175,8 +175,7 @@ class EvaluatingTrainer(CheckpointingTrainer):
         if split == "test":
             given = with_texts(given, names, self._text_columns())
         datasets = named_datasets(given, names, split)
-        for name in datasets:
-            check_choice("task of the data sets", name, every_name)
+        check_names(datasets, every_name, split)
         rows = {}
         for spec in self.specs.values():
             for name in (spec.name, spec.source_name):

@@ -11,12 +11,12 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments, enable_full_determinism, set_seed
 
 from ..data.collator import MultiTaskCollator
-from ..data.dataset_forms import named_datasets, splits_of
+from ..data.dataset_forms import check_names, named_datasets, splits_of
 from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture, mixture_from_datasets
 from ..data.streams import mixture_from_streams
 from ..data.unlabelled import rows_to_score
-from ..modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice
+from ..modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.part_checks import ENCODER_ARGUMENTS, check_setting_names
@@ -158,8 +158,14 @@ def _own_mixture(given: Mixture, eval_dataset: Any, tasks: Sequence[TaskSpec] | 
         sources = list(tasks_by_source(specs))
         names = list(dict.fromkeys([*sources, *(spec.name for spec in specs)]))
         datasets = _validation_sets(eval_dataset, sources if len(sources) == 1 else names)
-        for name in datasets:
-            check_choice("task in eval_dataset:", name, names)
+        check_names(datasets, names, "validation")
+        for name in splits_of(eval_dataset, sources, "test"):
+            if any(spec.name in given.test for spec in specs if name in (spec.source_name, spec.name)):
+                raise InputError(
+                    f"eval_dataset has a test split of {name!r}, and the mixture has test rows of it. Leave it out: "
+                    f'eval_dataset={{"{name}": data["validation"]}}; answer it with trainer.predict({{"{name}": '
+                    'data["test"]}).'
+                )
         rows = {
             spec.name: rows_to_score(spec, datasets[name])
             for spec in specs
@@ -178,7 +184,12 @@ def _held_mixture(model: Any, eval_dataset: Any, specs: Sequence[TaskSpec] | Non
             "model to evaluate."
         )
     labels = {task.name: task.labels for task in model.config.task_configs}
-    held = Mixture([], {}, {}) if eval_dataset is None else _built_mixture(eval_dataset, None, specs, labels)
+    held = Mixture([], {}, {})
+    if eval_dataset is not None:
+        names = _names_of(specs, labels)
+        rows = _validation_sets(eval_dataset, names)
+        check_names(rows, names, "validation")
+        held = mixture_from_datasets(rows, None, specs, labels)
     by_name = {spec.name: spec for spec in [*(specs or ()), *held.specs]}
     others = [as_spec(task) for task in model.config.task_configs if task.name not in by_name]
     return dataclasses.replace(held, specs=[*by_name.values(), *others], train={}, validation=held.train)
@@ -195,10 +206,7 @@ def _built_mixture(
 
     Labels are met by the names that the model has for them.
     """
-    written = {spec.name for spec in specs or ()}
-    sources = [spec.source_name for spec in specs or ()]
-    names = list(dict.fromkeys([*sources, *(name for name in labels if name not in written)]))
-    train = named_datasets(train_dataset, names, "train")
+    train = named_datasets(train_dataset, _names_of(specs, labels), "train")
     validation = _at_hand(splits_of(train_dataset, list(train), "validation"))
     if eval_dataset is not None:
         wanted = _validation_sets(eval_dataset, list(train))
@@ -217,6 +225,13 @@ def _built_mixture(
             )
         return mixture_from_streams(train, validation or None, specs, labels)
     return mixture_from_datasets(train, validation or None, specs, labels, exclude_overlap)
+
+
+def _names_of(specs: Sequence[TaskSpec] | None, labels: Mapping[str, list[str] | None]) -> list[str]:
+    """The names that data sets may have: sources of the tasks that are given, and the model's other tasks."""
+    written = {spec.name for spec in specs or ()}
+    sources = [spec.source_name for spec in specs or ()]
+    return list(dict.fromkeys([*sources, *(name for name in labels if name not in written)]))
 
 
 def _validation_sets(given: Any, names: Sequence[str]) -> dict[str, Dataset]:

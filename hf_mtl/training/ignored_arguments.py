@@ -17,12 +17,15 @@ _DECODED = (
     "An evaluation decodes answers and scores them by each task's `metrics`; for other scores read "
     "trainer.predict({task: data}).predictions, the decoded answers by task."
 )
+_OWN_LOSS = (
+    "For another loss override compute_loss in a subclass of MultiTaskTrainer; self.labels_of_batch(inputs) returns "
+    "the labels by task. An example is in docs/transformers.md, under 'A loss of one's own'."
+)
 _FULL_PRECISION = "Evaluations run in the precision of training; write bf16=True (or fp16=True)."
 
 # Of `TrainingArguments`: values other than the default have no effect here.
 IGNORED_ARGUMENTS: dict[str, str] = {
-    "label_smoothing_factor": "The tasks' losses are those of their problem types; for another loss override "
-    "compute_loss in a subclass of MultiTaskTrainer.",
+    "label_smoothing_factor": "The tasks' losses are those of their problem types. " + _OWN_LOSS,
     "prediction_loss_only": "Leave it out: an evaluation always answers, and logs eval_<task>_loss too.",
     "eval_do_concat_batches": "Leave it out. " + _DECODED,
     "batch_eval_metrics": "Leave it out. " + _DECODED,
@@ -59,8 +62,7 @@ _RATES = (
 
 # Of the trainer itself.
 IGNORED_OF_TRAINER: dict[str, str] = {
-    "compute_loss_func": "Weigh tasks by TaskSpec(weight=...) or loss_weighting; for another loss override "
-    "compute_loss in a subclass of MultiTaskTrainer.",
+    "compute_loss_func": "Weigh tasks by TaskSpec(weight=...) or loss_weighting. " + _OWN_LOSS,
     "preprocess_logits_for_metrics": _DECODED,
     "tokenizer": "It goes by the name that Transformers has for it now: processing_class=tokenizer.",
 }

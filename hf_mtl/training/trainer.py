@@ -21,7 +21,7 @@ from transformers.utils.logging import get_logger
 
 from ..balancing.gradient_balancing import GradientBalancer
 from ..data.collator import MultiTaskCollator
-from ..data.dataset_forms import splits_of
+from ..data.dataset_forms import test_rows_beside
 from ..data.features import FeatureDataset
 from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShare
 from ..data.sampler import MixtureBatchSampler
@@ -33,6 +33,7 @@ from ..modeling.multitask_output import MultiTaskOutput
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..modeling.random_states import kept_random_states, random_states, set_random_states
 from ..modeling.step_loss import count_labels, step_loss
+from ..modeling.task_logits import labels_by_task
 from ..tasks import tasks_by_source
 from .arguments import MultiTaskTrainingArguments, adopt_arguments
 from .balanced_step import GradientBalance, choose_balancer, draw_every_task
@@ -135,7 +136,7 @@ class MultiTaskTrainer(SearchingTrainer):
         check_built_optimizer(optimizers[0], model, args, mixture.specs)
         tokenizer = processing_class or model.load_tokenizer()
         self.mixture = mixture
-        self.test_rows = splits_of(train_dataset, list(tasks_by_source(mixture.specs)), "test")
+        self.test_rows = test_rows_beside(train_dataset, eval_dataset, list(tasks_by_source(mixture.specs)))
         self.specs = {spec.name: spec for spec in mixture.specs}
         self.processor = MultiTaskProcessor.for_model(model, tokenizer)
         self._choose_methods(args, mixing, gradient_balancing, compute_metrics is not None)
@@ -389,6 +390,47 @@ class MultiTaskTrainer(SearchingTrainer):
             set_random_states(self._random_states)
             sums = sum(model(**self._prepare_inputs(batch), output_logits=False).task_loss_sums for batch in batches)
         self.step_weighting.after_step(cast(torch.Tensor, sums), cast(torch.Tensor, counts)[0])
+
+    def labels_of_batch(self, inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        """Return a batch's labels by task name, in the order of the task's rows in ``outputs.logits``.
+
+        Where a row has no label stands -100, of numbers NaN; tasks that the batch has no row of are left out. Numbers
+        are those of the data, logits are of (number - label_mean) / label_scale.
+
+        Args:
+            inputs: The batch, as `compute_loss` is given it.
+        """
+        return labels_by_task(inputs["routing"], self.model.config.task_configs)
+
+    def part_of_step(self, task: str, loss_sum: torch.Tensor, num_items_in_batch: torch.Tensor | None) -> torch.Tensor:
+        """Return a sum of losses over a task's labels in a batch as its part of the step's loss.
+
+        It counts as the task's own losses do, by the labels and rows of the whole step and the weight of the task's
+        row, and not at all once the task is frozen. What a loss weighting learns follows from the tasks' own losses.
+
+        Args:
+            task: The task's name.
+            loss_sum: The sum, not the mean, of a loss over the task's labels in the batch.
+            num_items_in_batch: The counts of the step, as `compute_loss` is given them.
+
+        Raises:
+            InputError: An unknown task, no counts, or gradients that are balanced, which are those of the tasks' own
+                losses alone.
+        """
+        check_choice("task", task, self.processor.indices)
+        if num_items_in_batch is None:
+            raise InputError("num_items_in_batch is None; expected the counts of the step that compute_loss is given.")
+        if self.balance is not None:
+            raise InputError(
+                f"A further loss of task {task!r} would have no effect: gradient_balancing balances the gradients of "
+                "the tasks' own losses. Leave gradient_balancing out, or the further loss."
+            )
+        sums = loss_sum * (
+            torch.arange(len(self.processor.tasks), device=loss_sum.device) == self.processor.indices[task]
+        )
+        labels, rows = num_items_in_batch
+        weights = self.freezer.mask(labels.device) * self.loss_weighting.fixed_weights.to(labels)
+        return step_loss(sums, labels, rows, weights, self.args.loss_reduction) * self.accelerator.num_processes
 
     def _logs_this_step(self) -> bool:
         every = self.state.logging_steps

@@ -3,6 +3,7 @@
 import ast
 import inspect
 import os
+import re
 import textwrap
 import time
 
@@ -93,6 +94,15 @@ def test_what_is_refused_is_named_with_the_way_to_go(name):
         with pytest.raises(InputError, match=rf"^{name}= cannot be given here\. [A-Z].*\.") as error:
             call()
         assert "{name}" not in str(error.value)
+
+
+def test_the_lines_that_report_how_an_encoder_was_loaded_run(folder):
+    with pytest.raises(InputError) as error:
+        wrap(folder, output_loading_info=True)
+    load, build = re.search(r"(encoder, info = .*?\)), then (.*?\[)\.\.\.\]\)", str(error.value)).groups()
+    names = {"AutoModel": AutoModel, "MultiTaskAttentionModel": MultiTaskAttentionModel, "name": folder, "task": MOOD}
+    exec(f"{load}\nmodel = {build}task])", names)
+    assert names["info"]["missing_keys"] == set() and names["model"].config.task_names == ["mood"]
 
 
 @pytest.mark.parametrize("name", ENCODER_ARGUMENTS)

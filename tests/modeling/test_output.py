@@ -162,6 +162,19 @@ def test_choices_are_an_axis_of_the_inputs(model):
         build_model(TASKS[:2])(**inputs)
 
 
+@pytest.mark.parametrize("beside", [{}, {"task_ids": torch.tensor([6, 6])}], ids=["every_task", "task_ids"])
+@pytest.mark.parametrize("task", [row["name"] for row in TASKS[:6]])
+def test_labels_of_a_task_that_answers_no_rows_with_choices_are_refused_by_its_name(model, task, beside):
+    inputs = {name: values.view(2, 4, -1) for name, values in encoder_inputs().items()}
+    right = torch.tensor([1, 0])
+    with pytest.raises(InputError, match=rf"of task '{task}' \(.*multiple choice alone answers: pick.*\(rows, l"):
+        model(**inputs, **beside, labels={"pick": right, task: right})
+    with pytest.raises(InputError, match="Unknown task in `labels`: 'pikc'.*one of intent, .*Did you mean 'pick'"):
+        model(**inputs, **beside, labels={"pikc": right})
+    alone = model(**inputs, **beside, labels={"pick": right})
+    assert torch.equal(model(**inputs, **beside, labels={"pick": right, task: None}).loss, alone.loss)
+
+
 ZEROS = torch.zeros(ROWS, dtype=torch.long)
 REFUSED = [
     ({"labels": ZEROS}, r"could be of any of the tasks intent, .* write labels=\{'intent': labels\}.*`task_ids`"),

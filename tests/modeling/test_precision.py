@@ -89,6 +89,24 @@ def test_a_checkpoint_in_half_precision_is_trained_in_float32(tmp_path, stored, 
     assert precisions(trainer.model) == {SHORT if said else FULL}
 
 
+@pytest.mark.parametrize("dtype", [HALF, SHORT], ids=str)
+@pytest.mark.parametrize("source", ["encoder", "loaded_encoder", "checkpoint", "checkpoint_with_dtype"])
+def test_a_trainer_keeps_half_precision_but_of_a_checkpoint(tmp_path, stored, source, dtype):
+    """As docs/training.md says: of a checkpoint it must be asked for with `dtype=`, whatever is done to it after."""
+    tasks = [{**TASK, "labels": ["no", "yes"]}]
+    model = MultiTaskAttentionModel.from_encoder(stored[0], tasks)
+    if source == "loaded_encoder":
+        encoder = BertModel.from_pretrained(stored[0], add_pooling_layer=False, dtype=FULL)
+        model = MultiTaskAttentionModel.from_encoder(encoder, tasks)
+    if source.startswith("checkpoint"):
+        model.save_pretrained(tmp_path / "model")
+        said = {"dtype": FULL} if source == "checkpoint_with_dtype" else {}
+        model = MultiTaskAttentionModel.from_pretrained(tmp_path / "model", **said)
+    model.to(dtype)
+    trainer = MultiTaskTrainer(model, arguments(tmp_path), train_dataset={"t": rows()}, processing_class=word_level())
+    assert precisions(trainer.model) == {FULL if source == "checkpoint" else dtype}
+
+
 @pytest.mark.parametrize("said", ["float15", "int8", torch.int64, 3], ids=str)
 def test_what_is_no_precision_is_refused(stored, said):
     with pytest.raises(InputError, match="dtype=.*expected float32"):

@@ -243,3 +243,14 @@ def test_one_thread_at_a_time_calls_a_tokenizer(model, tokenizer, monkeypatch):
     for thread in threads:
         thread.join()
     assert len(counts) == 15 and max(counts) == 1
+
+
+@pytest.mark.parametrize("beside", [{}, {"label": 1}, {"idx": 3, "attention_mask": [1, 1]}], ids=list)
+def test_word_pieces_are_no_row(beside, tokenizer):
+    model = build_model(TASKS[:2], vocab_size=tokenizer.vocab_size)
+    with pytest.raises(
+        InputError, match=r"needs text.*Give the texts, which are tokenised here; .* model\(\*\*inputs\)"
+    ):
+        model.predict([{**beside, "input_ids": [101, 102]}], tokenizer=tokenizer)
+    with pytest.raises(InputError, match="It has the columns line: rename"):
+        model.predict([{**beside, "input_ids": [101, 102], "line": "a"}], tokenizer=tokenizer)

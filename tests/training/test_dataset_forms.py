@@ -1,11 +1,14 @@
 """Rows in whatever form: served where their task is sure, else refused with the line to write."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
 from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
+from hf_mtl.data import dataset_forms
 from hf_mtl.data.dataset_forms import named_datasets
 from hf_mtl.data.unlabelled import count_labelled
 from tests.conftest import build_model
@@ -28,10 +31,10 @@ FORMS = {
 
 
 def build(tmp_path, tokenizer, rows_given, held=None, tasks=(("mood", ["no", "yes"]),), **options) -> MultiTaskTrainer:
-    rows = [{"name": name, "problem_type": "single_label_classification", "labels": labels} for name, labels in tasks]
+    rows = [{**CLASSES, "name": name, "labels": labels} for name, labels in tasks]
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True)
     specs = [TaskSpec(**row) for row in rows]
-    model = build_model(rows, vocab_size=tokenizer.vocab_size)
+    model = build_model(rows or [CLASSES], vocab_size=tokenizer.vocab_size)
     return MultiTaskTrainer(
         model, args, train_dataset=rows_given, eval_dataset=held, tasks=specs, processing_class=tokenizer, **options
     )
@@ -104,14 +107,56 @@ def test_splits_of_other_names_are_shown_where_they_belong(names, split, lines):
     splits = DatasetDict(dict.fromkeys(names, MOOD))
     with pytest.raises(InputError) as error:
         named_datasets({"mood": splits}, ["mood"], split)
-    assert str(error.value).endswith(f"{lines}.")
+    assert f"{lines}." in str(error.value)
     assert ("expected 'train'" in str(error.value)) is (split == "train" and "train" not in names)
 
 
-@pytest.mark.parametrize("others", [["test", "unsupervised"], ["test_matched"], ["validation", "extra"]])
-def test_splits_that_cannot_be_meant_for_validation_leave_no_doubt(others):
+@pytest.mark.parametrize("others", [[], ["test"], ["validation"], ["validation", "test"]])
+def test_the_usual_splits_leave_no_doubt(others):
     splits = DatasetDict({"train": MOOD, **{name: MOOD.select([0]) for name in others}})
     assert named_datasets({"mood": splits}, ["mood"], "train")["mood"].num_rows == MOOD.num_rows
+
+
+SETS = {"whole": DatasetDict, "mapping": dict, "frames": lambda sets: {key: sets[key].to_pandas() for key in sets}}
+
+
+@pytest.mark.parametrize("kind", SETS)
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize(
+    ("split", "others", "further"),
+    [
+        ("train", ["unsupervised"], ["unsupervised"]),
+        ("train", ["test_matched", "extra"], ["test_matched", "extra"]),
+        ("train", ["validation", "test", "foo"], ["foo"]),
+        ("validation", ["hard"], ["hard"]),
+        ("validation", ["test", "hard"], ["hard"]),
+        ("validation", ["train", "validation_hard"], ["validation_hard"]),
+        ("test", ["foo"], ["foo"]),
+        ("test", ["train", "validation", "foo", "test_2"], ["foo", "test_2"]),
+    ],
+)
+def test_a_split_that_nothing_would_read_is_refused(kind, named, split, others, further):
+    data = SETS[kind](dict.fromkeys([split, *others], MOOD))
+    with pytest.raises(InputError) as error:
+        named_datasets({"mood": data} if named else data, ["mood"], split)
+    argument = {"train": "train_dataset", "validation": "eval_dataset", "test": "test_dataset"}[split]
+    text = str(error.value)
+    if not (split == "train" and "validation" in further[0]):
+        assert f"{argument} would leave out {', '.join(map(repr, further))}. Say which rows are meant: " in text
+    assert f'{argument}={{"mood": data["{split}"]}}' in text
+    name = further[0]
+    predicted = f'trainer.predict({{"mood": data["{name}"]}}).'
+    scored = f'trainer.evaluate({{"mood": data["{name}"]}}, metric_key_prefix="eval_{name}").'
+    assert text.endswith(predicted if split == "test" else scored)
+
+
+@pytest.mark.parametrize("rows", [{"easy": MOOD, "hard": MOOD}, {"easy": ROWS, "hard": ROWS}], ids=["sets", "lists"])
+def test_sets_of_a_task_under_other_names_are_listed(rows):
+    with pytest.raises(InputError) as error:
+        named_datasets({"mood": rows}, ["mood"], "validation")
+    assert "the splits easy, hard; expected 'validation'" in str(error.value)
+    assert 'eval_dataset={"mood": data["easy"]}. ' in str(error.value)
+    assert 'trainer.evaluate({"mood": data["hard"]}, metric_key_prefix="eval_hard")' in str(error.value)
 
 
 @pytest.mark.parametrize("rows", [[("a", 1)], [], ["a"], pd.Series(["a"])])
@@ -176,6 +221,76 @@ def test_two_validation_splits_are_one_too_many(tmp_path, tokenizer):
 @pytest.fixture(scope="module")
 def one_task(tmp_path_factory, tokenizer):
     return build(tmp_path_factory.mktemp("one"), tokenizer, {"mood": SPLITS})
+
+
+@pytest.mark.parametrize("name", ["hard", "mood_hard", "validation"])
+def test_a_second_set_of_a_task_is_scored_as_the_errors_say(name, one_task, tmp_path, tokenizer):
+    """Wherever a further set is named like a task, the error says how it is scored, and that line runs."""
+    rows, held = MOOD.select([1, 2, 5]), {"mood": MOOD, name: MOOD}
+    calls = (
+        lambda: build(tmp_path, tokenizer, MOOD, held),
+        lambda: build(tmp_path, tokenizer, one_task.mixture, held, tasks=()),
+        lambda: build(tmp_path, tokenizer, None, held),
+        lambda: one_task.evaluate(held),
+    )
+    for call in calls:
+        with pytest.raises(InputError, match=f"^eval_dataset has the task '{name}'") as error:
+            call()
+        line = str(error.value).partition("scored by ")[2].removesuffix(".")
+        metrics = eval(line, {"trainer": one_task, "rows": rows})
+        expected = one_task.evaluate({"mood": rows})
+        renamed = {key.replace("eval_", f"eval_{name}_", 1): value for key, value in expected.items()}
+        assert renamed.keys() == metrics.keys()
+        taken = ("runtime", "_per_second")
+        assert all(metrics[key] == value for key, value in renamed.items() if not key.endswith(taken))
+        assert one_task.task_scores(metrics, f"eval_{name}") == one_task.task_scores(expected)
+    with pytest.raises(InputError, match=f"^test_dataset has the task '{name}'.*trainer.predict"):
+        one_task.predict(held)
+
+
+def test_the_splits_that_are_left_are_said(one_task, monkeypatch):
+    said = []
+    monkeypatch.setattr(dataset_forms.logger, "warning_once", said.append)
+    one_task.evaluate(SPLITS)
+    one_task.predict({"mood": SPLITS})
+    one_task.evaluate(DatasetDict(validation=MOOD))
+    assert [text.partition("; ")[2].partition(" here")[0] for text in said] == [
+        "validation is scored",
+        "test is answered",
+    ]
+    assert all("train, validation, test of 'mood'" in text for text in said)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_test_rows_beside_validation_rows_wait_for_predict(named, tmp_path, tokenizer):
+    held = DatasetDict(validation=SPLITS["validation"], test=SPLITS["test"])
+    own = build(tmp_path, tokenizer, MOOD, {"mood": held} if named else held)
+    assert own.mixture.validation["mood"].num_rows == 4
+    assert own.predict("mood").predictions == own.predict(SPLITS["test"]).predictions
+    alone = build(tmp_path, tokenizer, None, {"mood": held} if named else held)
+    assert len(alone.predict("mood").predictions["mood"]) == 3
+
+
+def test_two_test_splits_are_one_too_many(tmp_path, tokenizer, one_task):
+    other = DatasetDict(validation=SPLITS["validation"], test=MOOD.select([7]))
+    assert build(tmp_path, tokenizer, {"mood": SPLITS}, {"mood": SPLITS}).test_rows["mood"].num_rows == 3
+    with pytest.raises(InputError, match="both have a test split of 'mood'"):
+        build(tmp_path, tokenizer, {"mood": SPLITS}, {"mood": other})
+    mixture = dataclasses.replace(one_task.mixture, test={"mood": one_task.mixture.train["mood"]})
+    with pytest.raises(InputError, match="eval_dataset has a test split of 'mood', and the mixture has test rows"):
+        build(tmp_path, tokenizer, mixture, {"mood": other}, tasks=())
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("form", ["splits", "plain_splits"])
+def test_a_trainer_without_training_rows_scores_the_validation_split(form, named, tmp_path, tokenizer):
+    given = {"mood": FORMS[form]} if named else FORMS[form]
+    own = build(tmp_path, tokenizer, None, given)
+    assert own.mixture.validation["mood"].num_rows == {"splits": 4, "plain_splits": 8}[form]
+    held = DatasetDict(validation=MOOD.select([0]))
+    assert build(tmp_path, tokenizer, None, {"mood": held}).mixture.validation["mood"].num_rows == 1
+    with pytest.raises(InputError, match="^The validation rows of 'mood' are a stream"):
+        build(tmp_path, tokenizer, None, {"mood": MOOD.to_iterable_dataset()})
 
 
 def unlabelled(value) -> Dataset:
