@@ -15,14 +15,13 @@ import torch
 from hf_mtl import InputError, MultiTaskAttentionModel
 from hf_mtl.modeling import (
     aggregation,
-    head_reading,
+    gate,
+    head,
     interaction,
     modeling_multitask,
+    pooling,
+    problem_heads,
     systems,
-    task_attention,
-    task_encoder,
-    task_gate,
-    task_heads,
 )
 from hf_mtl.modeling import attention_scorers as scorers
 from hf_mtl.modeling import encoder_conditioning as conditioning
@@ -47,7 +46,7 @@ from tests.training import test_training_order as orders
 
 pytestmark = pytest.mark.slow
 
-QUERIES = task_attention.TaskQueryPooling
+QUERIES = pooling.TaskQueryPooling
 ATTENTION = interaction.CrossTaskAttention
 HARD_SHARING = (battery.test_the_start_is_hard_sharing_bit_for_bit, "cross_task_attention", {}, "none")
 SCORERS = interactions.test_scorers_are_their_formulas
@@ -104,7 +103,7 @@ MUTATIONS = [
     ("S0.6", scorers.AdditiveScorer, "forward", ".tanh()", "", SCORERS, "additive"),
     (
         "S0.7",
-        head_reading.LayerReading,
+        head.LayerReading,
         "forward",
         "states + self",
         "self",
@@ -113,7 +112,7 @@ MUTATIONS = [
     ),
     (
         "S0.7",
-        head_reading.ConvolutionReading,
+        head.ConvolutionReading,
         "summary",
         "tokens.states * kept",
         "tokens.states",
@@ -122,7 +121,7 @@ MUTATIONS = [
     ),
     (
         "S0.7",
-        head_reading.ConvolutionReading,
+        head.ConvolutionReading,
         "summary",
         ".amax(dim=-1)",
         ".median(dim=-1).values",
@@ -130,7 +129,7 @@ MUTATIONS = [
     ),
     (
         "S0.7",
-        head_reading.RecurrentReading,
+        head.RecurrentReading,
         "summary",
         "(self.backwards, True)",
         "(self.backwards, False)",
@@ -181,7 +180,7 @@ MUTATIONS = [
     ),
     (
         "S0.14",
-        task_attention.LayerMixPooling,
+        pooling.LayerMixPooling,
         "shares",
         "logits + last",
         "logits",
@@ -189,7 +188,7 @@ MUTATIONS = [
     ),
     (
         "S0.14",
-        task_attention.TaskLayerPooling,
+        pooling.TaskLayerPooling,
         "__init__",
         "given.get(name, depth) - 1",
         "depth - given.get(name, depth)",
@@ -519,7 +518,7 @@ MUTATIONS = [
     ),
     (
         "S2.10",
-        task_gate.AdditiveScore,
+        gate.AdditiveScore,
         "forward",
         "(self.task(embeddings).tanh())",
         "(self.task(embeddings))",
@@ -527,13 +526,13 @@ MUTATIONS = [
     ),
     (
         "S2.10",
-        task_gate.InformationGate,
+        gate.InformationGate,
         "forward",
         ".sigmoid()",
         ".tanh()",
         interactions.test_the_gate_is_its_formula,
     ),
-    ("S2.10", task_gate.AdditiveScore, "forward", ").tanh())", "))", interactions.test_the_gate_is_its_formula),
+    ("S2.10", gate.AdditiveScore, "forward", ").tanh())", "))", interactions.test_the_gate_is_its_formula),
     (
         "S2.11",
         module.MultiTaskModule,
@@ -666,7 +665,7 @@ MUTATIONS = [
     ),
     (
         "S4.1",
-        task_encoder.TaskEncoder,
+        module.TaskEncoder,
         "forward",
         "()",
         "().roll(1, 0)",
@@ -796,7 +795,7 @@ MUTATIONS = [
     ("S4.4", step_losses, "step_loss", "row_counts /", "label_counts /", *OBJECTIVE),
     (
         "S3.12",
-        task_heads.RegressionHead,
+        problem_heads.RegressionHead,
         "loss_sums",
         ".square()",
         ".abs()",
@@ -863,7 +862,7 @@ def mutate(patch, holder, name, old, new):
     if inspect.ismodule(holder):
         plain = getattr(holder, name)
         # Wherever it was imported by its name.
-        for other in (holder, base, branches, experts, interaction, relations, scorers, task_attention, head_losses):
+        for other in (holder, base, branches, experts, interaction, relations, scorers, pooling, head_losses):
             if getattr(other, name, None) is plain:
                 patch.setattr(other, name, changed)
     else:
