@@ -13,7 +13,8 @@ from ..recipe import RECIPE_FILE, Recipe, read_recipe
 from ..tables import baseline_scores, score_table
 from ..training.trainer import MultiTaskTrainer
 from .checkpoints import load_checkpoint
-from .train import quiet_libraries, read_mixture
+from .console import quiet_libraries
+from .train import read_mixture
 
 # What a task is read and answered with, which training did not fix.
 ANSWERING = ("max_length", "stride", "threshold", "max_answer_length", "num_best", "null_answer")

@@ -12,7 +12,8 @@ from ..modeling.processing_multitask import MultiTaskProcessor
 from ..recipe import read_recipe
 from ..tables import mixture_table
 from ..training.sampling import build_sampler, choose_mixing, run_steps
-from .train import quiet_libraries, read_mixture
+from .console import quiet_libraries
+from .train import read_mixture
 
 
 def build_parser() -> argparse.ArgumentParser:

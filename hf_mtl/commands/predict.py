@@ -20,7 +20,7 @@ from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.pipeline_multitask import Answerer
 from ..modeling.problem_heads import Answer
 from .checkpoints import load_checkpoint
-from .train import quiet_libraries
+from .console import quiet_libraries
 
 # What the output says of a row beside its own values.
 WRITTEN = ("answers", "error")

@@ -2,19 +2,13 @@
 
 import argparse
 import json
-import logging
-import os
 import shlex
-import shutil
 import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
-import datasets
 from transformers import set_seed
-from transformers.utils.logging import disable_progress_bar
 
 from ..data.mixture import Mixture, load_mixture
 from ..inspection.part_report import PartReport, initial_parts
@@ -31,8 +25,8 @@ from ..training.processes import leave_together
 from ..training.scoring import AVERAGE, mtl_average
 from ..training.trainer import MultiTaskTrainer
 from ..training.training_order import Stage, arguments_of, left_out, mixture_of, model_of, tasks_apart
+from .console import is_main_process, program, quiet_libraries, say
 
-PROGRAM = "hf-mtl"
 RESULTS_FILE = "results.json"
 TEST_RESULTS_FILE = "test_results.json"
 EXAMPLE_LENGTH = 100
@@ -200,13 +194,6 @@ def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
     return folder / RESULTS_FILE if (folder / RESULTS_FILE).is_file() else None
 
 
-def quiet_libraries() -> None:
-    """Leave the screen to what a user needs: progress of training and what we print."""
-    datasets.disable_progress_bars()
-    disable_progress_bar()  # of loading and saving weights, which takes a moment
-    logging.getLogger("transformers").setLevel(logging.ERROR)
-
-
 def read_mixture(recipe: Recipe) -> Mixture:
     """Load the recipe's mixture; say which caps hold and what was dropped."""
     data = recipe.data
@@ -244,17 +231,6 @@ def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: Part
     return scores
 
 
-def is_main_process() -> bool:
-    """Whether this process prints and writes: the first one that torchrun or accelerate started, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def say(*lines: str, stream: TextIO | None = None) -> None:
-    """Print lines, once for all processes."""
-    if lines and is_main_process():
-        print("\n".join(lines), file=stream or sys.stdout, flush=True)
-
-
 def next_command(trainer: MultiTaskTrainer, folder: Path) -> str:
     """Return a command that answers the first task, ready to type."""
     spec = trainer.mixture.specs[0]
@@ -263,12 +239,6 @@ def next_command(trainer: MultiTaskTrainer, folder: Path) -> str:
         text = textwrap.shorten(row["text"], EXAMPLE_LENGTH, placeholder=" …")
         return f"{program()} predict {shlex.quote(str(folder))} --text {shlex.quote(text)}"
     return f"{program()} predict {shlex.quote(str(folder))} {' '.join(EXAMPLES[name] for name in spec.input_fields)}"
-
-
-def program() -> str:
-    """Return what to type for this program: its name where the shell finds it, else as it was typed."""
-    typed = Path(sys.argv[0])
-    return PROGRAM if shutil.which(PROGRAM) or typed.name != PROGRAM else shlex.quote(str(typed))
 
 
 def read_scores(path: Path) -> Scores:
