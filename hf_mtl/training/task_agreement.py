@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
+from transformers.utils.logging import get_logger
 
 from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture
@@ -13,6 +14,8 @@ from ..modeling.configuration_multitask import TaskConfig, check_choice
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..tasks import TaskSpec, tasks_by_source
+
+logger = get_logger(__name__)
 
 # What is measured in training rows where nobody gives it.
 STATISTICS = ("label_mean", "label_scale", "class_weights", "null_answer")
@@ -117,6 +120,10 @@ def agree_on_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], wr
 def train_in_float32(model: MultiTaskAttentionModel) -> None:
     """Make weights float32 that are shorter only because they were stored so: small steps would be lost in them."""
     if not model.has_given_precision and model.dtype in (torch.float16, torch.bfloat16):
+        logger.warning(
+            f"The checkpoint's weights, stored in {model.dtype}, are trained in float32; to train them as they are "
+            f"stored, load it with from_pretrained(folder, dtype={model.dtype})."
+        )
         model.float()
 
 

@@ -18,6 +18,7 @@ from hf_mtl import (
 )
 from hf_mtl.cli import main
 from hf_mtl.recipe import ModelArguments
+from hf_mtl.training import task_agreement
 from tests.conftest import TASKS, encoder_inputs
 from tests.modeling.test_conditioning import SIZES
 from tests.modeling.test_encoder_limits import word_level
@@ -80,13 +81,16 @@ def test_a_checkpoint_keeps_its_precision(tmp_path, stored, dtype):
 
 
 @pytest.mark.parametrize("said", [{}, {"dtype": SHORT}, {"dtype": "auto"}], ids=str)
-def test_a_checkpoint_in_half_precision_is_trained_in_float32(tmp_path, stored, said):
+def test_a_checkpoint_in_half_precision_is_trained_in_float32(tmp_path, stored, said, monkeypatch):
+    lines = []
+    monkeypatch.setattr(task_agreement.logger, "warning", lines.append)
     tasks = [{**TASK, "labels": ["no", "yes"]}]
     MultiTaskAttentionModel.from_encoder(stored[0], tasks, {"dtype": SHORT}).save_pretrained(tmp_path / "model")
     model = MultiTaskAttentionModel.from_pretrained(tmp_path / "model", **said)
     trainer = MultiTaskTrainer(model, arguments(tmp_path), train_dataset={"t": rows()}, processing_class=word_level())
     trainer.train()
     assert precisions(trainer.model) == {SHORT if said else FULL}
+    assert [f"dtype={SHORT}" in line for line in lines] == ([] if said else [True])
 
 
 @pytest.mark.parametrize("dtype", [HALF, SHORT], ids=str)
