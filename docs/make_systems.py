@@ -5,6 +5,7 @@ Run: python docs/make_systems.py
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import MISSING
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from hf_mtl.modeling.head import HEAD_READINGS
 from hf_mtl.modeling.interaction import TASK_INTERACTIONS
 from hf_mtl.modeling.pooling import TASK_POOLINGS
 from hf_mtl.modeling.systems import PLAIN, SYSTEMS, System
+from hf_mtl.recipe_format.model_settings import setting_fields
 
 DOCS = Path(__file__).parent
 PAGE = DOCS / "systems.md"
@@ -117,6 +119,12 @@ embeddings (tasks, hidden) and returns what the tasks become, in the shape of th
 limits (equal weights at equal scores, hard sharing at the start, order of tasks, padding, rows apart, gradients, ...)
 read those tables and test it too.
 
+## Settings
+
+Of the configuration, of `from_encoder(...)`, of a recipe and of the command line alike:
+
+SETTINGS
+
 ## The sources, row by row
 
 Five texts describe these systems; each row of theirs is built here, or named with the reason why it is not. "Next" is
@@ -133,7 +141,7 @@ def render() -> str:
     ]
     found.append(AFTER_SYSTEMS.strip())
     found += [part_section(*part) for part in PARTS]
-    found.append(AFTER_PARTS.strip())
+    found.append(AFTER_PARTS.strip().replace("SETTINGS", table(["setting", "default", "what it is"], setting_rows())))
     sources = read_source_rows()
     for name, title in sources["sources"].items():
         lines = [source_row(row) for row in sources["rows"] if row["id"].partition(".")[0] == name]
@@ -144,6 +152,16 @@ def render() -> str:
 def read_source_rows() -> dict[str, Any]:
     """Return docs/source_rows.yaml."""
     return dict(yaml.safe_load(SOURCE_ROWS.read_text("utf-8")))
+
+
+def setting_rows() -> list[list[str]]:
+    """Return the cells of each setting of the model."""
+    fields = [(name, made) for name, _, made in setting_fields()]
+    defaults = [made.default_factory() if made.default is MISSING else made.default for _, made in fields]
+    return [
+        [f"`{name}`", f"`{default}`", made.metadata["help"].replace("%%", "%")]
+        for (name, made), default in zip(fields, defaults)
+    ]
 
 
 def system_row(name: str) -> list[str]:

@@ -6,21 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .modeling.aggregation import MERGED, TASK_AGGREGATIONS
-from .modeling.attention_scorers import ATTENTION_SCORERS
 from .modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice
-from .modeling.encoder_conditioning import TASK_CONDITIONINGS
 from .modeling.errors import InputError
-from .modeling.gate import TASK_GATES
-from .modeling.head import HEAD_READINGS
-from .modeling.interaction import TASK_INTERACTIONS
-from .modeling.interaction_mran import RELATIONS
 from .modeling.part_checks import check_config
-from .modeling.pooling import TASK_POOLINGS
 from .modeling.systems import SYSTEMS
 from .recipe_format.argument_parsing import parse_arguments, settings_beside, with_system
 from .recipe_format.caps import CAPS, settle_caps
 from .recipe_format.command_line import Fields, argparse_arguments, change_rows, split_arguments
+from .recipe_format.model_settings import mapping_settings, setting_fields
 from .recipe_format.paths import for_recipe, from_recipe, from_saved, same_place
 from .recipe_format.recipe_file import check_keys, name_of_row, read_recipe_file
 from .recipe_format.yaml_reading import write_yaml
@@ -63,9 +56,12 @@ NOT_SETTINGS = ("encoder", "system", "trust_remote_code", "dtype")
 DTYPES = ("float32", "bfloat16")
 
 
+_Settings: Any = dataclasses.make_dataclass("_Settings", setting_fields())
+
+
 @dataclass
-class ModelArguments:
-    """The encoder, and the model's parts by name."""
+class ModelArguments(_Settings):
+    """The encoder, and the settings of `MultiTaskAttentionConfig`."""
 
     encoder: str | None = field(default=None, metadata={"help": "A Hub name, a folder, or package:<module>/<folder>."})
     trust_remote_code: bool = field(
@@ -78,60 +74,11 @@ class ModelArguments:
         default=None,
         metadata={"help": f"A system of the literature, which other keys change: {', '.join(SYSTEMS)}."},
     )
-    task_conditioning: str = field(default="none", metadata={"help": ", ".join(TASK_CONDITIONINGS)})
-    conditioning_size: int = field(
-        default=64, metadata={"help": "Width that modulation projects a task's embedding to."}
-    )
-    pooling: str = field(default="task_queries", metadata={"help": ", ".join(TASK_POOLINGS)})
-    pooling_scorer: str = field(default="general", metadata={"help": ", ".join(ATTENTION_SCORERS)})
-    pooling_floor: float = field(default=0.0, metadata={"help": "Share of attention spread evenly over all tokens."})
-    pooling_dropout: float = field(default=0.0, metadata={"help": "Dropout on the pooling's attention weights."})
-    pooling_entropy: float = field(default=0.0, metadata={"help": "Weight of the attention's entropy, rewarded."})
-    lexical_rank: int = field(default=0, metadata={"help": "Rank of a weight for each word piece and task."})
-    task_layers: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": 'Of task_layer pooling, e.g. {"pos": 2}; the last layer by default.'}
-    )
-    task_interaction: str = field(default="cross_task_attention", metadata={"help": ", ".join(TASK_INTERACTIONS)})
-    interaction_layers: int = field(default=1, metadata={"help": "Interactions that follow one another."})
-    attention_scorer: str = field(default="multi_head", metadata={"help": ", ".join(ATTENTION_SCORERS)})
-    interaction_heads: int = field(default=4, metadata={"help": "Attention heads between tasks."})
-    interaction_size: int | None = field(
-        default=None, metadata={"help": "Width of attention between tasks; by default the hidden size."}
-    )
-    interaction_dropout: float = field(default=0.0, metadata={"help": "Dropout on cross-task attention's weights."})
-    self_attention_prior: float = field(default=0.9, metadata={"help": "Of its attention, a task's own share."})
-    signed_attention: bool = field(default=False, metadata={"help": "Whether cross-task weights may be negative."})
-    task_affinities: bool = field(default=False, metadata={"help": "Whether each pair of tasks has a learned number."})
-    task_dropout: float = field(default=0.0, metadata={"help": "Probability of not seeing another task in training."})
-    attention_top_k: int = field(default=0, metadata={"help": "How many tasks a task reads at most; 0 for all."})
-    relation_penalty: float = field(default=0.0, metadata={"help": "Weight of squared scores between tasks."})
-    adversarial_weight: float = field(default=0.05, metadata={"help": "Of the discriminator, of shared_private."})
-    orthogonality_weight: float = field(default=0.01, metadata={"help": "Of shared times private states."})
-    inducing_points: int = field(default=16, metadata={"help": "Of induced_attention."})
-    shared_experts: int = field(default=4, metadata={"help": "Experts that tasks share."})
-    task_experts: int = field(default=1, metadata={"help": "Experts of each task's own, of cgc and ple."})
-    expert_layers: int = field(default=2, metadata={"help": "Layers of ple."})
-    expert_size: int | None = field(default=None, metadata={"help": "Inner size; by default hidden size / 4."})
-    mran_relations: list[str] = field(
-        default_factory=lambda: list(RELATIONS), metadata={"help": f"Modules of mran: {', '.join(RELATIONS)}."}
-    )
-    feature_groups: int = field(default=8, metadata={"help": "Features into which mran cuts a state."})
-    gate: str = field(default="information_gate", metadata={"help": ", ".join(TASK_GATES)})
-    gate_size: int = field(default=128, metadata={"help": "Inner size of the gate."})
-    gate_bias: float = field(default=-2.0, metadata={"help": "The gate's bias at the start."})
-    head: str = field(default="linear", metadata={"help": ", ".join(HEAD_READINGS)})
-    head_dropout: float = field(default=0.1, metadata={"help": "Dropout on what a head reads."})
-    aggregation: str = field(default="none", metadata={"help": ", ".join(TASK_AGGREGATIONS)})
-    aggregation_of: str = field(default="logits", metadata={"help": f"What aggregation merges: {', '.join(MERGED)}."})
-    aggregation_weights: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": 'Weights of the tasks in it, e.g. {"books": 2}; 1 by default.'}
-    )
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, DTYPES)
-        self.task_layers = json_mapping("task_layers", self.task_layers, 'layers by task such as {"pos": 2}')
-        expected = 'weights by task such as {"books": 2}'
-        self.aggregation_weights = json_mapping("aggregation_weights", self.aggregation_weights, expected)
+        for name in mapping_settings():
+            setattr(self, name, json_mapping(name, getattr(self, name), 'numbers by task such as {"rte": 2}'))
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of `MultiTaskAttentionConfig`."""

@@ -1,6 +1,6 @@
 """Whether a model can be built from a configuration, said before anything is loaded."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from .aggregation import MERGED, TASK_AGGREGATIONS
 from .attention_scorers import ATTENTION_SCORERS
@@ -93,6 +93,20 @@ LEAST_SIZES = {
 }
 
 
+# Settings that are names, and of what.
+CHOICES: dict[str, Collection[str]] = {
+    "task_conditioning": TASK_CONDITIONINGS,
+    "pooling": TASK_POOLINGS,
+    "pooling_scorer": ATTENTION_SCORERS,
+    "task_interaction": TASK_INTERACTIONS,
+    "attention_scorer": ATTENTION_SCORERS,
+    "gate": TASK_GATES,
+    "head": HEAD_READINGS,
+    "aggregation": TASK_AGGREGATIONS,
+    "aggregation_of": MERGED,
+}
+
+
 def check_setting_names(names: Iterable[str], others: Iterable[str] = ()) -> None:
     """Raise `InputError` unless all are settings that `MultiTaskAttentionConfig` itself declares, `tasks` aside.
 
@@ -127,15 +141,8 @@ def check_config(config: MultiTaskAttentionConfig) -> None:
             "encoder with attn_implementation='eager', or call encoder.set_attn_implementation('eager')."
         )
     check_tasks(config.task_configs)
-    check_choice("task_conditioning", config.task_conditioning, TASK_CONDITIONINGS)
-    check_choice("aggregation", config.aggregation, TASK_AGGREGATIONS)
-    check_choice("aggregation_of", config.aggregation_of, MERGED)
-    check_choice("pooling", config.pooling, TASK_POOLINGS)
-    check_choice("task_interaction", config.task_interaction, TASK_INTERACTIONS)
-    check_choice("gate", config.gate, TASK_GATES)
-    check_choice("attention_scorer", config.attention_scorer, ATTENTION_SCORERS)
-    check_choice("head", config.head, HEAD_READINGS)
-    check_choice("pooling_scorer", config.pooling_scorer, ATTENTION_SCORERS)
+    for name, choices in CHOICES.items():
+        check_choice(name, getattr(config, name), choices)
     for name, least in LEAST_SIZES.items():
         if getattr(config, name) is not None and getattr(config, name) < least:
             raise InputError(f"{name}={getattr(config, name)!r}; expected a whole number >= {least}.")
