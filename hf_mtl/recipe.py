@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice
-from .modeling.errors import InputError
+from .modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig
+from .modeling.errors import InputError, check_choice
 from .modeling.part_checks import check_config
 from .modeling.systems import SYSTEMS
 from .recipe_format.argument_parsing import parse_arguments, settings_beside, with_system

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from .metrics import DEFAULT_METRICS, check_metrics
-from .modeling.configuration_multitask import INPUT_FIELDS, TaskConfig, check_choice
-from .modeling.errors import InputError
+from .modeling.configuration_multitask import INPUT_FIELDS, TaskConfig
+from .modeling.errors import InputError, check_choice
 from .modeling.tag_spans import SpanTags
 from .task_presets import PRESETS
 

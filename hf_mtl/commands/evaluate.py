@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from ..modeling.configuration_multitask import TaskConfig, check_choice
-from ..modeling.errors import InputError
+from ..modeling.configuration_multitask import TaskConfig
+from ..modeling.errors import InputError, check_choice
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..recipe import RECIPE_FILE, Recipe, read_recipe
 from ..tables import baseline_scores, score_table

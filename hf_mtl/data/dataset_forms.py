@@ -10,8 +10,7 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from transformers.utils.logging import get_logger
 
-from ..modeling.configuration_multitask import nearest
-from ..modeling.errors import InputError
+from ..modeling.errors import InputError, nearest
 from ..tasks import SPLITS
 from .fingerprint import fingerprint_rows
 

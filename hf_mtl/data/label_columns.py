@@ -7,8 +7,7 @@ from typing import Any
 
 from datasets import ClassLabel, LargeList, List
 
-from ..modeling.configuration_multitask import nearest
-from ..modeling.errors import InputError
+from ..modeling.errors import InputError, nearest
 from ..tasks import LABEL_FIELD, TaskSpec
 from .column_hints import choices_help, tokenised_help
 from .row_places import RowPlaces

@@ -10,8 +10,8 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from transformers.utils.logging import get_logger
 
-from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES, check_choice, nearest
-from ..modeling.errors import InputError
+from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
+from ..modeling.errors import InputError, check_choice, nearest
 from ..tasks import LABEL_FIELD, TaskSpec, as_spec, join_sources
 from .canonical import canonical_splits
 from .caps import EVAL_SEED, drawn_rows, smaller_cap

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice
-from .errors import InputError
+from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
+from .errors import InputError, check_choice
 from .gate import AdditiveScore
 from .interaction_base import reads_table
 from .problem_heads import Entries, TaskHead

@@ -2,21 +2,16 @@
 
 import copy
 import dataclasses
-import difflib
-import json
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
-from types import NoneType, UnionType
-from typing import Any, cast, get_args, get_origin
+from typing import Any, cast
 
 from transformers import AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from .encoder_code import MODEL_TYPE, EncoderConfigOfCode, names_code
-from .errors import InputError
+from .errors import InputError, check_choice, check_types, nearest
 from .multitask_output import NOT_PREDICTIONS
 
 LONGEST_NAME = 100
@@ -47,83 +42,6 @@ LABELLED_PROBLEM_TYPES = ("single_label_classification", "multi_label_classifica
 def task_slug(name: str) -> str:
     """Return what stands for a task's name in the names of parameters: lower case, other characters as ``_``."""
     return re.sub(r"\W+", "_", name.casefold())
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the known name closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def check_choice(what: str, name: object, known: Iterable[str]) -> None:
-    """Raise `InputError` unless `name` is one of `known`."""
-    known = list(known)
-    if name not in known:
-        raise InputError(f"Unknown {what} {name!r}; expected one of {', '.join(known)}.{nearest(str(name), known)}")
-
-
-TYPE_NAMES = {
-    str: "a text",
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    NoneType: "null",
-    list: "a list",
-    tuple: "a list",
-    dict: "a mapping",
-    Any: "anything",
-}
-
-# What lists and mappings hold.
-PLURALS = {str: "texts", int: "whole numbers", float: "numbers", dict: "mappings", Any: "values"}
-
-
-def check_types(of: str, values: Any, names: Iterable[str]) -> None:
-    """Raise `InputError` unless fields of a dataclass hold what they are annotated with, numbers being finite.
-
-    Args:
-        of: What the error says after a field's name, such as `` of task 'rte'``.
-        values: The dataclass's instance.
-        names: The fields.
-    """
-    types = {item.name: item.type for item in dataclasses.fields(values)}
-    for name in names:
-        value = getattr(values, name)
-        if not _fits(value, types[name]):
-            raise InputError(
-                f"{name}={value!r}{of}; expected {_type_name(types[name])}.{_as_texts(value, types[name])}"
-            )
-
-
-def _as_texts(value: Any, expected: Any) -> str:
-    """What to write for numbers in a list of texts, such as labels."""
-    numbers = isinstance(value, (list, tuple)) and all(isinstance(item, (int, float, str)) for item in value)
-    if not numbers or list[str] not in (expected, *get_args(expected)):
-        return ""
-    return f" Write texts: {json.dumps([str(item) for item in value], ensure_ascii=False)}."
-
-
-def _fits(value: Any, expected: Any) -> bool:
-    origin, inside = get_origin(expected), get_args(expected)
-    if origin is UnionType:
-        return any(_fits(value, option) for option in inside)
-    if origin in (list, tuple):
-        return isinstance(value, origin) and all(_fits(item, inside[0]) for item in value)
-    if origin is dict:
-        return isinstance(value, Mapping) and all(_fits(item, inside[1]) for item in value.values())
-    if expected in (int, float):
-        kind = Integral if expected is int else Real
-        return isinstance(value, kind) and not isinstance(value, bool) and math.isfinite(value)
-    return expected is Any or isinstance(value, expected)
-
-
-def _type_name(expected: Any) -> str:
-    origin, inside = get_origin(expected), get_args(expected)
-    if origin is UnionType:
-        return " or ".join(dict.fromkeys(map(_type_name, inside)))
-    if not inside:
-        return TYPE_NAMES[expected]
-    return f"a mapping of names to {PLURALS[inside[1]]}" if origin is dict else f"a list of {PLURALS[inside[0]]}"
 
 
 @dataclass(kw_only=True)

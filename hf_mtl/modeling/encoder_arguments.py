@@ -10,10 +10,10 @@ from torch import nn
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import get_logger
 
-from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice, nearest
+from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
 from .encoder_code import MODEL_TYPE, check_model_type, code_files, with_encoder_code
 from .encoder_loading import encoder_of, pooler_argument, read_encoder_config, reading_options, value_names
-from .errors import InputError
+from .errors import InputError, check_choice, nearest
 from .part_checks import (
     ENCODER_ARGUMENTS,
     REFUSED_ARGUMENTS,

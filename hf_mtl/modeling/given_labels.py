@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .configuration_multitask import TaskConfig, check_choice, nearest
-from .errors import InputError
+from .configuration_multitask import TaskConfig
+from .errors import InputError, check_choice, nearest
 from .input_rows import Row
 from .label_checks import IGNORED_LABEL
 from .words import word_spans

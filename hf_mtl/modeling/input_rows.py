@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .configuration_multitask import INPUT_FIELDS, TaskConfig, check_choice
-from .errors import InputError
+from .configuration_multitask import INPUT_FIELDS, TaskConfig
+from .errors import InputError, check_choice
 
 Row = dict[str, Any]
 # What predict and the processor take.

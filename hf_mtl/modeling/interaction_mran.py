@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from .attention_scorers import ATTENTION_SCORERS, AttentionScorer, merge_heads, split_heads
-from .configuration_multitask import MultiTaskAttentionConfig, check_choice
-from .errors import InputError
+from .configuration_multitask import MultiTaskAttentionConfig
+from .errors import InputError, check_choice
 from .interaction_base import ScaledInteraction, attention_weights, reads_table, relation_penalty
 
 RELATIONS = ("task_task", "feature_feature", "task_feature")

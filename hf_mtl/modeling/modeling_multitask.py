@@ -15,11 +15,7 @@ from transformers import initialization as init
 
 from .batch_tensors import moved
 from .checkpoint_report import OLD_NAMES, refuse_incomplete, rename_old
-from .configuration_multitask import (
-    MultiTaskAttentionConfig,
-    TaskConfig,
-    check_choice,
-)
+from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
 from .encoder_arguments import (
     bare_encoder,
     check_encoder,
@@ -40,7 +36,7 @@ from .encoder_reader import (
     SeparateReader,
     first_encoder,
 )
-from .errors import CheckpointError, InputError
+from .errors import CheckpointError, InputError, check_choice
 from .input_rows import Rows, TaskNames
 from .interaction_adversary import GradientReversal
 from .multitask_module import MultiTaskModule, Routing, TaskParts

@@ -4,10 +4,10 @@ from collections.abc import Collection, Iterable
 
 from .aggregation import MERGED, TASK_AGGREGATIONS
 from .attention_scorers import ATTENTION_SCORERS
-from .configuration_multitask import MultiTaskAttentionConfig, check_choice, check_tasks, check_types
+from .configuration_multitask import MultiTaskAttentionConfig, check_tasks
 from .encoder_code import HUB_ARGUMENTS
 from .encoder_conditioning import TASK_CONDITIONINGS
-from .errors import InputError
+from .errors import InputError, check_choice, check_types
 from .gate import TASK_GATES
 from .head import HEAD_READINGS
 from .interaction import TASK_INTERACTIONS

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from .configuration_multitask import TaskConfig, check_choice
+from .configuration_multitask import TaskConfig
 from .encoder_reader import EncoderInputs
-from .errors import InputError, LabelError
+from .errors import InputError, LabelError, check_choice
 from .label_checks import IGNORED_LABEL, checked_task_ids, whole_labels
 from .problem_heads import TaskHead
 

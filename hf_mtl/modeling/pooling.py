@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional as F
 
 from .attention_scorers import ATTENTION_SCORERS, merge_heads, split_heads
-from .configuration_multitask import MultiTaskAttentionConfig, check_choice
+from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_reader import EncodedTokens
-from .errors import InputError
+from .errors import InputError, check_choice
 from .interaction_base import attention_weights
 from .task_tensors import ModuleWithConstants, SharedVectors, TaskTensors, at_least_float32, own_of, picked
 

@@ -21,11 +21,11 @@ from .batch_tensors import (
     routing_of,
     stacked_choices,
 )
-from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig, nearest
+from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
 from .encoder_code import hub_arguments, with_encoder_code
 from .encoder_limits import EncoderLimits, check_tokenizer, check_words, limits_of, limits_of_model
 from .encoder_loading import build_encoder
-from .errors import InputError
+from .errors import InputError, nearest
 from .feature_encoding import FeatureEncoder, words_of
 from .given_labels import LabelsByTask, labels_of_rows
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, missing_fields, tasks_named

@@ -8,8 +8,7 @@ from typing import Any, NoReturn, cast
 
 from transformers import HfArgumentParser
 
-from ..modeling.configuration_multitask import check_choice
-from ..modeling.errors import InputError
+from ..modeling.errors import InputError, check_choice
 from ..modeling.systems import SYSTEMS
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, get_args, get_origin
 
-from ..modeling.configuration_multitask import check_choice
-from ..modeling.errors import InputError
+from ..modeling.errors import InputError, check_choice
 from ..task_presets import PRESETS
 from .other_keys import advice_for_key, advice_for_row_key
 from .paths import PATH_KEYS

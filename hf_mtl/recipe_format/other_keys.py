@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from ..modeling.configuration_multitask import nearest
+from ..modeling.errors import nearest
 
 # Keys that are called otherwise here.
 RENAMED = {

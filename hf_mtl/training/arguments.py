@@ -19,8 +19,7 @@ from ..balancing.loss_weighting import LOSS_WEIGHTINGS
 from ..data.batch_forms import BATCH_FORMS
 from ..data.mixing import MIXING_STRATEGIES
 from ..metrics import METRICS
-from ..modeling.configuration_multitask import check_choice, nearest
-from ..modeling.errors import InputError
+from ..modeling.errors import InputError, check_choice, nearest
 from ..modeling.step_loss import LOSS_REDUCTIONS
 from .shared_parameters import WHICH
 

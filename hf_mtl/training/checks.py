@@ -6,8 +6,7 @@ from typing import Any
 
 from transformers.trainer_utils import IntervalStrategy
 
-from ..modeling.configuration_multitask import check_choice
-from ..modeling.errors import InputError
+from ..modeling.errors import InputError, check_choice
 from ..tasks import TaskSpec, tasks_by_source
 from .arguments import MultiTaskTrainingArguments
 from .optimizer import scheduler_options

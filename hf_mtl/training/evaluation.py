@@ -17,8 +17,7 @@ from ..data.dataset_forms import Rows, check_names, named_datasets, with_texts
 from ..data.features import FeatureDataset
 from ..data.mixture import Mixture
 from ..data.unlabelled import rows_to_answer, rows_to_score
-from ..modeling.configuration_multitask import check_choice
-from ..modeling.errors import InputError
+from ..modeling.errors import InputError, check_choice
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..modeling.step_loss import step_loss

@@ -5,8 +5,7 @@ from typing import Any, cast
 
 from transformers.trainer_utils import BestRun, HPSearchBackend
 
-from ..modeling.configuration_multitask import check_choice
-from ..modeling.errors import InputError
+from ..modeling.errors import InputError, check_choice
 from .arguments import DERIVED, Adjusted, MultiTaskTrainingArguments
 from .batch_fitting import FittingTrainer
 from .resuming import SET_BY_BALANCING

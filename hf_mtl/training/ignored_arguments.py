@@ -9,8 +9,7 @@ from torch import nn
 from transformers import TrainingArguments
 from transformers.trainer_optimizer import is_optimizer_factory
 
-from ..modeling.configuration_multitask import nearest
-from ..modeling.errors import InputError
+from ..modeling.errors import InputError, nearest
 from ..tasks import TaskSpec
 
 _DECODED = (

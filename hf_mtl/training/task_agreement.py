@@ -10,8 +10,8 @@ from transformers.utils.logging import get_logger
 
 from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture
-from ..modeling.configuration_multitask import TaskConfig, check_choice
-from ..modeling.errors import InputError
+from ..modeling.configuration_multitask import TaskConfig
+from ..modeling.errors import InputError, check_choice
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..tasks import TaskSpec, tasks_by_source
 

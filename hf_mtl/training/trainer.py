@@ -26,8 +26,8 @@ from ..data.features import FeatureDataset
 from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShare
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import STREAM_STATE, StreamedMixture
-from ..modeling.configuration_multitask import TaskConfig, check_choice
-from ..modeling.errors import InputError
+from ..modeling.configuration_multitask import TaskConfig
+from ..modeling.errors import InputError, check_choice
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.multitask_output import MultiTaskOutput
 from ..modeling.processing_multitask import MultiTaskProcessor

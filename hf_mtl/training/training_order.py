@@ -13,8 +13,8 @@ from torch import nn
 
 from ..data.mixture import Mixture
 from ..modeling.aggregation import partners_of
-from ..modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig, check_choice
-from ..modeling.errors import InputError
+from ..modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig
+from ..modeling.errors import InputError, check_choice
 from ..modeling.interaction_base import reads_lists
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.random_states import kept_random_states
