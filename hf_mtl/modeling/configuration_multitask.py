@@ -16,6 +16,9 @@ from .multitask_output import NOT_PREDICTIONS
 
 LONGEST_NAME = 100
 
+# What Transformers calls labels of which it knows the number alone.
+MADE_UP_LABEL = re.compile(r"LABEL_\d+")
+
 # "mtl" names the mean over tasks (eval_mtl_average) and "loss" the total (eval_loss).
 RESERVED_TASK_NAMES = ("mtl", "loss")
 
@@ -205,8 +208,32 @@ def _task_values(task: Any) -> Any:
 
 def _only_labels(tasks: Any) -> list[str] | None:
     """The labels of the only task there is."""
-    labels = tasks[0].get("labels") if tasks and len(tasks) == 1 and isinstance(tasks[0], Mapping) else None
+    if not isinstance(tasks, list) or len(tasks) != 1 or not isinstance(tasks[0], Mapping):
+        return None
+    labels = tasks[0].get("labels")
     return labels if isinstance(labels, list) and all(isinstance(name, str) for name in labels) else None
+
+
+def _check_label_names(labels: list[str] | None, id2label: Any, label2id: Any, num_labels: int | None) -> None:
+    """Raise `InputError` for names or a number of labels that are not those of the only task.
+
+    Args:
+        labels: Of the only task; None where there are others, or it has none.
+        id2label: What was given, as the two that follow; names that Transformers makes up say nothing.
+        label2id: See `id2label`.
+        num_labels: See `id2label`.
+    """
+    by_name = {index: name for name, index in (label2id or {}).items()}
+    for key, names in (("id2label", id2label or {}), ("label2id", by_name)):
+        given = [names[index] for index in sorted(names, key=int)]
+        if given != (labels or []) and not all(MADE_UP_LABEL.fullmatch(str(name)) for name in given):
+            raise InputError(f"{key} has the labels {given!r}, and {_labels_said(labels)}. Leave {key} out.")
+    if num_labels is not None and num_labels != len(labels or []):
+        raise InputError(f"num_labels={num_labels!r}, and {_labels_said(labels)}. Leave num_labels out.")
+
+
+def _labels_said(labels: list[str] | None) -> str:
+    return "each task has its own `labels`" if labels is None else f"the task has `labels`: {labels!r}"
 
 
 class MultiTaskAttentionConfig(PreTrainedConfig):
@@ -244,7 +271,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         task_experts: Experts of each task's own, of `cgc` and `ple`.
         expert_layers: Layers of `ple`.
         expert_size: Inner size of an expert or branch; by default a quarter of the hidden size.
-        mran_relations: Which modules `mran` has.
+        mran_relations: Which modules `mran` has, of task_task, feature_feature and task_feature.
         feature_groups: Into how many features `mran` cuts a state.
         gate: What lets a mixed state pass: a name of `TASK_GATES`.
         gate_size: Inner size of the gate.
@@ -311,10 +338,13 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
             kwargs.setdefault("experts_implementation", self.encoder_config._experts_implementation)
         if isinstance(self.tasks, (list, tuple)):
             self.tasks = [_task_values(task) for task in self.tasks]
-        if "num_labels" not in kwargs and (labels := _only_labels(self.tasks)):
-            # Names by which Transformers speaks of the labels of a model of one task.
-            kwargs.setdefault("id2label", dict(enumerate(labels)))
-            kwargs.setdefault("label2id", {name: index for index, name in enumerate(labels)})
+        if isinstance(self.tasks, list):
+            labels = _only_labels(self.tasks)
+            _check_label_names(labels, self.id2label, self.label2id, kwargs.get("num_labels"))
+            if labels is not None:
+                # Names by which Transformers speaks of the labels of a model of one task.
+                self.id2label = dict(enumerate(labels))
+                self.label2id = {name: index for index, name in enumerate(labels)}
         if kwargs.get("output_attentions") and kwargs.get("attn_implementation") is None:
             # The others return none.
             kwargs["attn_implementation"] = "eager"

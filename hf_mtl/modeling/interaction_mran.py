@@ -5,7 +5,7 @@ from torch import nn
 
 from .attention_scorers import ATTENTION_SCORERS, AttentionScorer, merge_heads, split_heads
 from .configuration_multitask import MultiTaskAttentionConfig
-from .errors import InputError, check_choice
+from .errors import InputError
 from .interaction_base import ScaledInteraction, attention_weights, reads_table, relation_penalty
 
 RELATIONS = ("task_task", "feature_feature", "task_feature")
@@ -44,8 +44,6 @@ class MultipleRelations(ScaledInteraction):
         if not chosen:
             raise InputError(f"mran_relations is empty; expected some of {', '.join(RELATIONS)}.")
         self.reads_embeddings = "task_task" in chosen
-        for relation in chosen:
-            check_choice("relation in mran_relations", relation, RELATIONS)
         if hidden % groups:
             raise InputError(f"feature_groups={groups} does not divide the encoder's hidden size {hidden}.")
         scorer = ATTENTION_SCORERS[config.attention_scorer]

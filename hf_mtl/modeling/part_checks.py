@@ -11,6 +11,7 @@ from .errors import InputError, check_choice, check_types
 from .gate import TASK_GATES
 from .head import HEAD_READINGS
 from .interaction import TASK_INTERACTIONS
+from .interaction_mran import RELATIONS
 from .pooling import TASK_POOLINGS
 
 # Settings that a file or a command line may give a value of the wrong type.
@@ -143,6 +144,8 @@ def check_config(config: MultiTaskAttentionConfig) -> None:
     check_tasks(config.task_configs)
     for name, choices in CHOICES.items():
         check_choice(name, getattr(config, name), choices)
+    for relation in config.mran_relations:
+        check_choice("relation in mran_relations", relation, RELATIONS)
     for name, least in LEAST_SIZES.items():
         if getattr(config, name) is not None and getattr(config, name) < least:
             raise InputError(f"{name}={getattr(config, name)!r}; expected a whole number >= {least}.")

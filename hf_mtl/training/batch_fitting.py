@@ -2,6 +2,7 @@
 
 import copy
 import gc
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,13 +21,9 @@ ADVICE = (
 class FittingTrainer(ResumingTrainer):
     """A Trainer that begins a run anew, in smaller batches, where one was too large."""
 
-    def set_up_balance(self) -> None:
-        """Make the loss weighting and the gradient balance of a run that begins."""
-        raise NotImplementedError
-
-    def begin_run(self) -> None:
-        """Begin anew what follows the steps of a run."""
-        raise NotImplementedError
+    # What a run that begins anew makes again: its loss weighting and gradient balance, and what follows its steps.
+    set_up_balance: Callable[[], None]
+    begin_run: Callable[[], None]
 
     def _inner_training_loop(self, batch_size: int | None = None, args: Any = None, **options: Any) -> Any:
         self.begin_run()

@@ -22,6 +22,7 @@ from tests.small_tokenizers import small_tokenizer
         ({"signed_attention": "yes"}, "signed_attention='yes'; expected true or false"),
         ({"interaction_size": "8"}, "interaction_size='8'; expected a whole number or null"),
         ({"mran_relations": "task_task"}, "expected a list of texts"),
+        ({"mran_relations": ["[task_task]"]}, "Unknown relation in mran_relations"),
         ({"task_layers": [1, 2]}, "expected a mapping of names to whole numbers or null"),
         ({"aggregation_weights": [1, 2]}, "expected a mapping of names to numbers or null"),
         ({"relation_penalty": -1.0}, "relation_penalty=-1.0; expected a number >= 0"),

@@ -241,3 +241,33 @@ def test_a_checkpoint_has_the_tasks_and_parts_that_it_was_saved_with(given, mess
     with pytest.raises(InputError, match=message):
         MultiTaskAttentionModel.from_pretrained(tmp_path, **given)
     assert MultiTaskAttentionModel.from_pretrained(tmp_path, head_dropout=0.3).config.head_dropout == 0.3
+
+
+ONE, SEVERAL = TASKS[:1], TASKS
+LABELS = {0: "a", 1: "b", 2: "c"}
+
+
+@pytest.mark.parametrize(
+    ("tasks", "given", "message"),
+    [
+        (ONE, {"num_labels": 5}, "num_labels=5, and the task has `labels`: .'a', 'b', 'c'"),
+        (ONE, {"id2label": {0: "x", 1: "y", 2: "z"}}, "id2label has the labels .'x', 'y', 'z'"),
+        (ONE, {"label2id": {"b": 0, "a": 1, "c": 2}}, "label2id has the labels .'b', 'a', 'c'"),
+        (SEVERAL, {"num_labels": 3}, "num_labels=3, and each task has its own `labels`"),
+        (SEVERAL, {"id2label": LABELS}, "id2label has the labels"),
+    ],
+)
+def test_labels_that_are_not_the_tasks_are_refused(tasks, given, message):
+    with pytest.raises(InputError, match=message):
+        MultiTaskAttentionConfig(encoder_config=encoder_config(), tasks=tasks, **given)
+
+
+@pytest.mark.parametrize("given", [{"num_labels": 3}, {"id2label": LABELS}, {"id2label": {"0": "LABEL_0"}}])
+def test_labels_that_are_the_tasks_are_taken(given):
+    config = MultiTaskAttentionConfig(encoder_config=encoder_config(), tasks=ONE, **given)
+    assert (config.num_labels, config.id2label) == (3, LABELS)
+
+
+def test_tasks_by_name_are_no_list_of_tasks():
+    with pytest.raises(InputError, match="expected a list of mappings"):
+        build_model({"mood": MOOD})
