@@ -214,11 +214,13 @@ def _only_labels(tasks: Any) -> list[str] | None:
     return labels if isinstance(labels, list) and all(isinstance(name, str) for name in labels) else None
 
 
-def _check_label_names(labels: list[str] | None, id2label: Any, label2id: Any, num_labels: int | None) -> None:
+def check_label_names(
+    labels: list[str] | None, id2label: Any, label2id: Any = None, num_labels: int | None = None
+) -> None:
     """Raise `InputError` for names or a number of labels that are not those of the only task.
 
     Args:
-        labels: Of the only task; None where there are others, or it has none.
+        labels: Of the only task; None where there are several.
         id2label: What was given, as the two that follow; names that Transformers makes up say nothing.
         label2id: See `id2label`.
         num_labels: See `id2label`.
@@ -338,13 +340,11 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
             kwargs.setdefault("experts_implementation", self.encoder_config._experts_implementation)
         if isinstance(self.tasks, (list, tuple)):
             self.tasks = [_task_values(task) for task in self.tasks]
-        if isinstance(self.tasks, list):
-            labels = _only_labels(self.tasks)
-            _check_label_names(labels, self.id2label, self.label2id, kwargs.get("num_labels"))
-            if labels is not None:
-                # Names by which Transformers speaks of the labels of a model of one task.
-                self.id2label = dict(enumerate(labels))
-                self.label2id = {name: index for index, name in enumerate(labels)}
+        if (labels := _only_labels(self.tasks)) is not None:
+            check_label_names(labels, self.id2label, self.label2id, kwargs.get("num_labels"))
+            # Names by which Transformers speaks of the labels of a model of one task.
+            self.id2label = dict(enumerate(labels))
+            self.label2id = {name: index for index, name in enumerate(labels)}
         if kwargs.get("output_attentions") and kwargs.get("attn_implementation") is None:
             # The others return none.
             kwargs["attn_implementation"] = "eager"

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 
 from .aggregation import MERGED, TASK_AGGREGATIONS
 from .attention_scorers import ATTENTION_SCORERS
-from .configuration_multitask import MultiTaskAttentionConfig, check_tasks
+from .configuration_multitask import MultiTaskAttentionConfig, check_label_names, check_tasks
 from .encoder_code import HUB_ARGUMENTS
 from .encoder_conditioning import TASK_CONDITIONINGS
 from .errors import InputError, check_choice, check_types
@@ -142,6 +142,9 @@ def check_config(config: MultiTaskAttentionConfig) -> None:
             "encoder with attn_implementation='eager', or call encoder.set_attn_implementation('eager')."
         )
     check_tasks(config.task_configs)
+    if len(config.task_configs) > 1:
+        # Any configuration has these, with two labels where nobody says how many.
+        check_label_names(None, config.id2label, num_labels=None if config.num_labels == 2 else config.num_labels)
     for name, choices in CHOICES.items():
         check_choice(name, getattr(config, name), choices)
     for relation in config.mran_relations:

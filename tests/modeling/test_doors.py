@@ -258,8 +258,9 @@ LABELS = {0: "a", 1: "b", 2: "c"}
     ],
 )
 def test_labels_that_are_not_the_tasks_are_refused(tasks, given, message):
+    """Transformers' common tests ask that a configuration of several tasks takes them; no model is built from one."""
     with pytest.raises(InputError, match=message):
-        MultiTaskAttentionConfig(encoder_config=encoder_config(), tasks=tasks, **given)
+        MultiTaskAttentionModel(MultiTaskAttentionConfig(encoder_config=encoder_config(), tasks=tasks, **given))
 
 
 @pytest.mark.parametrize("given", [{"num_labels": 3}, {"id2label": LABELS}, {"id2label": {"0": "LABEL_0"}}])
