@@ -21,6 +21,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 
 from .metrics import Rows, compute
+from .modeling.problem_types import PROBLEM_TYPES
 from .modeling.words import MARKS, WORD
 
 # Keeps learning to tag whole documents as quick as learning to tag sentences.
@@ -75,26 +76,32 @@ def tfidf_scores(task: BaselineTask, max_rows: int = 10_000) -> dict[str, float]
 
 
 def _scores(task: BaselineTask, predictors: Mapping[str, Callable[[BaselineTask], Rows]]) -> dict[str, float]:
-    if task.problem_type not in predictors:
+    if task.problem_type not in PROBLEM_TYPES:
         raise ValueError(
-            f"Task {task.name!r}: unknown problem type {task.problem_type!r}; expected one of {list(predictors)}."
+            f"Task {task.name!r}: unknown problem type {task.problem_type!r}; expected one of {list(PROBLEM_TYPES)}."
         )
     for split, rows in (("training", task.train), ("validation", task.validation)):
         if not rows:
             raise ValueError(f"Task {task.name!r} has no {split} rows; a baseline needs at least one.")
-    return compute(task.metrics, predictors[task.problem_type](task), _references(task))
+    kind = PROBLEM_TYPES[task.problem_type].labels
+    return compute(task.metrics, predictors[kind](task), REFERENCES.get(kind, _labels)(task))
 
 
-def _references(task: BaselineTask) -> Rows:
-    """Return the true answers of the validation rows, as the metrics read them."""
-    if task.problem_type == "question_answering":
-        return [row["answers"]["text"] for row in task.validation]
-    if task.problem_type == "multi_label_classification":
-        return _indicators(task, task.validation)
-    if task.problem_type == "token_classification":
-        names = _label_names(task)
-        return [[names[tag] for tag in _tags(row)] for row in task.validation]
+def _labels(task: BaselineTask) -> Rows:
     return [row["label"] for row in task.validation]
+
+
+def _tag_names(task: BaselineTask) -> Rows:
+    names = _label_names(task)
+    return [[names[tag] for tag in _tags(row)] for row in task.validation]
+
+
+# The true answers of the validation rows, as the metrics read them, by kind of labels.
+REFERENCES: dict[str, Callable[[BaselineTask], Rows]] = {
+    "label_set": lambda task: _indicators(task, task.validation),
+    "tags": _tag_names,
+    "answers": lambda task: [row["answers"]["text"] for row in task.validation],
+}
 
 
 def _label_names(task: BaselineTask) -> list[str]:
@@ -146,12 +153,12 @@ def _majority_answer(task: BaselineTask) -> Rows:
 
 
 TRIVIAL_PREDICTORS: dict[str, Callable[[BaselineTask], Rows]] = {
-    "single_label_classification": _majority_label,
-    "multi_label_classification": _majority_label_set,
-    "regression": _mean_label,
-    "token_classification": _majority_tag,
-    "question_answering": _majority_answer,
-    "multiple_choice": _majority_label,
+    "class": _majority_label,
+    "label_set": _majority_label_set,
+    "number": _mean_label,
+    "tags": _majority_tag,
+    "answers": _majority_answer,
+    "choice": _majority_label,
 }
 
 
@@ -227,12 +234,12 @@ def _linear_tags(task: BaselineTask) -> Rows:
 
 
 LINEAR_PREDICTORS: dict[str, Callable[[BaselineTask], Rows]] = {
-    "single_label_classification": _linear_label,
-    "multi_label_classification": _linear_label_set,
-    "regression": _linear_number,
-    "token_classification": _linear_tags,
-    "question_answering": _closest_sentence,
-    "multiple_choice": _linear_choice,
+    "class": _linear_label,
+    "label_set": _linear_label_set,
+    "number": _linear_number,
+    "tags": _linear_tags,
+    "answers": _closest_sentence,
+    "choice": _linear_choice,
 }
 
 

@@ -2,8 +2,10 @@
 
 import argparse
 import importlib
+import importlib.util
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 COMMANDS = {
     "train": "train a recipe and answer with the result",
@@ -31,10 +33,21 @@ def run(command: str, arguments: Sequence[str]) -> int:
     """Run one command, turning input that cannot be used into a short message."""
     module = importlib.import_module(f"hf_mtl.commands.{command}")
     parser = module.build_parser()
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="a module to import first, such as one that adds a problem type: its name, or a .py file; may be given "
+        "several times",
+    )
     known, rest = parser.parse_known_args(arguments)
     from .modeling import InputError
 
     try:
+        for name in known.imports:
+            import_module(name)
         return module.main(known, rest)
     except InputError as error:
         print(f"hf-mtl {command}: {error}", file=sys.stderr)
@@ -42,6 +55,28 @@ def run(command: str, arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print(f"hf-mtl {command}: interrupted.", file=sys.stderr)
         return 130
+
+
+def import_module(name: str) -> None:
+    """Import a module by its name or, ending in .py, its file.
+
+    Raises:
+        InputError: There is none.
+    """
+    from .modeling import InputError
+
+    try:
+        if not name.endswith(".py"):
+            importlib.import_module(name)
+            return
+        # By its stem, so that what is imported from two places is one module.
+        spec = importlib.util.spec_from_file_location(Path(name).stem, name)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise InputError(f"--import {name}: {error}. Expected a module that Python finds, or a .py file.") from error
 
 
 if __name__ == "__main__":

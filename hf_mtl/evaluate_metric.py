@@ -6,22 +6,22 @@ import datasets
 import evaluate
 import numpy as np
 
-from .metrics import METRICS, compute
+from .metrics import METRICS, compute, problem_types_of
 
 # Ids are stored as floats too: an integer column would truncate a prediction of 1.7 to 1 without a word.
 NUMBER, TEXT = datasets.Value("float64"), datasets.Value("string")
 NUMBERS, TEXTS = datasets.Sequence(NUMBER), datasets.Sequence(TEXT)
 
-# What (a prediction, a reference) is stored as.
+# What (a prediction, a reference) is stored as, by kind of labels.
 STORED_AS: dict[str, tuple[datasets.Value | datasets.Sequence, datasets.Value | datasets.Sequence]] = {
-    "single_label_classification": (NUMBER, NUMBER),
-    "multi_label_classification": (NUMBERS, NUMBERS),
-    "regression": (NUMBER, NUMBER),
-    "token_classification": (TEXTS, TEXTS),
-    "question_answering": (TEXT, TEXTS),
-    "multiple_choice": (NUMBER, NUMBER),
+    "class": (NUMBER, NUMBER),
+    "label_set": (NUMBERS, NUMBERS),
+    "number": (NUMBER, NUMBER),
+    "tags": (TEXTS, TEXTS),
+    "answers": (TEXT, TEXTS),
+    "choice": (NUMBER, NUMBER),
 }
-ID_TYPES = {"single_label_classification", "multi_label_classification", "multiple_choice"}
+KINDS_OF_IDS = {"class", "label_set", "choice"}
 
 
 def as_evaluate_metric(name: str) -> evaluate.Metric:
@@ -48,20 +48,20 @@ class EvaluateMetric(evaluate.Metric):
         super().__init__(config_name=config_name, keep_in_memory=True)
 
     def _info(self) -> evaluate.MetricInfo:
-        metric = METRICS[self.config_name]
+        metric, types = METRICS[self.config_name], " or ".join(problem_types_of(self.config_name))
         return evaluate.MetricInfo(
             description=metric.description,
             citation="",
-            inputs_description=f"predictions and references of {' or '.join(metric.problem_types)}, row by row",
+            inputs_description=f"predictions and references of {types}, row by row",
             features=[
                 datasets.Features({"predictions": prediction, "references": reference})
-                for prediction, reference in map(STORED_AS.__getitem__, metric.problem_types)
+                for prediction, reference in map(STORED_AS.__getitem__, metric.labels)
             ],
         )
 
     def _compute(self, *, predictions: Sequence[object], references: Sequence[object]) -> dict[str, float]:
         metric = METRICS[self.config_name]
-        if metric.reads_scores or ID_TYPES.isdisjoint(metric.problem_types):
+        if metric.reads_scores or KINDS_OF_IDS.isdisjoint(metric.labels):
             return compute([self.config_name], predictions, references)
         return compute([self.config_name], _ids(predictions), _ids(references))
 

@@ -1,12 +1,12 @@
 """What a task's answers score: one function per metric, and its line in `METRICS`.
 
-Every function takes (predictions, references), row by row, and returns a float. A row is, by problem type:
+Every function takes (predictions, references), row by row, and returns a float. A row is, by kind of labels:
 
-- single_label_classification, multiple_choice: the id of a class or choice;
-- multi_label_classification: a 0 or 1 per label;
-- regression: a number;
-- token_classification: the tags of the words, as strings;
-- question_answering: a string, and as reference the list of accepted ones; empty, only the empty prediction is right.
+- class, choice: the id of a class or choice;
+- label_set: a 0 or 1 per label;
+- number: a number;
+- tags: the tags of the words, as strings;
+- answers: a string, and as reference the list of accepted ones; empty, only the empty prediction is right.
 
 Scores are 0 to 100 (correlations -100 to 100), but for `rmse`. To add a metric, write its function and its line.
 """
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .modeling.problem_types import PROBLEM_TYPES
 from .modeling.tag_spans import SpanTags
 
 Rows = Sequence[object] | np.ndarray
@@ -30,11 +31,11 @@ StringLists = Sequence[Sequence[str]]
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric, with the problem types that it scores."""
+    """A metric, with the kinds of labels that it scores."""
 
     name: str
     function: Callable[..., float]
-    problem_types: tuple[str, ...]
+    labels: tuple[str, ...]
     description: str
     higher_is_better: bool = True
     # Whether it reads what the model gives class 1 (or every label) instead of what it chose.
@@ -161,52 +162,57 @@ def squad_f1(predictions: Sequence[str], references: StringLists) -> float:
     return 100 * _best_overlap(predictions, references, _word_f1)
 
 
-SINGLE, MULTI, NUMBER = "single_label_classification", "multi_label_classification", "regression"
-TAGS, ANSWER, CHOICE = "token_classification", "question_answering", "multiple_choice"
-
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric("accuracy", accuracy, (SINGLE, CHOICE), "share of rows whose class or choice is right"),
-    "f1": Metric("f1", f1, (SINGLE,), "F1 of class 1 of two classes"),
-    "f1_macro": Metric("f1_macro", f1_macro, (SINGLE, MULTI), "mean over labels of each label's F1"),
-    "f1_micro": Metric("f1_micro", f1_micro, (SINGLE, MULTI), "F1 of all (row, label) pairs pooled"),
-    "auc": Metric("auc", auc, (SINGLE, MULTI), "area under the ROC curve", reads_scores=True),
-    "matthews_correlation": Metric("matthews_correlation", matthews_correlation, (SINGLE,), "Matthews' correlation"),
-    "pearson": Metric("pearson", pearson, (NUMBER,), "linear correlation"),
-    "spearman": Metric("spearman", spearman, (NUMBER,), "correlation of the ranks"),
-    "rmse": Metric("rmse", rmse, (NUMBER,), "root mean squared error, in units of the label", higher_is_better=False),
-    "token_accuracy": Metric("token_accuracy", token_accuracy, (TAGS,), "share of words whose tag is right"),
-    "span_f1": Metric("span_f1", span_f1, (TAGS,), "F1 of the tagged spans (seqeval's default)"),
-    "exact_match": Metric("exact_match", exact_match, (ANSWER,), "share of answers that equal an accepted one"),
-    "squad_f1": Metric("squad_f1", squad_f1, (ANSWER,), "mean word F1 with the best accepted answer"),
+    "accuracy": Metric("accuracy", accuracy, ("class", "choice"), "share of rows whose class or choice is right"),
+    "f1": Metric("f1", f1, ("class",), "F1 of class 1 of two classes"),
+    "f1_macro": Metric("f1_macro", f1_macro, ("class", "label_set"), "mean over labels of each label's F1"),
+    "f1_micro": Metric("f1_micro", f1_micro, ("class", "label_set"), "F1 of all (row, label) pairs pooled"),
+    "auc": Metric("auc", auc, ("class", "label_set"), "area under the ROC curve", reads_scores=True),
+    "matthews_correlation": Metric("matthews_correlation", matthews_correlation, ("class",), "Matthews' correlation"),
+    "pearson": Metric("pearson", pearson, ("number",), "linear correlation"),
+    "spearman": Metric("spearman", spearman, ("number",), "correlation of the ranks"),
+    "rmse": Metric("rmse", rmse, ("number",), "root mean squared error, in label units", higher_is_better=False),
+    "token_accuracy": Metric("token_accuracy", token_accuracy, ("tags",), "share of words whose tag is right"),
+    "span_f1": Metric("span_f1", span_f1, ("tags",), "F1 of the tagged spans (seqeval's default)"),
+    "exact_match": Metric("exact_match", exact_match, ("answers",), "share of answers that equal an accepted one"),
+    "squad_f1": Metric("squad_f1", squad_f1, ("answers",), "mean word F1 with the best accepted answer"),
 }
 
-DEFAULT_METRICS: dict[str, tuple[str, ...]] = {
-    SINGLE: ("accuracy",),
-    MULTI: ("f1_micro", "f1_macro"),
-    NUMBER: ("pearson", "spearman"),
-    TAGS: ("span_f1",),
-    ANSWER: ("exact_match", "squad_f1"),
-    CHOICE: ("accuracy",),
-}
+
+def default_metrics(problem_type: str, labels: Sequence[str] | None = None) -> list[str]:
+    """Return the metrics of a task whose row names none: its problem type's, of those that can score its labels.
+
+    Args:
+        problem_type: The task's.
+        labels: Its labels, where they are known: of tags that mark no spans, the tags are scored.
+    """
+    names = list(PROBLEM_TYPES[problem_type].metrics)
+    return ["token_accuracy"] if names == ["span_f1"] and SpanTags.of(labels or []) is None else names
 
 
 def check_metrics(task_name: str, problem_type: str, names: Sequence[str]) -> None:
     """Raise ValueError unless all names are metrics of the problem type, and higher is better for one of them."""
-    fitting = [metric.name for metric in METRICS.values() if problem_type in metric.problem_types]
+    kind = PROBLEM_TYPES[problem_type].labels
+    scoring = [metric.name for metric in METRICS.values() if kind in metric.labels]
     for name in names:
         if name not in METRICS:
             nearest = "".join(f" Did you mean {close!r}?" for close in difflib.get_close_matches(name, METRICS, n=1))
-            raise ValueError(f"Task {task_name!r}: unknown metric {name!r}; expected some of {fitting}.{nearest}")
-        if name not in fitting:
-            scored = " and ".join(METRICS[name].problem_types)
+            raise ValueError(f"Task {task_name!r}: unknown metric {name!r}; expected some of {scoring}.{nearest}")
+        if name not in scoring:
             raise ValueError(
-                f"Task {task_name!r}: {name!r} scores {scored}; use some of {fitting}, of {problem_type}."
+                f"Task {task_name!r}: {name!r} scores {' and '.join(problem_types_of(name))}; use some of {scoring}, "
+                f"of {problem_type}."
             )
     if not any(METRICS[name].higher_is_better for name in names):
-        better = [name for name in fitting if METRICS[name].higher_is_better]
+        better = [name for name in scoring if METRICS[name].higher_is_better]
         raise ValueError(
             f"Task {task_name!r}: a higher score is better for none of the metrics {list(names)}. Add one of {better}."
         )
+
+
+def problem_types_of(metric: str) -> list[str]:
+    """Return the names of the problem types that a metric scores."""
+    return [row.name for row in PROBLEM_TYPES.values() if row.labels in METRICS[metric].labels]
 
 
 def compute(names: Sequence[str], predictions: Rows, references: Rows, scores: Rows | None = None) -> dict[str, float]:

@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from .modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig
 from .modeling.errors import InputError, check_choice
 from .modeling.part_checks import check_config
+from .modeling.problem_types import problem_type_with
 from .modeling.systems import SYSTEMS
 from .recipe_format.argument_parsing import parse_arguments, settings_beside, with_system
 from .recipe_format.caps import CAPS, settle_caps
@@ -260,7 +261,7 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
 
 def check_parts(model: ModelArguments) -> None:
     """Raise `InputError` for a part that does not exist."""
-    placeholder = TaskConfig(name="any", problem_type="regression")
+    placeholder = TaskConfig(name="any", problem_type=problem_type_with("number"))
     check_config(MultiTaskAttentionConfig(tasks=[placeholder.to_dict()], **model.settings()))
 
 

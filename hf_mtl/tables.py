@@ -6,6 +6,7 @@ from typing import Any
 from datasets import Dataset
 
 from .baselines import BaselineTask, tfidf_scores, trivial_scores
+from .data.label_kinds import label_kind
 from .data.mixing import TaskShare
 from .data.mixture import Mixture
 from .metrics import METRICS, task_score
@@ -93,11 +94,10 @@ def baseline_scores(mixture: Mixture) -> dict[str, tuple[dict[str, float], dict[
 
 
 def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> BaselineTask:
-    is_tagging = spec.problem_type == "token_classification"
     return BaselineTask(
         name=spec.name,
         problem_type=spec.problem_type,
-        labels=spelled_as_bioes(spec.labels) if is_tagging and spec.labels else spec.labels,
+        labels=spelled_as_bioes(spec.labels) if spec.problem.labels == "tags" and spec.labels else spec.labels,
         metrics=tuple(metric for metric in spec.metric_names if not METRICS[metric].reads_scores),
         train=_baseline_rows(spec, train),
         validation=_baseline_rows(spec, validation),
@@ -105,10 +105,5 @@ def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> Basel
 
 
 def _baseline_rows(spec: TaskSpec, rows: Dataset) -> list[dict[str, Any]]:
-    names = {
-        "multi_label_classification": "labels",
-        "token_classification": "tags",
-        "question_answering": "answers",
-    }
-    name = names.get(spec.problem_type, "label")
+    name = label_kind(spec).baseline_field
     return [{**{key: row[key] for key in spec.input_fields}, name: row[LABEL_FIELD]} for row in rows]

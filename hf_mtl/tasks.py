@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
-from .metrics import DEFAULT_METRICS, check_metrics
-from .modeling.configuration_multitask import INPUT_FIELDS, TaskConfig
+from .metrics import check_metrics, default_metrics
+from .modeling.configuration_multitask import TaskConfig
 from .modeling.errors import InputError, check_choice
 from .modeling.tag_spans import SpanTags
 from .task_presets import PRESETS
@@ -17,7 +17,7 @@ SPLITS = ("train", "validation", "test")
 # How rows of several labels say which hold: their ids or names, or a 0 or 1 per label.
 LABEL_FORMS = ("ids", "flags")
 
-# What a label column holds, by problem type, in the words of `columns`.
+# The label's column, in the words of `columns`.
 LABEL_FIELD = "label"
 
 # The column that keeps, for tasks which share a source, a row's place in it.
@@ -78,8 +78,7 @@ class TaskSpec(TaskConfig):
         self.check_name_and_type()
         if self.fields is None:
             known = (self.columns or {}).keys() | (self.local_columns or {}).keys()
-            needed, optional = INPUT_FIELDS[self.problem_type]
-            self.fields = [*needed, *(name for name in optional if name in known)]
+            self.fields = [*self.problem.fields, *(name for name in self.problem.optional_fields if name in known)]
         for name in {**self.columns, **(self.local_columns or {})}:
             check_choice(f"field in `columns` of task {self.name!r}:", name, [*self.fields, LABEL_FIELD])
         for split in {**self.splits, **(self.data_files or {})}:
@@ -109,13 +108,7 @@ class TaskSpec(TaskConfig):
     @property
     def metric_names(self) -> list[str]:
         """The task's metrics, the problem type's own where the row names none."""
-        if (
-            self.metrics is None
-            and self.problem_type == "token_classification"
-            and SpanTags.of(self.labels or []) is None
-        ):
-            return ["token_accuracy"]
-        return self.metrics or list(DEFAULT_METRICS[self.problem_type])
+        return self.metrics or default_metrics(self.problem_type, self.labels)
 
     def check_metric_labels(self) -> None:
         """Raise `InputError` for metrics that cannot score the task's labels."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import hf_mtl
+from hf_mtl.modeling.problem_types import PROBLEM_TYPES
 
 PACKAGE = Path(hf_mtl.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
@@ -111,6 +112,22 @@ def test_sizes(path):
             body = node.body[1:] if ast.get_docstring(node) else node.body
             lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
             assert lines <= 45, f"{node.name} has {lines} lines"
+
+
+# A problem type's name stands in its row, at its head, and in tables of tasks.
+PROBLEM_TYPES_STAND_IN = ("modeling/problem_types.py", "modeling/problem_heads.py", "task_presets.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_problem_types_are_spelled_in_their_places_only(path):
+    if str(path.relative_to(PACKAGE)) in PROBLEM_TYPES_STAND_IN:
+        return
+    tree = ast.parse(path.read_text("utf-8"))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, documented)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in docstrings:
+            assert not [name for name in PROBLEM_TYPES if name == node.value or ("_" in name and name in node.value)]
 
 
 def test_names_are_the_fields():

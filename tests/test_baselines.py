@@ -17,7 +17,9 @@ from hf_mtl.baselines import (
     tfidf_scores,
     trivial_scores,
 )
-from hf_mtl.metrics import DEFAULT_METRICS, METRICS
+from hf_mtl.data.label_kinds import LABEL_KINDS
+from hf_mtl.metrics import METRICS, problem_types_of
+from hf_mtl.modeling.problem_types import PROBLEM_TYPES
 
 FILLER = [f"w{number}" for number in range(60)]
 KEYWORDS = ["alpha", "beta", "gamma"]
@@ -95,7 +97,7 @@ def make_task(problem_type, make_row=None, rows=300):
         name="planted",
         problem_type=problem_type,
         labels=LABELS.get(problem_type),
-        metrics=DEFAULT_METRICS[problem_type],
+        metrics=PROBLEM_TYPES[problem_type].metrics,
         train=[make_row(generator) for _ in range(rows)],
         validation=[make_row(generator) for _ in range(100)],
     )
@@ -108,8 +110,9 @@ def no_warnings():
         yield
 
 
-def test_both_tables_know_every_problem_type():
-    assert set(TRIVIAL_PREDICTORS) == set(LINEAR_PREDICTORS) == set(DEFAULT_METRICS)
+def test_both_tables_know_every_kind_of_labels():
+    assert set(TRIVIAL_PREDICTORS) == set(LINEAR_PREDICTORS) == set(LABEL_KINDS)
+    assert set(ROWS) == set(PROBLEM_TYPES)
 
 
 @pytest.mark.parametrize("problem_type", ROWS)
@@ -137,7 +140,7 @@ def test_scores_are_the_same_every_time(problem_type):
 
 @pytest.mark.parametrize("problem_type", ROWS)
 def test_all_metrics_of_the_problem_type_can_be_asked_for(problem_type):
-    names = [name for name, metric in METRICS.items() if problem_type in metric.problem_types and name != "f1"]
+    names = [name for name in METRICS if problem_type in problem_types_of(name) and name != "f1"]
     task = replace(make_task(problem_type, rows=60), metrics=tuple(names))
     assert list(trivial_scores(task)) == list(tfidf_scores(task)) == names
 
@@ -157,7 +160,7 @@ def test_max_rows_bounds_what_is_learned_from():
         return [0] * len(task.validation)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(LINEAR_PREDICTORS, "single_label_classification", predictor)
+        patch.setitem(LINEAR_PREDICTORS, "class", predictor)
         tfidf_scores(task, max_rows=50)
         tfidf_scores(task, max_rows=300)
     assert len(seen[0]) == 50 and all(row in task.train for row in seen[0]) and seen[0] != task.train[:50]

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from hf_mtl.metrics import DEFAULT_METRICS, METRICS, check_metrics, compute, task_score
+from hf_mtl.metrics import METRICS, check_metrics, compute, problem_types_of, task_score
+from hf_mtl.modeling.problem_types import PROBLEM_TYPES
 
 SEEDS = range(20)
 PERFECT = {
@@ -35,7 +36,7 @@ def as_reference(problem_type, row):
 
 
 def cases():
-    return [(metric.name, problem_type) for metric in METRICS.values() for problem_type in metric.problem_types]
+    return [(name, problem_type) for name in METRICS for problem_type in problem_types_of(name)]
 
 
 def random_ids(seed, classes):
@@ -282,7 +283,7 @@ def test_the_order_of_rows_does_not_matter_and_scores_stay_in_range(name, proble
 def test_every_metric_refuses_no_rows_and_different_numbers_of_rows(name):
     with pytest.raises(ValueError, match="0 predictions for 0 references"):
         compute([name], [], [])
-    rows = PERFECT[METRICS[name].problem_types[0]]
+    rows = PERFECT[problem_types_of(name)[0]]
     with pytest.raises(ValueError, match=f"{len(rows) - 1} predictions for {len(rows)} references"):
         compute([name], rows[1:], rows)
 
@@ -308,9 +309,9 @@ def test_f1_is_for_two_classes_and_indicators_for_zeros_and_ones():
 def test_the_table_of_metrics_is_in_order():
     assert all(name == metric.name and metric.description for name, metric in METRICS.items())
     assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == ["rmse"]
-    for problem_type, names in DEFAULT_METRICS.items():
-        check_metrics("task", problem_type, names)
-    assert {problem_type for metric in METRICS.values() for problem_type in metric.problem_types} == {*DEFAULT_METRICS}
+    for problem_type, row in PROBLEM_TYPES.items():
+        check_metrics("task", problem_type, row.metrics)
+    assert {problem_type for name in METRICS for problem_type in problem_types_of(name)} == {*PROBLEM_TYPES}
 
 
 @pytest.mark.parametrize(

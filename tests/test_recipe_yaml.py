@@ -269,12 +269,12 @@ def test_a_file_that_is_no_recipe(read, whole, says):
 
 
 def test_a_row_without_problem_type_is_told_all_six(read):
-    from hf_mtl.modeling.configuration_multitask import INPUT_FIELDS
+    from hf_mtl.modeling.problem_types import PROBLEM_TYPES
 
     with pytest.raises(InputError) as error:
         read(whole=f"{HEAD}tasks:\n- name: a\n  dataset: some/set\n")
-    assert len(INPUT_FIELDS) == 6
-    assert all(name in str(error.value) for name in INPUT_FIELDS)
+    assert len(PROBLEM_TYPES) == 6
+    assert all(name in str(error.value) for name in PROBLEM_TYPES)
     assert "`problem_type: `" in str(error.value)
 
 

@@ -18,7 +18,8 @@ from ..modeling.errors import InputError
 from ..modeling.input_rows import ROW_FIELDS, missing_fields
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.pipeline_multitask import Answerer
-from ..modeling.problem_heads import Answer
+from ..modeling.problem_heads import TASK_HEADS
+from ..modeling.task_head import Answer
 from .checkpoints import load_checkpoint
 from .console import quiet_libraries
 
@@ -77,7 +78,7 @@ def main(known: argparse.Namespace, rest: Sequence[str]) -> int:
     if known.file:
         return _answer_file(answerer, rows, known)
     answers = answerer.answer([row], known.tasks)[0]
-    print(json.dumps(answers, ensure_ascii=False, indent=2) if known.json else "\n".join(_lines(answers)))
+    print(json.dumps(answers, ensure_ascii=False, indent=2) if known.json else "\n".join(_lines(model, answers)))
     _say_cut(answerer, [answers])
     for task in _unanswered(model, row, answers, known.tasks):
         print(f"{task.name}: not answered, needs --{missing_fields(task, row)[0]}", file=sys.stderr)
@@ -201,21 +202,8 @@ def _unanswered(
     return [] if wanted else [task for task in model.config.task_configs if task.name not in answers]
 
 
-def _lines(answers: Mapping[str, Answer]) -> list[str]:
+def _lines(model: MultiTaskAttentionModel, answers: Mapping[str, Answer]) -> list[str]:
+    """One line per answer for a person; `--json` shows everything."""
     width = max((len(name) for name in answers), default=0)
-    return [f"{name.ljust(width)}  {_short(answer)}" for name, answer in answers.items()]
-
-
-def _short(answer: Answer) -> str:
-    """One line for a person; `--json` shows everything."""
-    if "labels" in answer:
-        return ", ".join(f"{label} ({answer['scores'][label]:.2f})" for label in answer["labels"]) or "(none)"
-    if "value" in answer:
-        return f"{answer['value']:.2f}"
-    if "spans" in answer:
-        spans = ", ".join(f"{span['text']!r} {span['label']}" for span in answer["spans"])
-        plain = " ".join(f"{token}/{tag}" for token, tag in zip(answer["tokens"], answer["tags"]) if tag != "O")
-        return spans or plain or "(none)"
-    if "answer" in answer:
-        return f"{answer['answer']!r} ({answer['score']:.2f})" if answer["answer"] else "(no answer)"
-    return f"{answer.get('label') or answer.get('text')} ({answer['score']:.2f})"
+    heads = {task.name: TASK_HEADS[task.problem_type] for task in model.config.task_configs}
+    return [f"{name.ljust(width)}  {heads[name].summary(answer)}" for name, answer in answers.items()]

@@ -1,17 +1,14 @@
 """Whatever a data set calls its columns, here they become input fields and a label, and every label is checked."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
 
-from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
 from ..modeling.errors import InputError
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec
-from .class_labels import ClassReader, form_of_numbers, label_set_reader, tag_reader, vocabulary
 from .column_hints import give_texts
 from .label_columns import (
-    NO_LABEL,
     LabelColumn,
     choices_of_task_help,
     is_missing,
@@ -19,7 +16,8 @@ from .label_columns import (
     plain_column,
     whole_number,
 )
-from .label_values import choice_keys, choice_reader, number_reader, read_answers
+from .label_kinds import label_kind
+from .label_values import choice_keys
 from .row_places import RowPlaces
 
 LIST_FIELDS = ("tokens", "choices")
@@ -45,20 +43,23 @@ def canonical_splits(
     """
     places = {split: RowPlaces(split) for split in splits} | dict(places or {})
     columns = {split: _label_column(spec, rows, local, places[split]) for split, rows in splits.items()}
-    if spec.labels is None and spec.problem_type in LABELLED_PROBLEM_TYPES:
+    kind = label_kind(spec)
+    if spec.labels is None and spec.problem.has_label_names:
         first = columns.get("train") or next(iter(columns.values()))
         if spec.source is not None:
             first = _with_labels(first)
         are_sorted = first.names is None and first.columns is None and _are_texts(first.values)
-        spec.read_labels(vocabulary(spec, first), are_sorted)
-    if spec.problem_type == "multi_label_classification" and spec.label_form is None and "train" in columns:
-        # What the numbers of training rows are, those of other rows are, too.
+        spec.read_labels(kind.vocabulary(spec, first), are_sorted)
+    if "train" in columns:
+        # What the labels of training rows are, those of other rows are, too.
         train = _with_labels(columns["train"]) if spec.source is not None else columns["train"]
-        spec.label_form = form_of_numbers(spec, train)
+        for key, value in kind.form(spec, train).items():
+            setattr(spec, key, value)
     spec.check_metric_labels()
     canonical = {split: _canonical(spec, rows, columns[split], local) for split, rows in splits.items()}
-    if spec.problem_type == "question_answering" and spec.null_answer is None and "train" in canonical:
-        spec.null_answer = any(not label["text"] for label in canonical["train"][LABEL_FIELD])
+    if "train" in canonical:
+        for key, value in kind.facts(spec, canonical["train"][LABEL_FIELD]).items():
+            setattr(spec, key, value)
     return canonical
 
 
@@ -76,7 +77,7 @@ def canonical_inputs(spec: TaskSpec, rows: Dataset, split: str) -> Dataset:
 def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool) -> Dataset:
     """One split with input fields and label."""
     fields = {name: _field(spec, rows, name, column.places, local) for name in spec.input_fields}
-    keys = choice_keys(spec, rows, local) if spec.problem_type == "multiple_choice" else None
+    keys = choice_keys(spec, rows, local) if "choices" in fields else None
     numbers = list(range(len(rows)))
     if spec.source is not None:
         numbers = [index for index, label in enumerate(column.values) if not _is_hole(label, column)]
@@ -86,8 +87,8 @@ def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool) 
         fields[ROW_FIELD] = numbers
     values = [column.values[index] for index in numbers]
     kept = LabelColumn(values, column.names, column.places, column.columns, numbers)
-    choices = [fields["choices"], keys and [keys[index] for index in numbers]] if "choices" in fields else []
-    read = _label_reader(spec, kept, choices)
+    kind = label_kind(spec)
+    read = kind.reader(spec, kept, fields, keys and [keys[index] for index in numbers])
     labels = []
     for index, label in enumerate(values):
         where = f"Task {spec.name!r}, {kept.name_row(index)}"
@@ -95,23 +96,11 @@ def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool) 
             labels.append(read(label, index))
         except ValueError as error:
             raise InputError(f"{where}: the label is {label!r}; {error}.") from None
-        _check_length(spec, fields, labels[-1], index, where)
+        try:
+            kind.check(labels[-1], fields, index)
+        except ValueError as error:
+            raise InputError(f"{where}: {error}.") from None
     return Dataset.from_dict({**fields, LABEL_FIELD: labels})
-
-
-def _label_reader(spec: TaskSpec, column: LabelColumn, choices: Sequence[Any]) -> Callable[[Any, int], Any]:
-    """Return what reads the label of a row, given with its index."""
-    if spec.problem_type == "multiple_choice":
-        return choice_reader(spec, column, *choices)
-    readers: dict[str, Callable[[], Callable[[Any], Any]]] = {
-        "single_label_classification": lambda: ClassReader(spec, column),
-        "multi_label_classification": lambda: label_set_reader(spec, column),
-        "token_classification": lambda: tag_reader(spec, column, NO_LABEL),
-        "regression": lambda: number_reader(column),
-        "question_answering": lambda: read_answers,
-    }
-    read = readers[spec.problem_type]()
-    return lambda label, index: read(label)
 
 
 def _label_column(spec: TaskSpec, rows: Dataset, local: bool, places: RowPlaces) -> LabelColumn:
@@ -165,17 +154,3 @@ def _field(spec: TaskSpec, rows: Dataset, name: str, places: RowPlaces, local: b
                 f"Task {spec.name!r}, {places.name(index)}: {name} is {value!r}; expected {kind}.{advice}"
             )
     return values
-
-
-def _check_length(spec: TaskSpec, fields: Mapping[str, Sequence[Any]], label: Any, index: int, where: str) -> None:
-    """Tags need one a word; a right choice must be among the choices; an answer must stand in its context."""
-    if spec.problem_type == "token_classification" and len(label) != len(fields["tokens"][index]):
-        raise InputError(f"{where}: {len(label)} tags for {len(fields['tokens'][index])} tokens; expected one each.")
-    if spec.problem_type == "multiple_choice" and label >= len(fields["choices"][index]):
-        raise InputError(
-            f"{where}: the right choice is {label}; there are {len(fields['choices'][index])} choices, counted from 0."
-        )
-    if spec.problem_type == "question_answering":
-        for text, start in zip(label["text"], label["answer_start"]):
-            if fields["context"][index][start : start + len(text)] != text:
-                raise InputError(f"{where}: the answer {text!r} does not stand at character {start} of its context.")

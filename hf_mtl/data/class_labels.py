@@ -20,30 +20,55 @@ DIGITS = ("0", "1")
 MOST_DIGITS = 19
 
 
-def vocabulary(spec: TaskSpec, column: LabelColumn) -> list[str]:
-    """Return a task's label names in id order, from its training rows: those of a ClassLabel column, of its columns of
-    flags, else the names or ids that occur.
+def class_vocabulary(spec: TaskSpec, column: LabelColumn) -> list[str]:
+    """Return a task's class names in id order, from its training rows: those of a ClassLabel column, else the names
+    or ids that occur.
 
     Raises:
-        InputError: Values that are no labels.
+        InputError: Values that are no classes.
     """
     if column.names is not None:
         return list(column.names)
     if column.columns is not None:
         return _titles(column.columns)
-    if spec.problem_type == "multi_label_classification" and label_form(spec, column) == "flags":
+    return _names_of(spec, column, list(enumerate(column.values)))
+
+
+def label_set_vocabulary(spec: TaskSpec, column: LabelColumn) -> list[str]:
+    """Return the names of the labels of sets in id order, likewise; of columns of flags, these.
+
+    Raises:
+        InputError: As `class_vocabulary`, or as `label_form`.
+    """
+    if column.names is None and column.columns is None and label_form(spec, column) == "flags":
         return _ids(max(map(len, column.values)))
-    values: list[tuple[int, Any]] = list(enumerate(column.values))
-    if spec.problem_type != "single_label_classification":
-        lists = [(row, value if isinstance(value, (list, tuple)) else [value]) for row, value in values]
-        values = [(row, item) for row, items in lists for item in items]
-    if spec.problem_type == "token_classification":
-        values = [(row, value) for row, value in values if not is_missing(value, named=True)]
-    return _names_of(spec, column, [(row, whole_number(value)) for row, value in values if value is not None])
+    return class_vocabulary(spec, column) if _has_names(column) else _names_of(spec, column, _items(column))
+
+
+def tag_vocabulary(spec: TaskSpec, column: LabelColumn) -> list[str]:
+    """Return the names of tags in id order, likewise; what says that a word has none is no name.
+
+    Raises:
+        InputError: As `class_vocabulary`.
+    """
+    if _has_names(column):
+        return class_vocabulary(spec, column)
+    return _names_of(spec, column, [(row, tag) for row, tag in _items(column) if not is_missing(tag, named=True)])
+
+
+def _has_names(column: LabelColumn) -> bool:
+    return column.names is not None or column.columns is not None
+
+
+def _items(column: LabelColumn) -> list[tuple[int, Any]]:
+    """What stands in the lists of a column, each with its row."""
+    lists = [value if isinstance(value, (list, tuple)) else [value] for value in column.values]
+    return [(row, item) for row, items in enumerate(lists) for item in items]
 
 
 def _names_of(spec: TaskSpec, column: LabelColumn, rows: Sequence[tuple[int, Any]]) -> list[str]:
     """The names of labels, each given with its row."""
+    rows = [(row, whole_number(value)) for row, value in rows if value is not None]
     values = [value for _, value in rows]
     if values and all(isinstance(value, bool) for value in values):
         return list(BOOLEAN_NAMES)

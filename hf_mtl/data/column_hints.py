@@ -6,6 +6,8 @@ from typing import Any
 
 from datasets import Value
 
+from ..modeling.problem_types import problem_type_with
+
 TEXTS = ("string", "large_string", "string_view")
 # Columns of texts that number the rows.
 ROW_NAMES = ("id", "idx")
@@ -111,5 +113,5 @@ def choices_help(features: Mapping[str, Any], task: str, columns: Mapping[str, A
     label = f", 'label': {columns['label']!r}" if "label" in columns else ", 'label': ..."
     return (
         f" The columns {', '.join(choices)} look like the choices of a row: tasks=[TaskSpec(name={task!r}, "
-        f"problem_type='multiple_choice', columns={{'text': {text!r}, 'choices': {choices!r}{label}}})]."
+        f"problem_type={problem_type_with('choice')!r}, columns={{'text': {text!r}, 'choices': {choices!r}{label}}})]."
     )

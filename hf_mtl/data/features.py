@@ -17,6 +17,7 @@ from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec, tasks_by_source
 from .batch_forms import RowCosts
 from .feature_cache import cached_features, features_key, tokenizer_key
 from .feature_rows import FeatureRows, join_tables, table_of
+from .label_kinds import label_kind
 
 ROWS_AT_ONCE = 1000
 # Fewer rows are tokenised about as fast as their file would be read.
@@ -218,7 +219,7 @@ def tokenised(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, toke
 def _tokenise(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, start: int) -> pa.Table:
     batch = rows[start : start + ROWS_AT_ONCE]
     if LABEL_FIELD in batch:
-        batch[LABEL_FIELD] = _trainable_labels(spec, batch[LABEL_FIELD])
+        batch[LABEL_FIELD] = label_kind(spec).trainable(spec, batch[LABEL_FIELD])
     features = processor.features(spec, batch)
     head = TASK_HEADS[spec.problem_type]
     for feature in features:
@@ -227,10 +228,3 @@ def _tokenise(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, star
         feature["length"] = max(map(len, feature["sequences"]))
         feature["pieces"] = len(feature["sequences"])
     return table_of(features)
-
-
-def _trainable_labels(spec: TaskSpec, labels: Sequence[Any]) -> Sequence[Any]:
-    """Labels as the heads read them: sets of flags become 0s and 1s."""
-    if spec.problem_type != "multi_label_classification":
-        return labels
-    return [[float(index in label) for index in range(spec.num_outputs)] for label in labels]

@@ -9,6 +9,7 @@ from datasets import Dataset
 from datasets.exceptions import DatasetGenerationError
 
 from ..modeling.errors import InputError
+from ..modeling.problem_types import problem_type_with
 from .conll_files import HOW_TO_NAME, read_sentences, token_columns
 from .csv_files import read_csv_rows, read_tsv_rows
 from .json_files import read_json_rows
@@ -147,7 +148,9 @@ def _are_numbers(columns: Mapping[str, Any] | None) -> bool:
 
 def _read_conll(path: Path, suffix: str, columns: Mapping[str, Any] | None) -> Iterator[FileRow]:
     if columns is None:
-        raise InputError(f"{path} is a CoNLL file, of tokens and tags; expected a task of token_classification.")
+        raise InputError(
+            f"{path} is a CoNLL file, of tokens and tags; expected a task of {problem_type_with('tags')}."
+        )
     is_conllu = suffix == ".conllu"
     try:
         numbers = token_columns(columns, is_conllu)

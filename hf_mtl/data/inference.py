@@ -7,6 +7,7 @@ from typing import Any
 from datasets import ClassLabel, Dataset, LargeList, List, Value
 
 from ..modeling.errors import InputError
+from ..modeling.problem_types import problem_type_with
 from ..tasks import TaskSpec
 from .column_hints import PAIRS, ROW_NAMES, choices_help, is_text, tokenised_help
 from .label_columns import names_of_feature
@@ -14,8 +15,6 @@ from .label_columns import names_of_feature
 LABELS = ("label", "labels", "tags", "ner_tags", "answerKey")
 # Of a column of texts, the share of its rows that differ from each other, above which they are no classes.
 MOST_NAMES = 0.5
-SINGLE, MULTI, NUMBER = "single_label_classification", "multi_label_classification", "regression"
-TAGS, ANSWER, CHOICE = "token_classification", "question_answering", "multiple_choice"
 
 
 def infer_spec(name: str, rows: Dataset) -> TaskSpec:
@@ -32,38 +31,38 @@ def infer_spec(name: str, rows: Dataset) -> TaskSpec:
     if features is None:
         raise InputError(
             f"The stream {name!r} does not say its features (after `map`, give `features=`); say the task: "
-            f"TaskSpec(name={name!r}, problem_type='single_label_classification', labels=[...], columns={{...}})."
+            f"TaskSpec(name={name!r}, problem_type={problem_type_with('class')!r}, labels=[...], columns={{...}})."
         )
-    spec = _spec(name, rows, features)
+    labels, fields = _labels_and_columns(name, rows, features)
+    spec = TaskSpec(name=name, problem_type=problem_type_with(labels), columns=fields)
     if os.environ.get("RANK", "0") == "0":
         columns = ", ".join(f"{field} = {column}" for field, column in spec.columns.items())
         print(f"Task {name}: {spec.problem_type}, {columns} (read off the data set; say otherwise with tasks=).")
     return spec
 
 
-def _spec(name: str, rows: Dataset, features: Mapping[str, Any]) -> TaskSpec:
+def _labels_and_columns(name: str, rows: Dataset, features: Mapping[str, Any]) -> tuple[str, dict[str, str]]:
+    """Return the kind of labels that a data set has, and the columns of the fields."""
     if {"question", "context", "answers"} <= features.keys():
-        columns = {"question": "question", "context": "context", "label": "answers"}
-        return TaskSpec(name=name, problem_type=ANSWER, columns=columns)
+        return "answers", {"question": "question", "context": "context", "label": "answers"}
     label = _label_column(name, features)
     if "tokens" in features and label is not None and isinstance(features[label], (List, LargeList)):
-        return TaskSpec(name=name, problem_type=TAGS, columns={"tokens": "tokens", "label": label})
+        return "tags", {"tokens": "tokens", "label": label}
     texts = [column for column in features if is_text(features[column]) and column not in (*ROW_NAMES, label)]
     if label is None or not texts:
         raise _unknown(name, features, label)
     if "choices" in features and len(texts) == 1:
         choices = "choices.text" if isinstance(features["choices"], Mapping) else "choices"
-        return TaskSpec(name=name, problem_type=CHOICE, columns={"text": texts[0], "choices": choices, "label": label})
-    problem_type = _problem_type(rows, features, label)
-    if problem_type is None:
+        return "choice", {"text": texts[0], "choices": choices, "label": label}
+    labels = _kind_of_labels(rows, features, label)
+    columns = _text_columns(name, features, texts, label) | {"label": label}
+    if labels is None:
+        types = f"{problem_type_with('class')!r} or {problem_type_with('number')!r}"
         raise InputError(
             f"Data set {name!r}: the column {label!r} could hold classes or numbers ({features[label]}). Say which: "
-            f"tasks=[TaskSpec(name={name!r}, problem_type='single_label_classification' or 'regression', "
-            f"columns={_text_columns(name, features, texts, label) | {'label': label}})]."
+            f"tasks=[TaskSpec(name={name!r}, problem_type={types}, columns={columns})]."
         )
-    return TaskSpec(
-        name=name, problem_type=problem_type, columns={**_text_columns(name, features, texts, label), "label": label}
-    )
+    return labels, columns
 
 
 def _label_column(name: str, features: Mapping[str, Any]) -> str | None:
@@ -82,17 +81,17 @@ def _is_tags(column: str, features: Mapping[str, Any]) -> bool:
     return "tokens" in features and lists and names_of_feature(features, column) is not None
 
 
-def _problem_type(rows: Dataset, features: Mapping[str, Any], label: str) -> str | None:
+def _kind_of_labels(rows: Dataset, features: Mapping[str, Any], label: str) -> str | None:
     kind = features[label]
     inner = kind.feature if isinstance(kind, (List, LargeList)) else None
     if isinstance(inner, (ClassLabel, Value)):
-        return MULTI
+        return "label_set"
     if isinstance(kind, ClassLabel) or (isinstance(kind, Value) and kind.dtype == "bool"):
-        return SINGLE
+        return "class"
     if isinstance(kind, Value) and kind.dtype.startswith(("float", "double")):
-        return NUMBER
+        return "number"
     if is_text(kind) and isinstance(rows, Dataset) and _are_names(rows[label][:]):
-        return SINGLE
+        return "class"
     return None
 
 
@@ -123,6 +122,6 @@ def _unknown(name: str, features: Mapping[str, Any], label: str | None) -> Input
     if advice := tokenised_help(features, label) or choices_help(features, name, known):
         return InputError(reason + advice)
     return InputError(
-        f"{reason} Say it: tasks=[TaskSpec(name={name!r}, problem_type='single_label_classification', "
+        f"{reason} Say it: tasks=[TaskSpec(name={name!r}, problem_type={problem_type_with('class')!r}, "
         "columns={'text': ..., 'label': ...})]."
     )

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
-from ..modeling.configuration_multitask import INPUT_FIELDS
+from ..modeling.problem_types import input_fields
 from .text_lines import FileRow, LineError
 
-INPUT_NAMES = {name for needed, optional in INPUT_FIELDS.values() for name in needed + optional}
+INPUT_NAMES = set(input_fields())
 
 ONE_OBJECT_A_LINE = 'Expected one object a line, such as {"text": "...", "label": "..."}, or one list of them'
 

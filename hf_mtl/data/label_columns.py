@@ -111,7 +111,7 @@ def plain_column(spec: TaskSpec, rows: Any, source: str, split: str) -> list[Any
 
 def choices_of_task_help(spec: TaskSpec, rows: Any) -> str:
     """Return the task to write where a multiple-choice task's choices stand in numbered columns; else nothing."""
-    if spec.problem_type != "multiple_choice" or rows.features is None:
+    if spec.problem.inputs != "choices" or rows.features is None:
         return ""
     known: dict[str, Any] = {field: spec.columns[field] for field in ("text", "label") if field in spec.columns}
     if "label" in rows.column_names:

@@ -7,6 +7,7 @@ from typing import Any
 from datasets import Dataset
 
 from ..modeling.errors import InputError
+from ..modeling.problem_types import problem_type_with
 from ..tasks import TaskSpec
 from .label_columns import NO_CLASS, NO_LABEL, LabelColumn, inside, is_missing, listed, split_path, whole_number
 
@@ -28,7 +29,7 @@ def number_reader(column: LabelColumn) -> Callable[[Any], float]:
     except ValueError:
         raise InputError(
             f"The {column.places.split} labels are the classes {listed(column.names)}, which are no numbers. Take "
-            "problem_type single_label_classification, or cast the column to float."
+            f"problem_type {problem_type_with('class')}, or cast the column to float."
         ) from None
 
     def read(label: Any) -> float:

@@ -56,7 +56,7 @@ def load_splits(spec: TaskSpec, data_dir: str | None = None) -> tuple[Splits, bo
 
 def _read_files(paths: Mapping[str, Path], spec: TaskSpec, local: bool) -> tuple[Splits, Places]:
     columns = None
-    if spec.problem_type == "token_classification":
+    if spec.problem.inputs == "words":
         columns = {name: spec.column_of(name, local) for name in ("tokens", LABEL_FIELD)}
     splits, places = {}, {}
     for split, path in paths.items():

@@ -1,6 +1,5 @@
 """Task rows become a mixture: checked training and held-out rows of every task."""
 
-import statistics
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,13 +9,13 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from transformers.utils.logging import get_logger
 
-from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
 from ..modeling.errors import InputError, check_choice, nearest
 from ..tasks import LABEL_FIELD, TaskSpec, as_spec, join_sources
 from .canonical import canonical_splits
 from .caps import EVAL_SEED, drawn_rows, smaller_cap
 from .dataset_forms import second_set_help
 from .inference import infer_spec
+from .label_kinds import label_kind
 from .loading import load_splits
 from .overlap import input_keys, without_overlap
 
@@ -184,31 +183,20 @@ def specs_of_datasets(
 
 
 def measure_labels(spec: TaskSpec, rows: Dataset) -> None:
-    """Standardise regression labels, and weigh rare labels where the task asks for it."""
-    labels = rows[LABEL_FIELD][:]
-    if spec.problem_type == "regression" and spec.label_scale == 1.0 and spec.label_mean == 0.0:
-        spec.label_mean = statistics.fmean(labels)
-        spec.label_scale = statistics.pstdev(labels) or 1.0
+    """Standardise numbers, and weigh rare labels where the task asks for it."""
+    kind, labels = label_kind(spec), rows[LABEL_FIELD][:]
+    for key, value in kind.statistics(spec, labels).items():
+        setattr(spec, key, value)
     if spec.balance_classes:
-        if spec.problem_type not in LABELLED_PROBLEM_TYPES:
+        if not spec.problem.has_label_names:
             raise InputError(f"`balance_classes` makes no sense for task {spec.name!r} ({spec.problem_type}).")
-        measured = _rarity(spec, labels)
+        measured = kind.class_weights(spec, labels)
         if spec.class_weights is not None and not np.allclose(spec.class_weights, measured):
             raise InputError(
                 f"Task {spec.name!r} has class_weights={spec.class_weights!r} and balance_classes=True, which would "
                 f"be {[round(weight, 4) for weight in measured]!r}; leave one of the two out."
             )
         spec.class_weights = measured
-
-
-def _rarity(spec: TaskSpec, labels: Sequence[int | Sequence[int]]) -> list[float]:
-    """Weights under which every label carries the same loss; for flags, negatives / positives."""
-    flat = np.concatenate([np.atleast_1d(label) for label in labels]).astype(int)
-    flat = flat[flat >= 0]
-    counts = np.maximum(np.bincount(flat, minlength=spec.num_outputs), 1)
-    if spec.problem_type == "multi_label_classification":
-        return ((len(labels) - counts).clip(min=1) / counts).tolist()
-    return (counts.sum() / (spec.num_outputs * counts)).tolist()
 
 
 HASHES = 2**32

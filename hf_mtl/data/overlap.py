@@ -18,17 +18,17 @@ MOST_DROPPED = 0.5
 
 def input_keys(rows: Dataset, spec: TaskSpec) -> list[str]:
     """Return each row's whole input, normalised; the order of a pair's texts does not matter."""
-    names = ["text", "choices"] if spec.problem_type == "multiple_choice" else spec.input_fields
+    names = spec.problem.fields if spec.problem.inputs == "choices" else spec.input_fields
     columns = [rows[name][:] for name in names]
-    return ["|".join(sorted(_parts(cells, spec.problem_type))) for cells in zip(*columns)]
+    return ["|".join(sorted(_parts(cells, spec.problem.inputs))) for cells in zip(*columns)]
 
 
-def _parts(cells: Sequence[Any], problem_type: str) -> Iterator[str]:
+def _parts(cells: Sequence[Any], inputs: str) -> Iterator[str]:
     """The normalised texts of a row; a list of choices is as many of them, one of words a single one."""
     for cell in cells:
         if isinstance(cell, str):
             yield letters_of(cell)
-        elif problem_type == "multiple_choice":
+        elif inputs == "choices":
             yield from map(letters_of, cell)
         else:
             yield letters_of(" ".join(cell))

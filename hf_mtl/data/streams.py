@@ -9,7 +9,6 @@ from datasets import Dataset, Features, IterableDataset
 from datasets.distributed import split_dataset_by_node
 from torch.utils import data
 
-from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
 from ..modeling.errors import InputError
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..tasks import LABEL_FIELD, TaskSpec, tasks_by_source
@@ -70,7 +69,7 @@ class StreamedMixture(data.IterableDataset):
         process: tuple[int, int] = (0, 1),
     ) -> None:
         for spec in specs.values():
-            if spec.problem_type == "question_answering":
+            if spec.problem.inputs == "windows":
                 raise InputError(
                     f"Task {spec.name!r} cannot be streamed: a context becomes as many inputs as it has windows. Load "
                     "its data set into memory."
@@ -224,7 +223,7 @@ def measure_first_rows(spec: TaskSpec, stream: IterableDataset) -> None:
         raise InputError(f"The stream of task {spec.name!r} has no rows.")
     column = str(spec.column_of(LABEL_FIELD, local=False)).partition(".")[0]
     named = spec.labels is not None or "ClassLabel" in str((stream.features or {}).get(column))
-    if spec.problem_type in LABELLED_PROBLEM_TYPES and not named:
+    if spec.problem.has_label_names and not named:
         raise InputError(
             f"Task {spec.name!r}: a stream does not tell all its labels beforehand. Write `labels: [...]` in the "
             "task's row, or give the stream ClassLabel features."

@@ -4,11 +4,11 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
 from ..modeling.errors import InputError
 from ..tasks import LABEL_FIELD, TaskSpec
 from .canonical import canonical_inputs, canonical_splits
 from .label_columns import is_missing, plain_column, split_path
+from .label_kinds import label_kind
 
 
 def count_labelled(spec: TaskSpec, rows: Dataset) -> int:
@@ -25,7 +25,7 @@ def count_labelled(spec: TaskSpec, rows: Dataset) -> int:
     labels = plain_column(spec, rows, str(columns), "test")
     if all(label == "" or _is_hole(label, hides=True) for label in labels):
         return 0
-    hides = spec.problem_type in (*LABELLED_PROBLEM_TYPES, "multiple_choice")
+    hides = label_kind(spec).hides
     return sum(not _is_hole(label, hides) for label in labels)
 
 

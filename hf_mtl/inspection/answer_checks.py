@@ -39,7 +39,7 @@ def truncated(trainer: "MultiTaskTrainer") -> list[Finding]:
         count = len({source for source, is_cut in columns if is_cut})
         if count:
             size, most = len(data.rows[spec.name]), trainer.processor.max_length(spec)
-            is_windowed = spec.problem_type == "question_answering"
+            is_windowed = spec.problem.inputs == "windows"
             name, limit = ("questions", f"half of {most}") if is_windowed else ("rows", f"{most}")
             what = f"{count:,} of {size:,} {split} {name} ({count / size:.1%}) are longer than {limit} word pieces"
             advice = (
@@ -54,7 +54,7 @@ def truncated(trainer: "MultiTaskTrainer") -> list[Finding]:
 def answers_in_no_window(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Answers of a context that stand whole in none of its windows, or for which the tokenizer has no word piece."""
     findings = []
-    for split, spec, data in _tasks(trainer, "question_answering"):
+    for split, spec, data in _tasks(trainer, "windows"):
         answers = data.rows[spec.name][LABEL_FIELD][:]
         columns = zip(data.features[spec.name]["source"], data.features[spec.name]["labels"])
         labelled = {source for source, label in columns if list(label) != [0, 0]}
@@ -74,7 +74,7 @@ def answers_in_no_window(trainer: "MultiTaskTrainer") -> list[Finding]:
 def long_answers(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Answers that are longer than those the task gives."""
     findings = []
-    for split, spec, data in _tasks(trainer, "question_answering"):
+    for split, spec, data in _tasks(trainer, "windows"):
         columns = zip(data.features[spec.name]["source"], data.features[spec.name]["labels"])
         lengths = {source: last - first + 1 for source, (first, last) in columns if (first, last) != (0, 0)}
         count = sum(length > spec.max_answer_length for length in lengths.values())
@@ -91,7 +91,7 @@ def long_answers(trainer: "MultiTaskTrainer") -> list[Finding]:
 def words_without_pieces(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Words that the tokenizer drops, or joins with the word before, whose tags are not learned."""
     findings = []
-    for split, spec, data in _tasks(trainer, "token_classification"):
+    for split, spec, data in _tasks(trainer, "words"):
         features = data.features[spec.name]
         columns = list(zip(features["words_read"], features["positions"]))
         words = sum(words_read for words_read, _ in columns)
@@ -105,12 +105,10 @@ def words_without_pieces(trainer: "MultiTaskTrainer") -> list[Finding]:
     return findings
 
 
-def _tasks(
-    trainer: "MultiTaskTrainer", problem_type: str | None = None
-) -> Iterator[tuple[str, TaskSpec, FeatureDataset]]:
-    """Each split's tasks (of one problem type) that are tokenised."""
+def _tasks(trainer: "MultiTaskTrainer", inputs: str | None = None) -> Iterator[tuple[str, TaskSpec, FeatureDataset]]:
+    """Each split's tasks (with inputs of one kind) that are tokenised."""
     for split, data in (("training", trainer.train_dataset), ("validation", trainer.eval_dataset)):
         if isinstance(data, FeatureDataset):
             for name in data.features:
-                if problem_type in (None, trainer.specs[name].problem_type):
+                if inputs in (None, trainer.specs[name].problem.inputs):
                     yield split, trainer.specs[name], data

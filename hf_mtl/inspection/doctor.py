@@ -4,16 +4,16 @@ To add a check, write a function of a trainer that returns findings, and its lin
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
 from ..data.features import FeatureDataset
+from ..data.label_kinds import label_kind
 from ..data.overlap import count_inputs
-from ..modeling.configuration_multitask import LABELLED_PROBLEM_TYPES
-from ..modeling.problem_heads import IGNORED_LABEL
+from ..modeling.label_checks import IGNORED_LABEL
 from ..tables import table
 from ..tasks import LABEL_FIELD, TaskSpec
 from .answer_checks import Finding, answers_in_no_window, long_answers, truncated, words_without_pieces
@@ -124,12 +124,12 @@ def labels_out_of_range(trainer: "MultiTaskTrainer") -> list[Finding]:
     found = []
     for split, name, rows in _splits(trainer):
         spec = trainer.specs[name]
-        if spec.problem_type == "multiple_choice":
+        if spec.problem.inputs == "choices":
             given = zip(rows[LABEL_FIELD][:], rows["choices"][:])
             wrong = sum(not 0 <= label < len(choices) and label != IGNORED_LABEL for label, choices in given)
             expected = "a place in its row's choices"
-        elif spec.problem_type in LABELLED_PROBLEM_TYPES:
-            labels = _flat(rows[LABEL_FIELD][:])
+        elif spec.problem.has_label_names:
+            labels = [index for label in rows[LABEL_FIELD] for index in label_kind(spec).ids(label)]
             wrong = sum(not 0 <= label < spec.num_outputs and label != IGNORED_LABEL for label in labels)
             expected = f"in 0 to {spec.num_outputs - 1}"
         else:
@@ -144,13 +144,9 @@ def constant_label(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Tasks whose labels are all one."""
     found = []
     for split, name, rows in _splits(trainer):
-        spec, labels = trainer.specs[name], rows[LABEL_FIELD][:]
-        if len(rows) < 2 or spec.problem_type in ("question_answering", "multiple_choice"):
-            continue
-        if spec.problem_type == "token_classification":
-            labels = _flat(labels)
-        labels = [label for label in labels if label != IGNORED_LABEL]
-        if len(set(map(str, labels))) == 1:
+        spec = trainer.specs[name]
+        labels = [label for label in label_kind(spec).constants(rows[LABEL_FIELD][:]) if label != IGNORED_LABEL]
+        if len(rows) > 1 and len(set(map(str, labels))) == 1:
             advice = "Check the label column, or leave the task out."
             what = f"every label of its {len(rows):,} {split} rows is {_label_name(spec, labels[0])}"
             if split == "validation":
@@ -164,7 +160,7 @@ def metric_fits(trainer: "MultiTaskTrainer") -> list[Finding]:
     found = []
     for name, rows in trainer.mixture.validation.items():
         spec = trainer.specs[name]
-        if spec.problem_type != "single_label_classification" or spec.metric_names != ["accuracy"]:
+        if spec.problem.labels != "class" or spec.metric_names != ["accuracy"]:
             continue
         labels = [label for label in rows[LABEL_FIELD][:] if label != IGNORED_LABEL]
         share = max(Counter(labels).values(), default=0) / max(len(labels), 1)
@@ -311,10 +307,6 @@ def _splits(trainer: "MultiTaskTrainer") -> list[tuple[str, str, Dataset]]:
     mixture = trainer.mixture
     named = (("training", mixture.train), ("validation", mixture.validation))
     return [(split, name, rows) for split, tasks in named for name, rows in tasks.items()]
-
-
-def _flat(labels: Iterable[Any]) -> list[int]:
-    return [one for label in labels for one in (label if isinstance(label, list) else [label])]
 
 
 def _label_name(spec: TaskSpec, label: Any) -> str:

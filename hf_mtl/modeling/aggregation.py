@@ -12,11 +12,12 @@ from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
 from .errors import InputError, check_choice
 from .gate import AdditiveScore
 from .interaction_base import reads_table
-from .problem_heads import Entries, TaskHead
+from .label_checks import Entries
+from .problem_heads import TASK_HEADS
+from .task_head import TaskHead
 from .task_tensors import Carried, ModuleWithConstants, TaskTensors
 
 MERGED = ("logits", "probabilities")
-MERGEABLE = ("single_label_classification", "multi_label_classification", "regression")
 
 
 class TaskAggregation(ModuleWithConstants):
@@ -112,7 +113,7 @@ class MeanAggregation(TaskAggregation):
     ) -> torch.Tensor:
         head: TaskHead = carried.module
         own = head(token_states, task_states, entries)
-        if head.problem_type not in MERGEABLE:
+        if all(head.label_space(task) is None for task in head.tasks.values()):
             return own
         tasks, rows = entries["tasks"].unsqueeze(1), entries["rows"].unsqueeze(1)  # (N, 1)
         partners = self.partners[entries["tasks"]]  # (N, partners)
@@ -122,7 +123,11 @@ class MeanAggregation(TaskAggregation):
         answers = head(token_states, task_states, asked).unflatten(0, partners.shape)  # (N, partners, outputs)
         weights = self.weights(task_states, embeddings, rows, partners)
         weights = self.counted.to(own)[entries["tasks"]] * weights
-        merged = self._merged(answers, weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12), head.problem_type)
+        weights = (weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)).unsqueeze(-1)
+        if self.of_probabilities:
+            merged = head.merge_probabilities(answers, weights)
+        else:
+            merged = (weights * answers.masked_fill(answers.isinf(), 0.0)).sum(dim=1)
         # Outputs that a task does not have stay what they are.
         return self.blended(own, torch.where(own.isinf(), own, merged), entries["tasks"])
 
@@ -142,16 +147,6 @@ class MeanAggregation(TaskAggregation):
     def blended(self, own: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
         """Return the logits of entries (N, outputs) of what their own heads and all of them together say."""
         return merged
-
-    def _merged(self, answers: torch.Tensor, weights: torch.Tensor, problem_type: str) -> torch.Tensor:
-        weights = weights.unsqueeze(-1)
-        if not self.of_probabilities or problem_type == "regression":
-            return (weights * answers.masked_fill(answers.isinf(), 0.0)).sum(dim=1)
-        tiny = torch.finfo(answers.dtype).tiny
-        if problem_type == "single_label_classification":
-            return (weights * answers.softmax(dim=-1)).sum(dim=1).clamp(min=tiny).log()
-        yes, no = (weights * answers.sigmoid()).sum(dim=1), (weights * (-answers).sigmoid()).sum(dim=1)
-        return yes.clamp(min=tiny).log() - no.clamp(min=tiny).log()
 
 
 class LearnedAggregation(MeanAggregation):
@@ -202,12 +197,9 @@ def partners_of(config: MultiTaskAttentionConfig) -> list[list[int]]:
 
 
 def label_space(index: int, task: TaskConfig) -> object:
-    """Return what two tasks have in common if their answers can be merged."""
-    if task.problem_type not in MERGEABLE:
-        return index
-    if task.problem_type == "regression":
-        return task.problem_type, task.label_mean, task.label_scale
-    return task.problem_type, tuple(task.label_names)
+    """Return what two tasks have in common if their answers can be merged; a task's own index where they cannot."""
+    space = TASK_HEADS[task.problem_type].label_space(task)
+    return index if space is None else space
 
 
 TASK_AGGREGATIONS: dict[str, type[TaskAggregation]] = {

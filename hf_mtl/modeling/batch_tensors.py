@@ -10,8 +10,8 @@ from transformers import BatchEncoding
 
 from .configuration_multitask import TaskConfig
 from .errors import InputError
-from .label_checks import IGNORED_LABEL
 from .problem_heads import TASK_HEADS
+from .problem_types import PROBLEM_TYPES
 
 Feature = dict[str, Any]
 
@@ -115,12 +115,13 @@ def routing_of(
         rows, orders, indices, slots, sources, labels = zip(*group)
         places = {"rows": rows, "tasks": indices, "slots": slots, "order": orders}
         entries = {name: torch.tensor(values) for name, values in places.items()}
-        if problem_type == "multiple_choice":
+        head = TASK_HEADS[problem_type]
+        if PROBLEM_TYPES[problem_type].inputs == "choices":
             entries.update(_choice_rows(entries["rows"], [len(source["sequences"]) for source in sources]))
-        if problem_type == "question_answering":
+        if head.reads_token_mask:
             entries["token_mask"] = mask[entries["rows"]]
         if all(label is not None for label in labels):
-            entries["labels"] = label_tensor(problem_type, labels, mask.shape[1])
+            entries["labels"] = head.label_tensor(labels, mask.shape[1])
         routing[problem_type] = entries
     return routing
 
@@ -161,19 +162,6 @@ def stacked_choices(tensors: Mapping[str, torch.Tensor], counts: Sequence[int]) 
     stacked = {name: values[places["rows"]] for name, values in tensors.items()}
     stacked["attention_mask"] = stacked["attention_mask"] * places["choices"].unsqueeze(-1)
     return stacked
-
-
-def label_tensor(problem_type: str, labels: Sequence[Any], length: int) -> torch.Tensor:
-    """Return the labels of entries of one problem type; shorter ones are filled up with holes."""
-    if problem_type == "regression":
-        return torch.tensor(labels, dtype=torch.float32)
-    if problem_type == "multi_label_classification":
-        widest = max(len(label) for label in labels)
-        rows = [list(label) + [IGNORED_LABEL] * (widest - len(label)) for label in labels]
-        return torch.tensor(rows, dtype=torch.float32)
-    if problem_type == "token_classification":
-        return torch.tensor([list(label) + [IGNORED_LABEL] * (length - len(label)) for label in labels])
-    return torch.tensor(labels)
 
 
 def _choice_rows(first: torch.Tensor, counts: Iterable[int]) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from transformers.configuration_utils import SubConfigSpec
 from .encoder_code import MODEL_TYPE, EncoderConfigOfCode, names_code
 from .errors import InputError, check_choice, check_types, nearest
 from .multitask_output import NOT_PREDICTIONS
+from .problem_types import PROBLEM_TYPES, ProblemType, problem_type_with
 
 LONGEST_NAME = 100
 
@@ -22,29 +23,26 @@ MADE_UP_LABEL = re.compile(r"LABEL_\d+")
 # "mtl" names the mean over tasks (eval_mtl_average) and "loss" the total (eval_loss).
 RESERVED_TASK_NAMES = ("mtl", "loss")
 
-# The input fields a row may have, by problem type: (needed, optional).
-INPUT_FIELDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "single_label_classification": (("text",), ("text_pair",)),
-    "multi_label_classification": (("text",), ("text_pair",)),
-    "regression": (("text",), ("text_pair",)),
-    "token_classification": (("tokens",), ()),
-    "question_answering": (("question", "context"), ()),
-    "multiple_choice": (("text", "choices"), ()),
-}
-
-# The longest input in word pieces where a task does not say it, by problem type; the others have `MAX_LENGTH`.
-MAX_LENGTHS = {"question_answering": 384}
-MAX_LENGTH = 128
+# Of messages that say what to write.
+EXAMPLE_TASK = {"name": "mood", "problem_type": problem_type_with("class"), "labels": ["bad", "good"]}
 
 # What settings of a task that are sizes must be at least.
 LEAST_OF_TASK = {"max_length": 1, "stride": 0, "max_answer_length": 1, "num_best": 1}
-
-LABELLED_PROBLEM_TYPES = ("single_label_classification", "multi_label_classification", "token_classification")
 
 
 def task_slug(name: str) -> str:
     """Return what stands for a task's name in the names of parameters: lower case, other characters as ``_``."""
     return re.sub(r"\W+", "_", name.casefold())
+
+
+def _check_problem_type(name: str, problem_type: Any) -> None:
+    try:
+        check_choice(f"problem type of task {name!r}:", problem_type, PROBLEM_TYPES)
+    except InputError as error:
+        raise InputError(
+            f"{error} One that another package adds is known once that package is imported; on the command line, "
+            "--import PACKAGE."
+        ) from None
 
 
 @dataclass(kw_only=True)
@@ -53,7 +51,7 @@ class TaskConfig:
 
     Args:
         name: The task's name, as in ``"SST-2"``; keys logits, answers and metrics. Parameters have its `task_slug`.
-        problem_type: One of `INPUT_FIELDS`.
+        problem_type: A name of `PROBLEM_TYPES`.
         labels: Class, flag or tag names in id order; None for regression, question answering and multiple choice.
         fields: Input fields read from a row; by default those the problem type needs.
         max_length: Longest input in word pieces, special ones included; longer ones are cut (question answering:
@@ -93,7 +91,8 @@ class TaskConfig:
 
     def __post_init__(self) -> None:
         if "max_length" not in vars(self)["_given"]:
-            self.max_length = MAX_LENGTHS.get(str(self.problem_type), MAX_LENGTH)
+            known = PROBLEM_TYPES.get(str(self.problem_type))
+            self.max_length = known.max_length if known else ProblemType.max_length
 
     @property
     def given(self) -> dict[str, Any]:
@@ -121,9 +120,14 @@ class TaskConfig:
         return dataclasses.asdict(self)
 
     @property
+    def problem(self) -> ProblemType:
+        """The row of its problem type: what is true of all tasks of it."""
+        return PROBLEM_TYPES[self.problem_type]
+
+    @property
     def input_fields(self) -> tuple[str, ...]:
         """The fields a row must have for this task."""
-        return tuple(self.fields) if self.fields else INPUT_FIELDS[self.problem_type][0]
+        return tuple(self.fields) if self.fields else self.problem.fields
 
     @property
     def label_names(self) -> list[str]:
@@ -133,9 +137,7 @@ class TaskConfig:
     @property
     def num_outputs(self) -> int:
         """Scores per row (or per token, or per choice): classes, flags, tags; 2 for span ends; else 1."""
-        if self.problem_type in LABELLED_PROBLEM_TYPES:
-            return len(self.label_names)
-        return 2 if self.problem_type == "question_answering" else 1
+        return len(self.label_names) if self.problem.num_outputs is None else self.problem.num_outputs
 
     def check_name_and_type(self) -> None:
         """Raise `InputError` for an invalid name, problem type, field, or value of the wrong type."""
@@ -148,27 +150,28 @@ class TaskConfig:
             )
         if task_slug(name) in RESERVED_TASK_NAMES:
             raise InputError(f"The task name {self.name!r} is reserved; choose another one.")
-        check_choice(f"problem type of task {self.name!r}:", self.problem_type, INPUT_FIELDS)
+        _check_problem_type(self.name, self.problem_type)
         check_types(f" of task {self.name!r}", self, [item.name for item in dataclasses.fields(self)])
         for name, least in LEAST_OF_TASK.items():
             if getattr(self, name) < least:
                 raise InputError(
                     f"{name}={getattr(self, name)!r} of task {self.name!r}; expected a whole number >= {least}."
                 )
-        needed, optional = INPUT_FIELDS[self.problem_type]
         for field in self.fields or ():
-            check_choice(f"input field of task {self.name!r}:", field, needed + optional)
+            check_choice(
+                f"input field of task {self.name!r}:", field, self.problem.fields + self.problem.optional_fields
+            )
 
     def check(self) -> None:
         """Raise `InputError` unless a head can be built for this task."""
         self.check_name_and_type()
-        if self.problem_type in LABELLED_PROBLEM_TYPES:
+        if self.problem.has_label_names:
             if not self.labels:
                 raise InputError(f"Task {self.name!r} ({self.problem_type}) needs its `labels`, e.g. ['no', 'yes'].")
             if len(set(self.labels)) != len(self.labels):
                 raise InputError(f"Task {self.name!r} has a label twice: {self.labels!r}.")
         if self.class_weights is not None:
-            if self.problem_type not in LABELLED_PROBLEM_TYPES:
+            if not self.problem.has_label_names:
                 raise InputError(f"`class_weights` make no sense for task {self.name!r} ({self.problem_type}).")
             if len(self.class_weights) != self.num_outputs or min(self.class_weights) < 0:
                 raise InputError(

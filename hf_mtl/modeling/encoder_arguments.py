@@ -10,7 +10,7 @@ from torch import nn
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import get_logger
 
-from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
+from .configuration_multitask import EXAMPLE_TASK, MultiTaskAttentionConfig, TaskConfig
 from .encoder_code import MODEL_TYPE, check_model_type, code_files, with_encoder_code
 from .encoder_loading import encoder_of, pooler_argument, read_encoder_config, reading_options, value_names
 from .errors import InputError, check_choice, nearest
@@ -30,10 +30,7 @@ logger = get_logger(__name__)
 MODEL_FLAGS = ("output_attentions", "output_hidden_states", "return_dict")
 # Of an encoder's configuration, what says nothing of how it computes.
 NO_MATTER = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
-TASKS_HELP = (
-    "expected a list such as [{'name': 'mood', 'problem_type': 'single_label_classification', 'labels': "
-    "['bad', 'good']}]."
-)
+TASKS_HELP = f"expected a list such as [{EXAMPLE_TASK!r}]."
 WHEN_LOADED = {
     "dtype": "Write encoder.to(dtype) before, or load it with dtype=...",
     "torch_dtype": "Write encoder.to(dtype) before, or load it with dtype=...",

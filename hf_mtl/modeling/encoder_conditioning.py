@@ -15,7 +15,7 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_reader import Conditions, EncodedTokens, EncoderInputs, EncoderReader, norms_of
 from .errors import InputError
 from .interaction_base import reads_table
-from .problem_heads import Entries
+from .label_checks import Entries
 from .task_tensors import Carried, ModuleWithConstants, UnitScaleLinear, ZeroStartLinear, picked
 
 # The scale of the entries of word embeddings at the start of an encoder's own training.

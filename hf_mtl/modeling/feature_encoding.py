@@ -67,9 +67,7 @@ class FeatureEncoder:
         )
         self.tasks = {task.name: task for task in tasks}
         self.indices = {task.name: index for index, task in enumerate(tasks)}
-        needs_offsets = [
-            task.name for task in tasks if task.problem_type in ("token_classification", "question_answering")
-        ]
+        needs_offsets = [task.name for task in tasks if task.problem.inputs in ("words", "windows")]
         if needs_offsets and not tokenizer.is_fast:
             raise InputError(
                 f"The tasks {', '.join(needs_offsets)} need a fast tokenizer; found {type(tokenizer).__name__}."
@@ -91,7 +89,7 @@ class FeatureEncoder:
 
     def features(self, task: TaskConfig, rows: Columns) -> list[Feature]:
         """Return the features of a batch of rows, given as columns, in order; labels are taken where they stand."""
-        return ENCODINGS[task.problem_type](self, task, rows)
+        return ENCODINGS[task.problem.inputs](self, task, rows)
 
     def _encode(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int, **kwargs: Any) -> Any:
         """Tokenise; only texts that are too long are tokenised twice, which tells how many there are."""
@@ -234,12 +232,10 @@ class FeatureEncoder:
 
 
 ENCODINGS = {
-    "single_label_classification": FeatureEncoder.encode_sentences,
-    "multi_label_classification": FeatureEncoder.encode_sentences,
-    "regression": FeatureEncoder.encode_sentences,
-    "token_classification": FeatureEncoder.encode_tokens,
-    "question_answering": FeatureEncoder.encode_windows,
-    "multiple_choice": FeatureEncoder.encode_choices,
+    "texts": FeatureEncoder.encode_sentences,
+    "words": FeatureEncoder.encode_tokens,
+    "windows": FeatureEncoder.encode_windows,
+    "choices": FeatureEncoder.encode_choices,
 }
 
 

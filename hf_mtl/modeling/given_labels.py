@@ -73,7 +73,7 @@ def _label_column(row: Any, tasks: Sequence[TaskConfig]) -> str | None:
     """The column of a row's labels; None where it has none."""
     if not isinstance(row, Mapping):
         return None
-    is_of_answers = [task.problem_type for task in tasks] == ["question_answering"]
+    is_of_answers = [task.problem.labels for task in tasks] == ["answers"]
     columns = (*LABEL_COLUMNS, ANSWER_COLUMN) if is_of_answers else LABEL_COLUMNS
     return next((column for column in columns if row.get(column) is not None), None)
 
@@ -111,7 +111,7 @@ def _read(task: TaskConfig, value: Any, row: Row, place: int) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value)) or value == IGNORED_LABEL:
         return None
     try:
-        return READERS[task.problem_type](task, value, row)
+        return READERS[task.problem.labels](task, value, row)
     except ValueError as error:
         raise InputError(f"Row {place}: the label {value!r} of task {task.name!r}: {error}. {LEAVE}") from None
 
@@ -169,11 +169,12 @@ def _choice(task: TaskConfig, value: Any, row: Row) -> int | None:
     raise ValueError(f"expected the place of the right choice, from 0 to {len(choices) - 1}")
 
 
+# By kind of labels.
 READERS: dict[str, Callable[[TaskConfig, Any, Row], Any]] = {
-    "single_label_classification": _class,
-    "multi_label_classification": _flags,
-    "regression": _number,
-    "token_classification": _tags,
-    "question_answering": _answers,
-    "multiple_choice": _choice,
+    "class": _class,
+    "label_set": _flags,
+    "number": _number,
+    "tags": _tags,
+    "answers": _answers,
+    "choice": _choice,
 }

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .configuration_multitask import INPUT_FIELDS, TaskConfig
+from .configuration_multitask import TaskConfig
 from .errors import InputError, check_choice
+from .problem_types import input_fields
 
 Row = dict[str, Any]
 # What predict and the processor take.
@@ -17,7 +18,7 @@ Rows = str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]]
 # The names of tasks, or one name.
 TaskNames = str | Iterable[str]
 
-ROW_FIELDS = tuple(dict.fromkeys(field for needed, optional in INPUT_FIELDS.values() for field in needed + optional))
+ROW_FIELDS = tuple(input_fields())
 LIST_FIELDS = ("tokens", "choices")
 
 # Columns whose last word is one of these describe a row and are no input, whatever else stands in their names.

@@ -45,9 +45,9 @@ from .part_checks import SETTINGS, check_config
 from .pipeline_multitask import Answerer, tokenizer_of
 from .plain_inputs import Positions, check_routing, plain_entries, read_inputs
 from .pooling import TASK_POOLINGS
-from .problem_heads import IGNORED_LABEL, Answer, TaskHead
 from .random_states import kept_random_states
 from .step_loss import batch_losses, with_penalties
+from .task_head import Answer, TaskHead
 from .task_logits import logits_by_task
 from .task_tensors import (
     Carried,
@@ -329,7 +329,11 @@ class MultiTaskAttentionModel(PreTrainedModel):
         if output_logits:
             # A row that is a choice alone has one score.
             is_one_choice = is_plain and rows.choices is None
-            single = {"regression", "multiple_choice"} if is_one_choice else {"regression"}
+            single = {
+                name
+                for name, head in self._heads().items()
+                if head.has_one_score or (is_one_choice and head.inputs == "choices")
+            }
             is_dense = is_plain and task_ids is None
             output["logits"] = logits_by_task(parts.logits, routing, self._heads(), single, is_dense)
             output["task_states"], output["entry_logits"] = parts.gated, None if is_dense else parts.logits
@@ -471,4 +475,4 @@ class MultiTaskAttentionModel(PreTrainedModel):
         return answerer.answer(rows, tasks, batch_size, progress)
 
 
-__all__ = ["MultiTaskAttentionModel", "MultiTaskOutput", "TaskHead", "IGNORED_LABEL"]
+__all__ = ["MultiTaskAttentionModel", "MultiTaskOutput"]

@@ -14,8 +14,9 @@ from .encoder_reader import EncodedTokens
 from .gate import TASK_GATES
 from .head import HEAD_READINGS
 from .interaction import build_interaction
+from .label_checks import Entries
 from .pooling import TASK_POOLINGS
-from .problem_heads import TASK_HEADS, Entries
+from .problem_heads import TASK_HEADS
 from .task_tensors import Carried, TaskTensors, picked
 
 Routing = Mapping[str, Entries]

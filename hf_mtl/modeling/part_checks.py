@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 
 from .aggregation import MERGED, TASK_AGGREGATIONS
 from .attention_scorers import ATTENTION_SCORERS
-from .configuration_multitask import MultiTaskAttentionConfig, check_label_names, check_tasks
+from .configuration_multitask import EXAMPLE_TASK, MultiTaskAttentionConfig, check_label_names, check_tasks
 from .encoder_code import HUB_ARGUMENTS
 from .encoder_conditioning import TASK_CONDITIONINGS
 from .errors import InputError, check_choice, check_types
@@ -127,8 +127,7 @@ def check_setting_names(names: Iterable[str], others: Iterable[str] = ()) -> Non
             raise InputError(f"{name}= cannot be given here. {REFUSED_ARGUMENTS[name].replace('{name}', name)}")
         if name in TASK_VALUES:
             raise InputError(
-                f"{name!r} is no setting of the model's parts: each task has its own. Write tasks=[{{'name': ..., "
-                "'problem_type': 'single_label_classification', 'labels': ['no', 'yes']}]."
+                f"{name!r} is no setting of the model's parts: each task has its own. Write tasks=[{EXAMPLE_TASK!r}]."
             )
         check_choice("setting", name, [*(key for key in SETTINGS if key != "tasks"), *sorted(taken)])
 

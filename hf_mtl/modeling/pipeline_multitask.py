@@ -12,8 +12,8 @@ from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 from .configuration_multitask import TaskConfig
 from .errors import InputError
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, tasks_named
-from .problem_heads import Answer
 from .processing_multitask import MultiTaskProcessor
+from .task_head import Answer
 
 # By model: where its tokenizer was read from, and the tokenizer; no part of the model, so that neither copies nor
 # checkpoints hold it.

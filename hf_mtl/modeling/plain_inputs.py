@@ -11,16 +11,11 @@ from .configuration_multitask import TaskConfig
 from .encoder_reader import EncoderInputs
 from .errors import InputError, LabelError, check_choice
 from .label_checks import IGNORED_LABEL, checked_task_ids, whole_labels
-from .problem_heads import TaskHead
+from .task_head import TaskHead
 
 Heads = Mapping[str, TaskHead]
 EntriesByType = dict[str, dict[str, torch.Tensor]]
 Labels = torch.Tensor | Mapping[str, torch.Tensor | None] | None
-
-# Axes of a task's labels: rows, and flags, tags or both ends of an answer.
-LABEL_AXES = {"multi_label_classification": 2, "token_classification": 2, "question_answering": 2}
-# Problem types whose labels need not be whole numbers: one tensor of labels for these and others has their type.
-NUMBER_TYPES = ("multi_label_classification", "regression")
 
 
 class Positions(NamedTuple):
@@ -133,7 +128,7 @@ def plain_entries(
     """
     if rows.choices is not None:
         every_head = heads
-        heads = {name: head for name, head in heads.items() if name == "multiple_choice"}
+        heads = {name: head for name, head in heads.items() if head.inputs == "choices"}
         if not heads:
             raise InputError("`input_ids` (rows, choices, length) are multiple choice; this model has no such task.")
         labels = _labels_of_choices(every_head, labels)
@@ -148,7 +143,7 @@ def _labels_of_choices(heads: Heads, labels: Labels) -> Labels:
     if not isinstance(labels, Mapping):
         return labels
     _check_names(heads, labels)
-    answering = {task.name for task in heads["multiple_choice"].tasks.values()}
+    answering = {task.name for head in heads.values() if head.inputs == "choices" for task in head.tasks.values()}
     others = {task.name: head.problem_type for head in heads.values() for task in head.tasks.values()}
     for name, values in labels.items():
         if values is not None and name not in answering:
@@ -166,7 +161,7 @@ def _every_row(head: TaskHead, rows: PlainRows, labels: Mapping[str, torch.Tenso
     numbers = torch.arange(count, device=places.device).repeat(len(head.tasks))
     entries = _entries(head, rows, numbers, places.repeat_interleave(count))
     given = {task.name: labels[task.name] for task in head.tasks.values() if task.name in labels}
-    if given and head.problem_type == "multiple_choice" and rows.choices is None:
+    if given and head.inputs == "choices" and rows.choices is None:
         raise InputError(
             f"The labels of task {next(iter(given))!r} (multiple choice) say which of a row's choices is "
             "right; expected inputs of the shape (rows, choices, length)."
@@ -204,18 +199,18 @@ def _one_task_per_row(
 
 def _entries(head: TaskHead, rows: PlainRows, numbers: torch.Tensor, tasks: torch.Tensor) -> dict[str, torch.Tensor]:
     """Entries of rows by their numbers (N,), each for its task (N,)."""
-    if head.problem_type == "multiple_choice" and rows.choices is not None:
+    if head.inputs == "choices" and rows.choices is not None:
         count = rows.choices.shape[1]
         places = numbers.unsqueeze(1) * count + torch.arange(count, device=numbers.device)
         return {"rows": places, "tasks": tasks, "choices": rows.choices[numbers]}
-    if head.problem_type == "multiple_choice":
+    if head.inputs == "choices":
         return {
             "rows": numbers.unsqueeze(1),
             "tasks": tasks,
             "choices": torch.ones_like(numbers, dtype=torch.bool).unsqueeze(1),
         }
     entries = {"rows": numbers, "tasks": tasks}
-    if head.problem_type == "question_answering":
+    if head.reads_token_mask:
         entries["token_mask"] = rows.inputs.mask[numbers]
     return entries
 
@@ -248,7 +243,7 @@ def _labels_by_task(heads: Heads, labels: Labels, ends: torch.Tensor | None) -> 
             )
         by_task[tasks[0].name] = labels
     if ends is not None:
-        spans = [task.name for task in tasks if task.problem_type == "question_answering"]
+        spans = [task.name for task in tasks if task.problem.inputs == "windows"]
         if len(spans) != 1 or by_task.get(spans[0]) is not None:
             raise InputError(
                 "`start_positions` and `end_positions` are the labels of the one question answering task of a model; "
@@ -266,7 +261,7 @@ def _labels_of_rows(
     ends: torch.Tensor | None,
 ) -> torch.Tensor | None:
     """The labels of one problem type's rows: all rows' labels, or by task those of its rows alone."""
-    if ends is not None and head.problem_type == "question_answering":
+    if ends is not None and head.inputs == "windows":
         return ends if selection is None else ends[selection]
     if labels is None:
         return None
@@ -274,7 +269,7 @@ def _labels_of_rows(
         values = _one_axis(head, labels)
         if selection is None:
             return values
-        is_mixed = values.is_floating_point() and head.problem_type not in NUMBER_TYPES
+        is_mixed = values.is_floating_point() and not head.takes_fractions
         return whole_labels(values[selection]) if is_mixed else values[selection]
     given = {}
     for index, task in head.tasks.items():
@@ -303,7 +298,7 @@ def _checked_rows(head: TaskHead, task: TaskConfig, labels: Any, rows: torch.Ten
 
 def _with_holes(head: TaskHead, labels: Mapping[str, torch.Tensor], count: int) -> torch.Tensor:
     """The labels of all tasks of a problem type, task by task; those of tasks that have none are holes."""
-    axes = LABEL_AXES.get(head.problem_type, 1)
+    axes = head.label_axes
     checked = {}
     for name, given in labels.items():
         values = _one_axis(head, given)
@@ -324,7 +319,7 @@ def _with_holes(head: TaskHead, labels: Mapping[str, torch.Tensor], count: int) 
 def _one_axis(head: TaskHead, labels: Any) -> Any:
     """Labels (rows, 1) of tasks with one label per row as (rows,)."""
     is_column = isinstance(labels, torch.Tensor) and labels.ndim == 2 and labels.shape[1] == 1
-    return labels.squeeze(1) if is_column and LABEL_AXES.get(head.problem_type, 1) == 1 else labels
+    return labels.squeeze(1) if is_column and head.label_axes == 1 else labels
 
 
 def _widened(labels: torch.Tensor, widest: Sequence[int]) -> torch.Tensor:

@@ -1,163 +1,29 @@
-"""One head class a problem type: logits of (row, task) entries, their loss sums, and decoded answers."""
+"""One head class per problem type: the loss of its labels, and the answers that its logits say."""
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 from .answer_decoding import best_spans, softmax, tag_spans
 from .configuration_multitask import TaskConfig
+from .errors import InputError
 from .label_checks import (
     IGNORED_LABEL,
     Entries,
-    check_task_indices,
     choice_labels,
     class_labels,
     flag_labels,
     number_labels,
     piece_labels,
 )
+from .problem_types import ProblemType, add_problem_type
 from .tag_spans import outside_tag
-from .task_tensors import ModuleWithConstants, TaskTensors, ZeroStartLinear, at_least_float32
-
-INITIALIZER_RANGE = 0.02
-
-Answer = dict[str, Any]
-
-
-class TaskHead(ModuleWithConstants, ABC):
-    """The heads of all tasks of one problem type.
-
-    An entry is one row answered for one task. The entries of a batch stand in tensors of equal length: ``rows`` (N,)
-    the encoder rows they read (multiple choice: (N, choices)), ``tasks`` (N,) their tasks' indices, ``slots`` (N,)
-    where their tasks stand among those asked of their rows, ``labels``.
-
-    Args:
-        tasks: The tasks of this problem type by their index in the model.
-        hidden_size: Width of token and task states.
-        dropout: Dropout on what the head reads.
-    """
-
-    places: torch.Tensor
-    sizes: torch.Tensor
-    local: torch.Tensor
-    class_weights: torch.Tensor
-
-    problem_type: ClassVar[str]
-    has_bias: ClassVar[bool] = True
-
-    def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
-        super().__init__()
-        sizes = {task.name: task.num_outputs for task in tasks.values()}
-        self.weight = TaskTensors(sizes, width=hidden_size, std=INITIALIZER_RANGE)
-        if self.has_bias:
-            self.bias = TaskTensors(sizes, width=None, std=0.0)
-        self.dropout = nn.Dropout(dropout)
-        self.set_constant("places", list(tasks))
-        self.set_constant("sizes", [task.num_outputs for task in tasks.values()])
-        local = {index: place for place, index in enumerate(tasks)}
-        self.set_constant("local", [local.get(index, 0) for index in range(max(tasks) + 1)])
-        self.read_tasks(tasks)
-
-    def read_tasks(self, tasks: dict[int, TaskConfig]) -> None:
-        """Take what tasks say that is no weight: label statistics, and what decoding reads.
-
-        Args:
-            tasks: The tasks that the head was built for, by their index in the model.
-        """
-        self.tasks = tasks
-        widest = max(task.num_outputs for task in tasks.values())
-        rows = [list(task.class_weights or [1.0] * task.num_outputs) for task in tasks.values()]
-        self.set_constant("class_weights", [row + [1.0] * (widest - len(row)) for row in rows])
-        self.is_weighted = any(weight != 1 for row in rows for weight in row)
-
-    @abstractmethod
-    def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
-        """Return the entries' logits; outputs a task does not have are -inf.
-
-        Args:
-            token_states: (batch, length, hidden).
-            task_states: (batch, asked, hidden).
-            entries: The entries of this problem type.
-        """
-
-    @abstractmethod
-    def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
-        """Return for each entry the sum of the losses of its labels (N,); ignored labels count nothing.
-
-        Raises:
-            LabelError: A label that its task does not have.
-        """
-
-    @classmethod
-    def answer(
-        cls, task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence
-    ) -> Answer:
-        """Return the answer of one row; where its input was longer than the task reads, with ``truncated``: True.
-
-        Args: as of `decode`.
-        """
-        answer = cls.decode(task, logits, row, features)
-        return {**answer, "truncated": True} if any(feature["truncated"] for feature in features) else answer
-
-    @staticmethod
-    @abstractmethod
-    def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
-        """Return the answer of one row.
-
-        Args:
-            task: The task.
-            logits: The logits of the row's entries (one; question answering: one a window).
-            row: The row's input fields.
-            features: What the processor remembers of each entry (words' positions, offsets, whether it was cut).
-        """
-
-    @staticmethod
-    def is_label(labels: torch.Tensor) -> torch.Tensor:
-        """Return where `labels` holds a label and not a hole (-100, NaN)."""
-        return (labels != IGNORED_LABEL) & ~labels.isnan()
-
-    @staticmethod
-    def hole(num_outputs: int, length: int) -> Any:
-        """Return the label of an entry that has none, in the shape of one.
-
-        Args:
-            num_outputs: The task's.
-            length: Word pieces of the entry.
-        """
-        return IGNORED_LABEL
-
-    def _weight_and_bias(self, tasks: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Each entry's head: weight (N, outputs, hidden) and bias (N, outputs)."""
-        local = self._local(tasks)
-        return self.weight()[local], self.bias(fill=float("-inf"))[local]
-
-    def _local(self, tasks: torch.Tensor) -> torch.Tensor:
-        """Each entry's task as a place among the tasks of this problem type."""
-        check_task_indices(tasks, self.tasks, self.problem_type)
-        return self.local[tasks]
-
-    def _sizes(self, tasks: torch.Tensor) -> torch.Tensor:
-        """Each entry's number of outputs (N,)."""
-        return self.sizes[self._local(tasks)]
-
-    def _label_weights(self, tasks: torch.Tensor) -> torch.Tensor:
-        """Each entry's class weights (N, outputs)."""
-        return self.class_weights[self._local(tasks)]
-
-
-class SentenceHead(TaskHead):
-    """What the heads that read one task state an entry share: logits = W_t H_t + b_t."""
-
-    def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
-        weight, bias = self._weight_and_bias(entries["tasks"])
-        states = self.dropout(task_states[entries["rows"], entries["slots"]])  # (N, hidden)
-        return at_least_float32(torch.einsum("nd,ncd->nc", states, weight.to(states.dtype))) + bias
+from .task_head import Answer, SentenceHead, TaskHead, TokenLevelHead
+from .task_tensors import at_least_float32
 
 
 class SingleLabelHead(SentenceHead):
@@ -183,11 +49,25 @@ class SingleLabelHead(SentenceHead):
             "scores": dict(zip(task.label_names, scores.tolist())),
         }
 
+    @staticmethod
+    def summary(answer: Answer) -> str:
+        return f"{answer['label']} ({answer['score']:.2f})"
+
+    @staticmethod
+    def label_space(task: TaskConfig) -> Hashable | None:
+        return task.problem_type, tuple(task.label_names)
+
+    @staticmethod
+    def merge_probabilities(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        return (weights * logits.softmax(dim=-1)).sum(dim=1).clamp(min=torch.finfo(logits.dtype).tiny).log()
+
 
 class MultiLabelHead(SentenceHead):
     """Any number of flags: one binary cross-entropy a flag."""
 
     problem_type = "multi_label_classification"
+    label_axes = 2
+    takes_fractions = True
 
     @staticmethod
     def hole(num_outputs: int, length: int) -> list[float]:
@@ -213,11 +93,37 @@ class MultiLabelHead(SentenceHead):
             "scores": dict(zip(task.label_names, scores.tolist())),
         }
 
+    @staticmethod
+    def summary(answer: Answer) -> str:
+        return ", ".join(f"{label} ({answer['scores'][label]:.2f})" for label in answer["labels"]) or "(none)"
+
+    @staticmethod
+    def label_tensor(labels: Sequence[Any], length: int) -> torch.Tensor:
+        widest = max(len(label) for label in labels)
+        rows = [list(label) + [IGNORED_LABEL] * (widest - len(label)) for label in labels]
+        return torch.tensor(rows, dtype=torch.float32)
+
+    @staticmethod
+    def task_labels(task: TaskConfig, labels: torch.Tensor) -> torch.Tensor:
+        return labels[:, : task.num_outputs]
+
+    @staticmethod
+    def label_space(task: TaskConfig) -> Hashable | None:
+        return task.problem_type, tuple(task.label_names)
+
+    @staticmethod
+    def merge_probabilities(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        tiny = torch.finfo(logits.dtype).tiny
+        yes, no = (weights * logits.sigmoid()).sum(dim=1), (weights * (-logits).sigmoid()).sum(dim=1)
+        return yes.clamp(min=tiny).log() - no.clamp(min=tiny).log()
+
 
 class RegressionHead(SentenceHead):
     """A number: squared error of the standardised label."""
 
     problem_type = "regression"
+    takes_fractions = True
+    has_one_score = True
     standards: torch.Tensor
 
     @staticmethod
@@ -245,36 +151,29 @@ class RegressionHead(SentenceHead):
     def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
         return {"value": float(logits[0][0]) * task.label_scale + task.label_mean}
 
+    @staticmethod
+    def summary(answer: Answer) -> str:
+        return f"{answer['value']:.2f}"
 
-class TokenLevelHead(TaskHead):
-    """What the heads that read every token share: logits = W_t (Z + P) + b_t; P = W_tok H_t is zero at first."""
+    @staticmethod
+    def label_tensor(labels: Sequence[Any], length: int) -> torch.Tensor:
+        return torch.tensor(labels, dtype=torch.float32)
 
-    def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
-        super().__init__(tasks, hidden_size, dropout)
-        self.task_to_token = ZeroStartLinear(hidden_size, hidden_size, bias=False)
+    @staticmethod
+    def label_space(task: TaskConfig) -> Hashable | None:
+        return task.problem_type, task.label_mean, task.label_scale
 
-    def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
-        rows, tasks = entries["rows"], entries["tasks"]
-        weight, bias = self._weight_and_bias(tasks)
-        task_part = self.task_to_token(task_states[rows, entries["slots"]])  # (N, hidden)
-        states = token_states[rows]  # (N, length, hidden)
-        states = self.dropout(states + self.task_share(states, task_part.unsqueeze(1)))
-        return at_least_float32(torch.einsum("nld,ncd->nlc", states, weight.to(states.dtype))) + bias.unsqueeze(1)
-
-    def task_share(self, states: torch.Tensor, task_part: torch.Tensor) -> torch.Tensor:
-        """Return P, what a task adds to its tokens' states: W_tok H_t, the same for every token.
-
-        Args:
-            states: (N, length, hidden).
-            task_part: (N, 1, hidden) W_tok H_t.
-        """
-        return task_part
+    @staticmethod
+    def merge_probabilities(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        # A number has no probability: the mean is that of the numbers.
+        return (weights * logits).sum(dim=1)
 
 
 class TokenClassificationHead(TokenLevelHead):
     """One tag a word, read at the word's first piece: cross-entropy."""
 
     problem_type = "token_classification"
+    label_axes = 2
 
     @staticmethod
     def hole(num_outputs: int, length: int) -> list[int]:
@@ -297,11 +196,23 @@ class TokenClassificationHead(TokenLevelHead):
         answer = {"tokens": list(row["tokens"]), "tags": tags, "spans": tag_spans(row, tags, task.label_names)}
         return {**answer, "words_read": feature["words_read"]} if feature["truncated"] else answer
 
+    @staticmethod
+    def summary(answer: Answer) -> str:
+        spans = ", ".join(f"{span['text']!r} {span['label']}" for span in answer["spans"])
+        tags = " ".join(f"{token}/{tag}" for token, tag in zip(answer["tokens"], answer["tags"]) if tag != "O")
+        return spans or tags or "(none)"
+
+    @staticmethod
+    def label_tensor(labels: Sequence[Any], length: int) -> torch.Tensor:
+        return torch.tensor([list(label) + [IGNORED_LABEL] * (length - len(label)) for label in labels])
+
 
 class QuestionAnsweringHead(TokenLevelHead):
     """A span of the context: cross-entropy of its first and last piece, padding left out."""
 
     problem_type = "question_answering"
+    label_axes = 2
+    reads_token_mask = True
 
     @staticmethod
     def hole(num_outputs: int, length: int) -> list[int]:
@@ -327,6 +238,10 @@ class QuestionAnsweringHead(TokenLevelHead):
         offsets = [feature["offsets"] for feature in features]
         spans = best_spans(logits, offsets, row["context"], task)
         return {**spans[0], "n_best": spans}
+
+    @staticmethod
+    def summary(answer: Answer) -> str:
+        return f"{answer['answer']!r} ({answer['score']:.2f})" if answer["answer"] else "(no answer)"
 
 
 class MultipleChoiceHead(TaskHead):
@@ -356,6 +271,14 @@ class MultipleChoiceHead(TaskHead):
         best = int(scores.argmax())
         return {"choice": best, "text": choices[best], "score": float(scores[best]), "scores": scores.tolist()}
 
+    @staticmethod
+    def summary(answer: Answer) -> str:
+        return f"{answer['text']} ({answer['score']:.2f})"
+
+    @staticmethod
+    def task_scores(task: TaskConfig, scores: torch.Tensor) -> torch.Tensor:
+        return scores
+
 
 TASK_HEADS: dict[str, type[TaskHead]] = {
     head.problem_type: head
@@ -368,3 +291,21 @@ TASK_HEADS: dict[str, type[TaskHead]] = {
         MultipleChoiceHead,
     )
 }
+
+
+def register_problem_type(row: ProblemType, head: type[TaskHead]) -> None:
+    """Add a problem type of another package, which must be imported wherever its checkpoints are read.
+
+    Args:
+        row: What is true of all its tasks; a row that exists, changed by `dataclasses.replace`, is a beginning.
+        head: Its head class, with the row's name as `problem_type`; a class of this module is a beginning.
+
+    Raises:
+        InputError: They do not fit together.
+    """
+    if not (isinstance(head, type) and issubclass(head, TaskHead)) or vars(head).get("problem_type") != row.name:
+        raise InputError(
+            f"{head!r} is no head of {row.name!r}; expected a subclass of TaskHead with problem_type = {row.name!r}."
+        )
+    add_problem_type(row)
+    TASK_HEADS[row.name] = head

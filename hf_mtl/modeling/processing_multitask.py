@@ -16,7 +16,6 @@ from .batch_tensors import (
     MultiTaskBatch,
     asked_tasks,
     converted,
-    label_tensor,
     padded,
     routing_of,
     stacked_choices,
@@ -29,8 +28,9 @@ from .errors import InputError, nearest
 from .feature_encoding import FeatureEncoder, words_of
 from .given_labels import LabelsByTask, labels_of_rows
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, missing_fields, tasks_named
-from .problem_heads import TASK_HEADS, Answer
+from .problem_heads import TASK_HEADS
 from .random_states import kept_random_states
+from .task_head import Answer
 
 # Arguments of tokenizers that the processor has no use for, and why.
 REFUSED = {
@@ -283,7 +283,7 @@ class MultiTaskProcessor(FeatureEncoder):
         ready = [place for place, row in enumerate(rows) if not missing_fields(task, row)]
         labelled = [place for place in ready if labels is not None and labels[place] is not None]
         head = TASK_HEADS[task.problem_type]
-        fields = [*task.input_fields, *(["text"] if task.problem_type == "token_classification" else [])]
+        fields = [*task.input_fields, *(["text"] if task.problem.inputs == "words" else [])]
         for places in (labelled, sorted({*ready} - {*labelled})):
             columns: dict[str, list[Any]] = {field: [rows[place].get(field) for place in places] for field in fields}
             if labels is not None and places is labelled:
@@ -299,12 +299,13 @@ class MultiTaskProcessor(FeatureEncoder):
         """Inputs and labels of one task as Transformers' models take them."""
         batch = self._inputs(features, least, multiple)
         length = batch["input_ids"].shape[1]
-        if task.problem_type == "multiple_choice":
+        if task.problem.inputs == "choices":
             batch = stacked_choices(batch, [len(feature["sequences"]) for feature in features])
         if len(self.tasks) > 1:
             batch["task_ids"] = torch.full((len(features),), self.indices[task.name])
         if "labels" in features[0]:
-            batch["labels"] = label_tensor(task.problem_type, [feature["labels"] for feature in features], length)
+            labels = [feature["labels"] for feature in features]
+            batch["labels"] = TASK_HEADS[task.problem_type].label_tensor(labels, length)
         return batch
 
     def collate(
@@ -347,7 +348,7 @@ class MultiTaskProcessor(FeatureEncoder):
 
 def answer_row(task: TaskConfig, row: Mapping[str, Any]) -> Row:
     """Return what decoding reads of a row: for token tasks its words and their places in its text."""
-    if task.problem_type != "token_classification":
+    if task.problem.inputs != "words":
         return dict(row)
     text, places = words_of(row)
     return {"text": text, "word_spans": places, "tokens": [text[start:end] for start, end in places]}

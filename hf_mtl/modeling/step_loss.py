@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 
-from .problem_heads import TASK_HEADS, Entries, TaskHead
+from .label_checks import Entries
+from .problem_heads import TASK_HEADS
+from .task_head import TaskHead
 
 LOSS_REDUCTIONS = ("rows", "tasks")
 

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 
 from .configuration_multitask import TaskConfig
-from .problem_heads import Entries, TaskHead
+from .label_checks import Entries
+from .problem_heads import TASK_HEADS
+from .task_head import TaskHead
 
 
 class TaskLogits(Mapping[str, torch.Tensor]):
@@ -120,9 +122,7 @@ def labels_by_task(routing: Mapping[str, Entries], tasks: Sequence[TaskConfig]) 
         indices, order = entries["tasks"].sort(stable=True)
         present, counts = indices.unique_consecutive(return_counts=True)
         for index, labels in zip(present.tolist(), entries["labels"][order].split(counts.tolist())):
-            # Flags of several tasks are as many as those of the widest.
-            is_flags = problem_type == "multi_label_classification"
-            by_index[index] = labels[:, : tasks[index].num_outputs] if is_flags else labels
+            by_index[index] = TASK_HEADS[problem_type].task_labels(tasks[index], labels)
     return {tasks[index].name: by_index[index] for index in sorted(by_index)}
 
 
@@ -130,7 +130,7 @@ def _own_outputs(head: TaskHead, index: int, scores: torch.Tensor, single: set[s
     """The scores of one task without those that only other tasks of its problem type have."""
     if head.problem_type in single:
         return scores[..., 0]
-    return scores if head.problem_type == "multiple_choice" else scores[..., : head.tasks[index].num_outputs]
+    return head.task_scores(head.tasks[index], scores)
 
 
 def _by_name(by_index: Mapping[int, torch.Tensor], heads: Mapping[str, TaskHead]) -> dict[str, torch.Tensor]:

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..modeling.configuration_multitask import INPUT_FIELDS
 from ..modeling.encoder_loading import PACKAGE_PREFIX, find_package_folder
 from ..modeling.errors import InputError
+from ..modeling.problem_types import PROBLEM_TYPES, problem_type_with
 from .command_line import TASKS, Fields
 from .other_keys import advice_for_key, advice_for_row_key
 from .written_values import as_annotated, check_container, holds_words
 from .yaml_reading import read_yaml
 
-EXAMPLE_ROW = "`- name: rte` and, below it, `problem_type: single_label_classification`"
+EXAMPLE_ROW = f"`- name: rte` and, below it, `problem_type: {problem_type_with('class')}`"
 
 
 @dataclass
@@ -105,7 +105,7 @@ def check_keys(file: RecipeFile, fields: Fields) -> None:
         if row.get("problem_type") is None and row.get("preset") is None:
             raise InputError(
                 f"{file.name}: task {task!r} needs 'problem_type', which a recipe does not read off the data; write "
-                f"in its row `problem_type: ` and one of {', '.join(INPUT_FIELDS)}."
+                f"in its row `problem_type: ` and one of {', '.join(PROBLEM_TYPES)}."
             )
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from ..data.label_kinds import label_kind
 from ..metrics import METRICS, compute, task_score
 from ..modeling.errors import InputError
-from ..modeling.problem_heads import TASK_HEADS, Answer
+from ..modeling.problem_heads import TASK_HEADS
 from ..modeling.processing_multitask import Feature, answer_row
-from ..modeling.tag_spans import spelled_as_bioes
+from ..modeling.task_head import Answer
 from ..tasks import LABEL_FIELD, TaskSpec
 
 AVERAGE, WORST, RELATIVE = "mtl_average", "mtl_worst", "mtl_relative"
@@ -52,24 +53,17 @@ def score_answers(
 ) -> dict[str, dict[str, float]]:
     """Return the metrics (0-100) of every task that was answered and has labels."""
     return {
-        name: compute(
-            specs[name].metric_names,
-            _where_tagged(specs[name], [prediction(specs[name], answer) for answer in found], rows[name]),
-            references(specs[name], rows[name][LABEL_FIELD][:]),
-            label_scores(specs[name], found),
-        )
-        for name, found in answers.items()
+        name: _score(specs[name], rows[name][LABEL_FIELD][:], answers[name])
+        for name in answers
         if LABEL_FIELD in rows[name].column_names
     }
 
 
-def _where_tagged(spec: TaskSpec, predictions: list[Any], rows: Dataset) -> list[Any]:
-    """Predictions without the tags of words that have no true one."""
-    if spec.problem_type != "token_classification":
-        return predictions
-    return [
-        [tag for tag, true in zip(tags, label) if true >= 0] for tags, label in zip(predictions, rows[LABEL_FIELD])
-    ]
+def _score(spec: TaskSpec, labels: Sequence[Any], answers: Sequence[Answer]) -> dict[str, float]:
+    kind = label_kind(spec)
+    predictions = map(kind.scored, kind.predictions(spec, answers), labels)
+    scores = kind.scores(spec, answers)
+    return compute(spec.metric_names, list(predictions), kind.references(spec, labels), scores)
 
 
 def flat_scores(
@@ -139,45 +133,6 @@ def mtl_average(scores: Mapping[str, Mapping[str, float]]) -> float:
     return float(np.mean([task_score(own) for own in scores.values()]))
 
 
-def prediction(spec: TaskSpec, answer: Answer) -> Any:
-    """Return an answer in the form the metrics read."""
-    if spec.problem_type == "single_label_classification":
-        return spec.label_names.index(answer["label"])
-    if spec.problem_type == "multi_label_classification":
-        return [int(label in answer["labels"]) for label in spec.label_names]
-    if spec.problem_type == "token_classification":
-        scored = dict(zip(spec.label_names, spelled_as_bioes(spec.label_names)))
-        return [scored[tag] for tag in answer["tags"]]
-    key = {
-        "regression": "value",
-        "question_answering": "answer",
-        "multiple_choice": "choice",
-    }
-    return answer[key[spec.problem_type]]
-
-
-def label_scores(spec: TaskSpec, answers: Sequence[Answer]) -> list[Any] | None:
-    """Return what the model gave class 1 of two, or every label; None for tasks of other kinds."""
-    if spec.problem_type == "single_label_classification" and spec.num_outputs == 2:
-        return [answer["scores"][spec.label_names[1]] for answer in answers]
-    if spec.problem_type in ("single_label_classification", "multi_label_classification"):
-        return [[answer["scores"][label] for label in spec.label_names] for answer in answers]
-    return None
-
-
-def references(spec: TaskSpec, labels: Sequence[Any]) -> list[Any]:
-    """Return a split's labels in the form the metrics read."""
-    if spec.problem_type == "multi_label_classification":
-        return [[int(index in label) for index in range(spec.num_outputs)] for label in labels]
-    if spec.problem_type == "token_classification":
-        scored = spelled_as_bioes(spec.label_names)
-        # A word without a tag is not scored.
-        return [[scored[tag] for tag in label if tag >= 0] for label in labels]
-    if spec.problem_type == "question_answering":
-        return [label["text"] for label in labels]
-    return list(labels)
-
-
 def decoded_labels(specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset]) -> dict[str, list[Any]] | None:
     """Return the labels of every task that has them in the form of its answers, or None where no task has.
 
@@ -185,21 +140,11 @@ def decoded_labels(specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset]) -
     answer, the number of a choice.
     """
     labels = {
-        name: [_decoded_label(specs[name], label) for label in data[LABEL_FIELD]]
+        name: [label_kind(specs[name]).answer_form(specs[name], label) for label in data[LABEL_FIELD]]
         for name, data in rows.items()
         if LABEL_FIELD in data.column_names
     }
     return labels or None
-
-
-def _decoded_label(spec: TaskSpec, label: Any) -> Any:
-    if spec.problem_type == "single_label_classification":
-        return spec.label_names[label]
-    if spec.problem_type == "multi_label_classification":
-        return [spec.label_names[index] for index in sorted(label)]
-    if spec.problem_type == "token_classification":
-        return [spec.label_names[tag] if tag >= 0 else None for tag in label]
-    return label["text"] if spec.problem_type == "question_answering" else label
 
 
 def merged_metrics(scores: Mapping[str, float], given: Any, prefix: str) -> dict[str, Any]:

@@ -1,15 +1,13 @@
 """A loss weighting among the steps of a run: what it reads of them, and when."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from datasets import Dataset
 from torch import nn
 
 from ..balancing.loss_weighting import LOSS_WEIGHTINGS, LossWeighting, WeightingOptions
+from ..data.label_kinds import label_kind
 from ..data.mixture import Mixture
-from ..tasks import TaskSpec
 from .arguments import MultiTaskTrainingArguments
 
 # Read before a step's weights are asked for, where the step is one batch.
@@ -98,7 +96,7 @@ def build_loss_weighting(
         learning_rate=args.loss_weighting_learning_rate,
         temperature=args.loss_weighting_temperature,
         smoothing=args.loss_smoothing,
-        chance_losses=[chance_loss(specs[name], mixture.train.get(name)) for name in names],
+        chance_losses=[label_kind(specs[name]).chance_loss(specs[name], mixture.train.get(name)) for name in names],
         epoch_steps=epoch_steps,
         restoring_force=args.gradnorm_alpha,
         seed=args.seed,
@@ -114,24 +112,3 @@ def task_gradient_norms(owned: Mapping[str, Sequence[nn.Parameter]]) -> dict[str
         if gradients:
             found[name] = float(torch.linalg.vector_norm(torch.stack([gradient.norm() for gradient in gradients])))
     return found
-
-
-# Of a choice whose number of choices is unknown, because its rows are streamed.
-CHOICES = 4
-MEASURED_ROWS = 1000
-
-
-def chance_loss(spec: TaskSpec, rows: Dataset | None = None) -> float:
-    """Return the loss of a uniform prediction: log of the number of classes, tags, positions or choices; log 2 for
-    flags; 1, the variance of standardised labels, for numbers.
-    """
-    if spec.problem_type == "regression":
-        return 1.0
-    if spec.problem_type == "multi_label_classification":
-        return math.log(2)
-    if spec.problem_type == "question_answering":
-        return math.log(spec.max_length or 512)
-    if spec.problem_type == "multiple_choice":
-        counts = [len(choices) for choices in rows["choices"][:MEASURED_ROWS]] if rows is not None else [CHOICES]
-        return sum(map(math.log, counts)) / len(counts)
-    return math.log(max(spec.num_outputs, 2))

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hf_mtl import InputError, TaskConfig
+from hf_mtl.modeling.label_checks import IGNORED_LABEL
 from hf_mtl.modeling.piece_places import answer_pieces, first_pieces, piece_places
-from hf_mtl.modeling.problem_heads import IGNORED_LABEL, QuestionAnsweringHead, TokenClassificationHead
+from hf_mtl.modeling.problem_heads import QuestionAnsweringHead, TokenClassificationHead
 from hf_mtl.modeling.processing_multitask import MultiTaskProcessor
 from hf_mtl.modeling.words import word_spans
 from tests.small_tokenizers import BARE, BUILD, TEXT, small_tokenizer
