@@ -11,6 +11,7 @@ again, so the command can be stopped and typed again.
 """
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -100,8 +101,9 @@ def settings(arm: str, tasks: int) -> Run:
 def train(run: Run, mixture: Mixture) -> Run:
     """Train one arm on one seed; return the run with its scores and seconds."""
     set_seed(run["seed"])
-    for task, spec in enumerate(mixture.specs):
-        spec.weight = run["weights"][task] if run["weights"] else 1.0
+    weights = run["weights"] or [1.0] * len(mixture.specs)
+    specs = [dataclasses.replace(spec, weight=weight) for spec, weight in zip(mixture.specs, weights, strict=True)]
+    mixture = dataclasses.replace(mixture, specs=specs)
     model = MultiTaskAttentionModel.from_encoder(
         read_recipe(RECIPE).encoder, tasks=[spec.to_config() for spec in mixture.specs]
     )

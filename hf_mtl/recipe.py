@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from .modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig
+from .modeling.configuration_multitask import MultiTaskAttentionConfig
 from .modeling.errors import InputError, check_choice
 from .modeling.part_checks import check_config
 from .modeling.problem_types import problem_type_with
 from .modeling.systems import SYSTEMS
+from .modeling.task_config import TaskConfig
 from .recipe_format.argument_parsing import parse_arguments, settings_beside, with_system
 from .recipe_format.caps import CAPS, settle_caps
 from .recipe_format.command_line import Fields, argparse_arguments, change_rows, split_arguments
@@ -19,7 +20,8 @@ from .recipe_format.paths import for_recipe, from_recipe, from_saved, same_place
 from .recipe_format.recipe_file import check_keys, name_of_row, read_recipe_file
 from .recipe_format.yaml_reading import write_yaml
 from .tasks import TaskSpec, specs_from_rows
-from .training.arguments import MultiTaskTrainingArguments, json_mapping
+from .training.arguments import MultiTaskTrainingArguments
+from .training.derived_arguments import json_mapping
 from .training.training_order import NOTHING_MIXES, TRAINING_ORDERS, Stage
 
 # The file in an output folder that says what made it.
@@ -152,7 +154,7 @@ FIELDS = Fields(
     },
     row={
         "preset": str,
-        **get_type_hints(TaskSpec),
+        **{key: get_type_hints(TaskSpec)[key] for key in TaskSpec.row_keys()},
         "columns": dict[str, str | list[str]],
         "local_columns": dict[str, str | list[str]] | None,
     },

@@ -4,18 +4,21 @@ import copy
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from .metrics import check_metrics, default_metrics
-from .modeling.configuration_multitask import TaskConfig
 from .modeling.errors import InputError, check_choice
 from .modeling.tag_spans import SpanTags
+from .modeling.task_config import TaskConfig
 from .task_presets import PRESETS
 
 SPLITS = ("train", "validation", "test")
 
 # How rows of several labels say which hold: their ids or names, or a 0 or 1 per label.
 LABEL_FORMS = ("ids", "flags")
+
+# Settings of a task's row by their defaults, beside those that a checkpoint keeps.
+ROW_SETTINGS: dict[str, Any] = {"weight": 1.0, "share": 1.0, "balance_classes": False}
 
 # The label's column, in the words of `columns`.
 LABEL_FIELD = "label"
@@ -24,9 +27,9 @@ LABEL_FIELD = "label"
 ROW_FIELD = "source_row"
 
 
-@dataclass(kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class TaskSpec(TaskConfig):
-    """A `TaskConfig` with its data set, columns, metrics and weight.
+    """A `TaskConfig` with its data set, columns, metrics and weight; what is None is not given.
 
     Args:
         dataset: A Hub data set, a folder with files named after splits, or ``package:<module>/<folder>``.
@@ -42,17 +45,22 @@ class TaskSpec(TaskConfig):
         validation_share: Share of the training rows that become the validation split where the data set has none; a
             hash of a row's input says which, so that equal inputs stay on one side.
         metrics: Names of `hf_mtl.metrics.METRICS`; by default those of the problem type.
-        weight: Weight of the task's loss.
+        weight: Weight of the task's loss; by default 1.
         source: Tasks of one source are label columns of one data set: a row is drawn once and trains every task it has
             a label for, from one encoder pass; a label that is missing (None, NaN, -100) is no label. By default a
             task is a source of its own.
-        share: Of `explicit` mixing: the source's share of the draws, relative to the others'.
+        share: Of `explicit` mixing: the source's share of the draws, relative to the others'; by default 1.
         learning_rate: Learning rate of the task's own parameters; by default the run's `parts_learning_rate`.
         patience: Evaluations without a better score after which the task stops training; by default it never does.
         max_train_samples: Training rows used at most, drawn with the seed; tasks of one source draw the same.
         max_eval_samples: Validation and test rows used at most, a random part that no seed changes.
         balance_classes: Weigh each label's loss by its rarity in the training rows, instead of by `class_weights`.
+        measured: Filled in: which values were read off data or a model, and not given.
+        labels_are_sorted: Filled in: whether the order of the labels is that of their texts, because nobody said
+            another; ids then say nothing.
     """
+
+    FILLED_IN = ("measured", "labels_are_sorted")
 
     dataset: str | None = None
     subset: str | None = None
@@ -64,23 +72,21 @@ class TaskSpec(TaskConfig):
     splits: dict[str, str] = field(default_factory=dict)
     validation_share: float | None = None
     metrics: list[str] | None = None
-    weight: float = 1.0
+    weight: float | None = None
     source: str | None = None
-    share: float = 1.0
+    share: float | None = None
     learning_rate: float | None = None
     patience: int | None = None
     max_train_samples: int | None = None
     max_eval_samples: int | None = None
-    balance_classes: bool = False
+    balance_classes: bool | None = None
+    measured: tuple[str, ...] = ()
+    labels_are_sorted: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.check_name_and_type()
-        if self.fields is None:
-            known = (self.columns or {}).keys() | (self.local_columns or {}).keys()
-            self.fields = [*self.problem.fields, *(name for name in self.problem.optional_fields if name in known)]
         for name in {**self.columns, **(self.local_columns or {})}:
-            check_choice(f"field in `columns` of task {self.name!r}:", name, [*self.fields, LABEL_FIELD])
+            check_choice(f"field in `columns` of task {self.name!r}:", name, [*self.input_fields, LABEL_FIELD])
         for split in {**self.splits, **(self.data_files or {})}:
             check_choice(f"split of task {self.name!r}:", split, SPLITS)
         if self.label_form is not None:
@@ -104,6 +110,44 @@ class TaskSpec(TaskConfig):
             value = getattr(self, key)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise InputError(f"Task {self.name!r} has {key}={value!r}; expected a whole number >= 1.")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The values that are given, by key; what was read off data or a model is not among them."""
+        hidden = (*self.measured, *self.FILLED_IN)
+        return {name: value for name, value in super().given.items() if name not in hidden and value != {}}
+
+    def setting(self, name: str) -> Any:
+        """Return a value, its default where the task does not give it; None where there is none."""
+        value = getattr(self, name)
+        return ROW_SETTINGS[name] if value is None and name in ROW_SETTINGS else super().setting(name)
+
+    def with_measured(self, **values: Any) -> "TaskSpec":
+        """Return the task with values that were read off data or a model."""
+        return dataclasses.replace(self, measured=tuple({**dict.fromkeys(self.measured), **values}), **values)
+
+    def without_measured(self) -> "TaskSpec":
+        """Return the task without what was read off data or a model."""
+        return dataclasses.replace(
+            self, **dict[str, Any](dict.fromkeys(self.measured)), measured=(), labels_are_sorted=False
+        )
+
+    def show_labels(self, read: "TaskSpec") -> None:
+        """Let a task that names no labels show those that its rows have, the only thing that is ever written to one:
+        whoever loads rows by a task asks it what their ids mean.
+        """
+        if self.labels is None and read.labels is not None:
+            object.__setattr__(self, "labels", read.labels)
+            object.__setattr__(self, "measured", (*self.measured, "labels"))
+            object.__setattr__(self, "labels_are_sorted", read.labels_are_sorted)
+
+    @property
+    def input_fields(self) -> tuple[str, ...]:
+        """The fields a row must have for this task: those given, or needed and named in `columns`."""
+        if self.fields:
+            return tuple(self.fields)
+        named = {**self.columns, **(self.local_columns or {})}
+        return self.problem.fields + tuple(name for name in self.problem.optional_fields if name in named)
 
     @property
     def metric_names(self) -> list[str]:
@@ -143,23 +187,13 @@ class TaskSpec(TaskConfig):
             )
 
     @property
-    def labels_are_sorted(self) -> bool:
-        """Whether the labels' order is that of their texts, because nobody said another: ids say nothing then."""
-        return bool(vars(self).get("_labels_are_sorted"))
-
-    def read_labels(self, labels: list[str], are_sorted: bool) -> None:
-        """Take the labels that training rows have."""
-        self.labels = labels
-        object.__setattr__(self, "_labels_are_sorted", are_sorted)
-
-    @property
     def source_name(self) -> str:
         """The source its rows come from."""
         return self.source or self.name
 
     def to_config(self) -> TaskConfig:
         """Return the part that a checkpoint keeps."""
-        return TaskConfig(**{item.name: getattr(self, item.name) for item in dataclasses.fields(TaskConfig)})
+        return dataclasses.replace(super().to_config(), fields=list(self.input_fields))
 
     def column_of(self, name: str, local: bool) -> Any:
         """Return the data set's column (or columns) of an input field or of the label."""
@@ -175,28 +209,25 @@ def tasks_by_source(specs: Iterable[TaskSpec]) -> dict[str, list[str]]:
     return found
 
 
-def join_sources(specs: Iterable[TaskSpec]) -> None:
-    """Let a task whose name other tasks give as their source share it."""
+def join_sources(specs: Iterable[TaskSpec]) -> list[TaskSpec]:
+    """Return tasks of which one whose name others give as their source shares it."""
     ordered = list(specs)
     shared = {spec.source for spec in ordered}
-    for spec in ordered:
-        if spec.source is None and spec.name in shared:
-            spec.source = spec.name
+    return [
+        dataclasses.replace(spec, source=spec.name) if spec.source is None and spec.name in shared else spec
+        for spec in ordered
+    ]
 
 
 def as_spec(task: TaskConfig | Mapping[str, Any]) -> TaskSpec:
-    """Return a task as a `TaskSpec` of its own, to be filled in without writing to what was given.
+    """Return a task as a `TaskSpec`.
 
     Raises:
         InputError: An unknown key or value.
     """
     if isinstance(task, TaskSpec):
-        return copy.deepcopy(task)
-    values = task.to_dict() if isinstance(task, TaskConfig) else task
-    spec = cast(TaskSpec, TaskSpec.from_dict(copy.deepcopy(dict(values))))
-    if isinstance(task, TaskConfig):
-        object.__setattr__(spec, "_given", frozenset(task.given))
-    return spec
+        return task
+    return TaskSpec.from_dict(copy.deepcopy(task.to_dict() if isinstance(task, TaskConfig) else dict(task)))
 
 
 def specs_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSpec]:
@@ -205,8 +236,7 @@ def specs_from_rows(rows: Iterable[Mapping[str, Any]]) -> list[TaskSpec]:
     Raises:
         InputError: An unknown key, preset or value, or a name given twice.
     """
-    specs = [_spec_from_row(row) for row in rows]
-    join_sources(specs)
+    specs = join_sources(_spec_from_row(row) for row in rows)
     if not specs:
         raise InputError("A recipe needs at least one row under `tasks:`.")
     names = [spec.name for spec in specs]
@@ -224,7 +254,7 @@ def _spec_from_row(row: Mapping[str, Any]) -> TaskSpec:
         check_choice("preset", preset, PRESETS)
         values = {**PRESETS[preset], **values}
     try:
-        return cast(TaskSpec, TaskSpec.from_dict(values))
+        return TaskSpec.from_dict(values)
     except InputError:
         raise
     except (TypeError, AttributeError, ValueError) as error:

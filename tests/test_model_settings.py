@@ -7,7 +7,8 @@ import pytest
 from transformers import HfArgumentParser
 
 from hf_mtl.modeling import MultiTaskAttentionConfig
-from hf_mtl.modeling.part_checks import CHOICES, SETTINGS
+from hf_mtl.modeling.part_checks import CHOICES
+from hf_mtl.modeling.setting_names import SETTINGS
 from hf_mtl.recipe import NOT_SETTINGS, ModelArguments
 from hf_mtl.recipe_format import model_settings
 from hf_mtl.recipe_format.model_settings import argument_type, setting_fields

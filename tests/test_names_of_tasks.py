@@ -4,8 +4,9 @@ import pytest
 from datasets import Dataset
 
 from hf_mtl import InputError, MultiTaskAttentionModel, MultiTaskTrainer, MultiTaskTrainingArguments, TaskConfig
-from hf_mtl.modeling.configuration_multitask import check_tasks, task_slug
 from hf_mtl.modeling.systems import SYSTEMS
+from hf_mtl.modeling.task_config import check_tasks
+from hf_mtl.modeling.task_tensors import task_slug
 from tests.conftest import build_model, encoder_inputs
 
 NAMES = ["SST-2", "mnli (matched)", "b.c", "20 newsgroups", "train", "keys", "forward", "情感", "Größe"]

@@ -41,7 +41,7 @@ def test_a_file_alone(write):
     recipe = read_recipe(write(learning_rate=0.25, pooling="mean", max_train_samples=7))
     assert (recipe.encoder, str(recipe.folder)) == ("some/encoder", "out")
     assert (recipe.training.learning_rate, recipe.model.pooling, recipe.data.max_train_samples) == (0.25, "mean", 7)
-    assert [(task.name, task.weight) for task in recipe.tasks] == [("rte", 0.5), ("stsb", 1.0)]
+    assert [(task.name, task.setting("weight")) for task in recipe.tasks] == [("rte", 0.5), ("stsb", 1.0)]
     assert recipe.training.parts_learning_rate == 2.5
 
 
@@ -107,7 +107,7 @@ def test_tasks_on_the_command_line(write, typed, names, values):
     recipe = read_recipe(write(), typed)
     assert [task.name for task in recipe.tasks] == names
     by_name = {task.name: task for task in recipe.tasks}
-    assert {(name, key): getattr(by_name[name], key) for name, key in values} == values
+    assert {(name, key): by_name[name].setting(key) for name, key in values} == values
     assert recipe.training.max_steps == (3 if "--max_steps" in typed else -1)
 
 
@@ -143,7 +143,7 @@ def test_the_recipe_of_a_stage_can_be_read_alone(write, tmp_path, order, names):
 def test_a_preset_is_a_row(write):
     recipe = read_recipe(write(tasks=[{"preset": "glue/rte", "weight": 2}]), ["--tasks.rte.max_length", "64"])
     (task,) = recipe.tasks
-    assert (task.name, task.weight, task.max_length, task.fields) == ("rte", 2, 64, ["text", "text_pair"])
+    assert (task.name, task.weight, task.max_length, task.input_fields) == ("rte", 2, 64, ("text", "text_pair"))
 
 
 @pytest.mark.parametrize(

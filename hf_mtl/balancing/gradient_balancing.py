@@ -15,6 +15,9 @@ from torch import nn
 
 from ..modeling.errors import InputError
 
+# Which parameters that the tasks share are balanced.
+BALANCED_PARAMETERS = "all, adapters, or last_<k>_layers such as last_2_layers"
+
 INSTALL = "pip install 'hf_mtl[balance]'"
 
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from ..modeling.configuration_multitask import TaskConfig
 from ..modeling.errors import InputError, check_choice
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..modeling.task_config import TaskConfig
 from ..recipe import RECIPE_FILE, Recipe, read_recipe
 from ..tables import baseline_scores, score_table
 from ..training.trainer import MultiTaskTrainer
 from .checkpoints import load_checkpoint
 from .console import quiet_libraries
-from .train import read_mixture
+from .mix import read_mixture
 
 # What a task is read and answered with, which training did not fix.
 ANSWERING = ("max_length", "stride", "threshold", "max_answer_length", "num_best", "null_answer")

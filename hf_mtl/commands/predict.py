@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from ..data.files import ROW_READERS, read_rows
 from ..data.text_lines import FileRow
-from ..modeling.configuration_multitask import TaskConfig
 from ..modeling.errors import InputError
 from ..modeling.input_rows import ROW_FIELDS, missing_fields
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.pipeline_multitask import Answerer
 from ..modeling.problem_heads import TASK_HEADS
+from ..modeling.task_config import TaskConfig
 from ..modeling.task_head import Answer
 from .checkpoints import load_checkpoint
 from .console import quiet_libraries

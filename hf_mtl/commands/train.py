@@ -10,14 +10,14 @@ from pathlib import Path
 
 from transformers import set_seed
 
-from ..data.mixture import Mixture, load_mixture
+from ..data.mixture import Mixture
 from ..inspection.part_report import PartReport, initial_parts
 from ..modeling.encoder_loading import find_encoder
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..publishing.model_card import write_model_card
 from ..recipe import LENGTH_OF_A_RUN, Recipe, differing_keys, is_longer, read_recipe, saved_values
-from ..tables import Scores, baseline_scores, change_table, dropped_lines, mixture_table, score_table
+from ..tables import Scores, baseline_scores, change_table, mixture_table, score_table
 from ..training.callbacks import InterruptCallback
 from ..training.checkpoints import last_whole_checkpoint
 from ..training.ignored_arguments import refuse_ignored_arguments
@@ -26,6 +26,7 @@ from ..training.scoring import AVERAGE, mtl_average
 from ..training.trainer import MultiTaskTrainer
 from ..training.training_order import Stage, arguments_of, left_out, mixture_of, model_of, tasks_apart
 from .console import is_main_process, program, quiet_libraries, say
+from .mix import read_mixture
 
 RESULTS_FILE = "results.json"
 TEST_RESULTS_FILE = "test_results.json"
@@ -192,18 +193,6 @@ def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
             )
         return None
     return folder / RESULTS_FILE if (folder / RESULTS_FILE).is_file() else None
-
-
-def read_mixture(recipe: Recipe) -> Mixture:
-    """Load the recipe's mixture; say which caps hold and what was dropped."""
-    data = recipe.data
-    say(*recipe.notes)
-    seed = recipe.training.seed
-    mixture = load_mixture(
-        recipe.tasks, data.data_dir, data.exclude_overlap, data.max_train_samples, data.max_eval_samples, seed
-    )
-    say(*dropped_lines(mixture))
-    return mixture
 
 
 def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: PartReport | None) -> Scores:

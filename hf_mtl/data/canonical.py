@@ -1,5 +1,6 @@
 """Whatever a data set calls its columns, here they become input fields and a label, and every label is checked."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,11 +27,19 @@ LIST_FIELDS = ("tokens", "choices")
 def canonical_splits(
     spec: TaskSpec, splits: Mapping[str, Dataset], local: bool, places: Mapping[str, RowPlaces] | None = None
 ) -> dict[str, Dataset]:
-    """Return the splits with the task's input fields and ``label`` as their only columns, and fill `spec.labels`.
+    """Return the splits with the task's input fields and ``label`` as their only columns; see `canonical_task`."""
+    return canonical_task(spec, splits, local, places)[1]
+
+
+def canonical_task(
+    spec: TaskSpec, splits: Mapping[str, Dataset], local: bool, places: Mapping[str, RowPlaces] | None = None
+) -> tuple[TaskSpec, dict[str, Dataset]]:
+    """Return a task with what its training rows say of it, and its splits with its input fields and ``label`` as their
+    only columns.
 
     Labels become ids (single label: int, several: list of int, tags: list of int), floats, choice indices, or
-    ``{"text": [...], "answer_start": [...]}``; names are kept in `spec.labels`, taken from the training split. Of a
-    task that shares its source, rows without a label are left out, and `ROW_FIELD` keeps the others' places.
+    ``{"text": [...], "answer_start": [...]}``; their names are the task's `labels`. Of a task that shares its source,
+    rows without a label are left out, and `ROW_FIELD` keeps the others' places.
 
     Args:
         spec: The task.
@@ -49,18 +58,17 @@ def canonical_splits(
         if spec.source is not None:
             first = _with_labels(first)
         are_sorted = first.names is None and first.columns is None and _are_texts(first.values)
-        spec.read_labels(kind.vocabulary(spec, first), are_sorted)
+        spec = spec.with_measured(labels=kind.vocabulary(spec, first))
+        spec = dataclasses.replace(spec, labels_are_sorted=are_sorted)
     if "train" in columns:
         # What the labels of training rows are, those of other rows are, too.
         train = _with_labels(columns["train"]) if spec.source is not None else columns["train"]
-        for key, value in kind.form(spec, train).items():
-            setattr(spec, key, value)
+        spec = spec.with_measured(**kind.form(spec, train))
     spec.check_metric_labels()
     canonical = {split: _canonical(spec, rows, columns[split], local) for split, rows in splits.items()}
     if "train" in canonical:
-        for key, value in kind.facts(spec, canonical["train"][LABEL_FIELD]).items():
-            setattr(spec, key, value)
-    return canonical
+        spec = spec.with_measured(**kind.facts(spec, canonical["train"][LABEL_FIELD]))
+    return spec, canonical
 
 
 def canonical_inputs(spec: TaskSpec, rows: Dataset, split: str) -> Dataset:

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from ..modeling.errors import InputError
-from ..modeling.processing_multitask import Feature, MultiTaskProcessor
+from ..modeling.feature_encoding import Feature
+from ..modeling.processing_multitask import MultiTaskProcessor
 
 
 class Batch(dict[str, Any]):

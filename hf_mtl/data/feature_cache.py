@@ -20,13 +20,13 @@ from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import get_logger
 
-from .. import modeling
 from ..tasks import TaskSpec
 from .fingerprint import fingerprint_rows
 
 logger = get_logger(__name__)
 
 # Beside `modeling`, the modules whose code decides what features are.
+MODELING = f"{__package__.rpartition('.')[0]}.modeling"
 FEATURE_MODULES = ("features.py", "feature_rows.py")
 # What the schema of a file calls its number of rows.
 ROW_COUNT = b"rows"
@@ -68,7 +68,7 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
 def _code_key() -> str:
     """A hash of the code that makes features, so that none are read that another version made."""
     hashed = xxhash.xxh3_128()
-    modules = [*files(modeling).iterdir(), *(files(__package__) / name for name in FEATURE_MODULES)]
+    modules = [*files(MODELING).iterdir(), *(files(__package__) / name for name in FEATURE_MODULES)]
     for module in sorted(modules, key=lambda module: module.name):
         if module.name.endswith(".py") and module.is_file():
             hashed.update(module.read_bytes())
@@ -83,7 +83,7 @@ def features_key(spec: TaskSpec, rows: Dataset, tokenizer: str) -> str:
         rows: Its canonical rows.
         tokenizer: The tokenizer's `tokenizer_key`, and how many word pieces it gives at most.
     """
-    settings = dataclasses.asdict(spec.to_config())
+    settings = dataclasses.asdict(spec.with_settings().to_config())
     made_of: list[Any] = [
         tokenizer,
         {name: value for name, value in settings.items() if name not in UNREAD_SETTINGS},

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ..modeling.processing_multitask import Feature
+from ..modeling.feature_encoding import Feature
 
 # Numbers in one chunk of a list column at most: Arrow counts them with 32 bits.
 CHUNK_NUMBERS = 2**30

@@ -11,8 +11,9 @@ from datasets.utils import tqdm
 from torch.utils import data
 
 from ..modeling.errors import InputError
+from ..modeling.feature_encoding import Feature
 from ..modeling.problem_heads import TASK_HEADS
-from ..modeling.processing_multitask import Feature, MultiTaskProcessor
+from ..modeling.processing_multitask import MultiTaskProcessor
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec, tasks_by_source
 from .batch_forms import RowCosts
 from .feature_cache import cached_features, features_key, tokenizer_key

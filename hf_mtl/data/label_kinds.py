@@ -218,7 +218,7 @@ class NumberLabels(LabelKind):
         return lambda label, index: read(label)
 
     def statistics(self, spec: TaskSpec, labels: Sequence[float]) -> dict[str, Any]:
-        if spec.label_scale != 1.0 or spec.label_mean != 0.0:
+        if spec.label_scale is not None or spec.label_mean is not None:
             return {}
         return {"label_mean": statistics.fmean(labels), "label_scale": statistics.pstdev(labels) or 1.0}
 
@@ -295,7 +295,7 @@ class Answers(LabelKind):
         return []
 
     def chance_loss(self, spec: TaskSpec, rows: Dataset | None = None) -> float:
-        return math.log(spec.max_length)
+        return math.log(spec.setting("max_length"))
 
     def predictions(self, spec: TaskSpec, answers: Sequence[Answer]) -> list[str]:
         return [answer["answer"] for answer in answers]

@@ -11,7 +11,7 @@ from transformers.utils.logging import get_logger
 
 from ..modeling.errors import InputError, check_choice, nearest
 from ..tasks import LABEL_FIELD, TaskSpec, as_spec, join_sources
-from .canonical import canonical_splits
+from .canonical import canonical_task
 from .caps import EVAL_SEED, drawn_rows, smaller_cap
 from .dataset_forms import second_set_help
 from .inference import infer_spec
@@ -69,16 +69,14 @@ def load_mixture(
     Raises:
         InputError: Anything in a data set that cannot be used.
     """
-    splits, copies = {}, [as_spec(spec) for spec in specs]
-    for spec in copies:
-        # Those that an earlier call filled in are read anew.
-        spec.labels = spec.given.get("labels")
-    for spec, given in zip(copies, specs):
+    splits, read_specs = {}, []
+    for spec in map(as_spec, specs):
         loaded, local, places = load_splits(spec, data_dir)
-        splits[spec.name] = with_validation(canonical_splits(spec, loaded, local, places), spec)
-        if given.labels is None and spec.labels is not None:
-            given.read_labels(spec.labels, spec.labels_are_sorted)
-    return build_mixture(copies, splits, exclude_overlap, max_train_samples, max_eval_samples, seed)
+        read, rows = canonical_task(spec.without_measured(), loaded, local, places)
+        splits[spec.name] = with_validation(rows, read)
+        spec.show_labels(read)
+        read_specs.append(read)
+    return build_mixture(read_specs, splits, exclude_overlap, max_train_samples, max_eval_samples, seed)
 
 
 def build_mixture(
@@ -90,7 +88,6 @@ def build_mixture(
     seed: int = 42,
 ) -> Mixture:
     """Cap, part and measure canonical rows; see `load_mixture`."""
-    specs = [as_spec(spec) for spec in specs]
     by_name = {spec.name: spec for spec in specs}
     parts = {
         split: {name: rows[split] for name, rows in splits.items() if split in rows}
@@ -104,12 +101,12 @@ def build_mixture(
     for name in train:
         if len(train[name]) == 0:
             raise InputError(f"Task {name!r} has no training rows; expected one at least.")
-        measure_labels(by_name[name], train[name])
+        by_name[name] = measure_labels(by_name[name], train[name])
     caps = {name: smaller_cap(spec.max_eval_samples, max_eval_samples) for name, spec in by_name.items()}
     validation, test = (
         drawn_rows(held_out[split], caps, specs, EVAL_SEED, "max_eval_samples") for split in ("validation", "test")
     )
-    return Mixture(specs, train, validation, test, dropped)
+    return Mixture(list(by_name.values()), train, validation, test, dropped)
 
 
 def mixture_from_datasets(
@@ -132,14 +129,16 @@ def mixture_from_datasets(
         InputError: Names that do not fit together, or rows that cannot be used.
     """
     ordered = specs_of_datasets(train, validation, specs, labels)
-    splits = {}
+    splits, read_specs = {}, []
     for spec in ordered:
-        own = {"train": train[spec.source_name]}
+        rows = {"train": train[spec.source_name]}
         for name in (spec.source_name, spec.name):
             if validation and name in validation:
-                own["validation"] = validation[name]
-        splits[spec.name] = with_validation(canonical_splits(spec, own, local=False), spec)
-    mixture = build_mixture(ordered, splits, exclude_overlap)
+                rows["validation"] = validation[name]
+        read, canonical = canonical_task(spec, rows, local=False)
+        splits[spec.name] = with_validation(canonical, read)
+        read_specs.append(read)
+    mixture = build_mixture(read_specs, splits, exclude_overlap)
     for name, count in mixture.dropped.items():
         if count:
             logger.warning(f"Task {name}: {count:,} training rows dropped, their input stands in a held-out split.")
@@ -163,15 +162,13 @@ def specs_of_datasets(
     Raises:
         InputError: Names that do not fit together, or features that do not say what the task is.
     """
-    given = [as_spec(spec) for spec in specs or ()]
-    join_sources(given)
+    given = join_sources(as_spec(spec) for spec in specs or ())
     for spec in given:
         check_choice(f"source of task {spec.name!r} in train_dataset:", spec.source_name, train)
     ordered: list[TaskSpec] = []
     for name, rows in train.items():
         ordered += [spec for spec in given if spec.source_name == name] or [infer_spec(name, rows)]
-    for spec in ordered:
-        spec.labels = spec.labels or (labels or {}).get(spec.name)
+    ordered = [spec if spec.labels else spec.with_measured(labels=(labels or {}).get(spec.name)) for spec in ordered]
     names = {name for spec in ordered for name in (spec.name, spec.source_name)}
     for name in validation or {}:
         if name not in names:
@@ -182,11 +179,12 @@ def specs_of_datasets(
     return ordered
 
 
-def measure_labels(spec: TaskSpec, rows: Dataset) -> None:
-    """Standardise numbers, and weigh rare labels where the task asks for it."""
+def measure_labels(spec: TaskSpec, rows: Dataset) -> TaskSpec:
+    """Return the task with the statistics of its training labels: those of numbers, and the weights of rare labels
+    where it asks for them.
+    """
     kind, labels = label_kind(spec), rows[LABEL_FIELD][:]
-    for key, value in kind.statistics(spec, labels).items():
-        setattr(spec, key, value)
+    spec = spec.with_measured(**kind.statistics(spec, labels))
     if spec.balance_classes:
         if not spec.problem.has_label_names:
             raise InputError(f"`balance_classes` makes no sense for task {spec.name!r} ({spec.problem_type}).")
@@ -196,7 +194,8 @@ def measure_labels(spec: TaskSpec, rows: Dataset) -> None:
                 f"Task {spec.name!r} has class_weights={spec.class_weights!r} and balance_classes=True, which would "
                 f"be {[round(weight, 4) for weight in measured]!r}; leave one of the two out."
             )
-        spec.class_weights = measured
+        spec = spec.with_measured(class_weights=measured)
+    return spec
 
 
 HASHES = 2**32

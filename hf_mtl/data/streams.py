@@ -13,7 +13,7 @@ from ..modeling.errors import InputError
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..tasks import LABEL_FIELD, TaskSpec, tasks_by_source
 from .batch_forms import BATCH_FORMS, StepShape
-from .canonical import canonical_splits
+from .canonical import canonical_splits, canonical_task
 from .collator import MultiTaskCollator
 from .draws import CyclicDraws, FixedDraws
 from .features import FeatureDataset
@@ -202,18 +202,18 @@ def mixture_from_streams(
             )
     ordered = specs_of_datasets(train, validation, specs, labels)
     held_out = {}
-    for spec in ordered:
-        measure_first_rows(spec, train[spec.source_name])
+    measured = [measure_first_rows(spec, train[spec.source_name]) for spec in ordered]
+    for spec in measured:
         for name in (spec.source_name, spec.name):
             if validation and name in validation:
                 held_out[spec.name] = canonical_splits(spec, {"validation": validation[name]}, local=False)[
                     "validation"
                 ]
-    return Mixture(ordered, {}, held_out, streams=dict(train))
+    return Mixture(measured, {}, held_out, streams=dict(train))
 
 
-def measure_first_rows(spec: TaskSpec, stream: IterableDataset) -> None:
-    """Fill in a task's labels and label statistics from its stream's features and first rows.
+def measure_first_rows(spec: TaskSpec, stream: IterableDataset) -> TaskSpec:
+    """Return a task with labels and label statistics of its stream's features and first rows.
 
     Raises:
         InputError: No rows, or labels that neither the stream's features nor the task's row name.
@@ -228,7 +228,8 @@ def measure_first_rows(spec: TaskSpec, stream: IterableDataset) -> None:
             f"Task {spec.name!r}: a stream does not tell all its labels beforehand. Write `labels: [...]` in the "
             "task's row, or give the stream ClassLabel features."
         )
-    measure_labels(spec, canonical_splits(spec, {"train": first}, local=False)["train"])
+    spec, rows = canonical_task(spec, {"train": first}, local=False)
+    return measure_labels(spec, rows["train"])
 
 
 def _as_dataset(rows: Sequence[dict[str, Any]], features: Features | None) -> Dataset:

@@ -44,7 +44,7 @@ def truncated(trainer: "MultiTaskTrainer") -> list[Finding]:
             what = f"{count:,} of {size:,} {split} {name} ({count / size:.1%}) are longer than {limit} word pieces"
             advice = (
                 "They are cut: neither the encoder nor its tokenizer reads more. Take one that does."
-                if most < spec.max_length
+                if most < spec.setting("max_length")
                 else "They are cut; give the task's row a larger max_length if its label stands in what is lost."
             )
             findings.append(Finding("truncated", spec.name, what, advice))
@@ -77,11 +77,12 @@ def long_answers(trainer: "MultiTaskTrainer") -> list[Finding]:
     for split, spec, data in _tasks(trainer, "windows"):
         columns = zip(data.features[spec.name]["source"], data.features[spec.name]["labels"])
         lengths = {source: last - first + 1 for source, (first, last) in columns if (first, last) != (0, 0)}
-        count = sum(length > spec.max_answer_length for length in lengths.values())
+        limit = spec.setting("max_answer_length")
+        count = sum(length > limit for length in lengths.values())
         if count:
             what = (
                 f"{count:,} of {len(lengths):,} {split} answers are longer than max_answer_length="
-                f"{spec.max_answer_length} word pieces (the longest has {max(lengths.values()):,}) and are never given"
+                f"{limit} word pieces (the longest has {max(lengths.values()):,}) and are never given"
             )
             advice = f"Give the task's row max_answer_length: {max(lengths.values())}."
             findings.append(Finding("long_answers", spec.name, what, advice))

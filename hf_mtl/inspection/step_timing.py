@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from ..balancing.gradient_balancing import GradientBalancer
-from ..balancing.loss_weighting import FixedLossWeighting, LossWeighting
+from ..balancing.loss_weighting import FixedLossWeighting
+from ..balancing.weighting_base import LossWeighting
 from ..data.streams import StreamedMixture
 from ..modeling.random_states import kept_random_states
 from ..training.balanced_step import GradientBalance

@@ -7,9 +7,9 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig
-from ..modeling.encoder_reader import SeparateEncoders
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.multitask_module import MultiTaskModule
+from ..modeling.separate_encoders import SeparateEncoders
 
 
 class _Listened:

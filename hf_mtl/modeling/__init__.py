@@ -3,11 +3,12 @@
 from transformers import AutoConfig, AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
+from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
 from .modeling_multitask import MultiTaskAttentionModel, MultiTaskOutput
 from .pipeline_multitask import MultiTaskPipeline
 from .processing_multitask import MultiTaskProcessor
+from .task_config import TaskConfig
 
 AutoConfig.register(MultiTaskAttentionConfig.model_type, MultiTaskAttentionConfig, exist_ok=True)
 AutoModel.register(MultiTaskAttentionConfig, MultiTaskAttentionModel, exist_ok=True)

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
+from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError, check_choice
 from .gate import AdditiveScore
 from .interaction_base import reads_table
 from .label_checks import Entries
 from .problem_heads import TASK_HEADS
+from .task_config import TaskConfig
 from .task_head import TaskHead
 from .task_tensors import Carried, ModuleWithConstants, TaskTensors
 

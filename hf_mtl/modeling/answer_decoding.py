@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from .configuration_multitask import TaskConfig
 from .tag_spans import SpanTags
+from .task_config import TaskConfig
 from .words import WholeWords
 
 CANDIDATES = 20
@@ -70,7 +70,7 @@ def best_spans(
             candidates[span] = max(score, candidates.get(span, -np.inf))
     if task.null_answer or not candidates:
         candidates[0, 0] = min(float(scores[0].sum()) for scores in logits)
-    ranked = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))[: max(task.num_best, 1)]
+    ranked = sorted(candidates.items(), key=lambda item: (-item[1], item[0]))[: max(task.setting("num_best"), 1)]
     probabilities = softmax(np.array([score for _, score in ranked]))
     return [
         {"answer": context[start:end], "start": start, "end": end, "score": float(probability)}
@@ -89,5 +89,5 @@ def _window_spans(
     endings = {end: words.ending(int(places[end, 1])) for end in ends}
     for start, first in beginnings.items():
         for end, past in endings.items():
-            if start <= end < start + task.max_answer_length and first < past:
+            if start <= end < start + task.setting("max_answer_length") and first < past:
                 yield (first, past), float(scores[start, 0] + scores[end, 1])

@@ -8,12 +8,11 @@ import numpy as np
 import torch
 from transformers import BatchEncoding
 
-from .configuration_multitask import TaskConfig
 from .errors import InputError
+from .feature_encoding import Feature
 from .problem_heads import TASK_HEADS
 from .problem_types import PROBLEM_TYPES
-
-Feature = dict[str, Any]
+from .task_config import TaskConfig
 
 CONVERSIONS: dict[str | None, Callable[[torch.Tensor], Any]] = {
     "pt": lambda tensor: tensor,

@@ -10,11 +10,11 @@ from torch import nn
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import get_logger
 
-from .configuration_multitask import EXAMPLE_TASK, MultiTaskAttentionConfig, TaskConfig
+from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_code import MODEL_TYPE, check_model_type, code_files, with_encoder_code
 from .encoder_loading import encoder_of, pooler_argument, read_encoder_config, reading_options, value_names
 from .errors import InputError, check_choice, nearest
-from .part_checks import (
+from .setting_names import (
     ENCODER_ARGUMENTS,
     REFUSED_ARGUMENTS,
     SETTINGS,
@@ -23,6 +23,7 @@ from .part_checks import (
     check_setting_names,
 )
 from .systems import SYSTEMS
+from .task_config import EXAMPLE_TASK, TaskConfig
 
 logger = get_logger(__name__)
 

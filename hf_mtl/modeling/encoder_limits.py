@@ -13,9 +13,10 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .configuration_multitask import TaskConfig
-from .encoder_reader import Conditions, EncoderInputs, EncoderReader, first_encoder, segment_kinds
+from .encoder_reader import Conditions, EncoderInputs, EncoderReader, segment_kinds
 from .errors import InputError
+from .separate_encoders import first_encoder
+from .task_config import TaskConfig
 from .task_tensors import Carried
 
 # Word pieces of the row that is read to see which tables are looked up by position.

@@ -21,7 +21,7 @@ from transformers.utils.logging import get_logger
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_code import TRUST_HELP, awaits_code, carries_code, code_files, hub_arguments
 from .errors import InputError
-from .part_checks import ENCODER_ARGUMENTS, TASK_VALUES, check_setting_names
+from .setting_names import ENCODER_ARGUMENTS, TASK_VALUES, check_setting_names
 
 logger = get_logger(__name__)
 

@@ -8,14 +8,14 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from .answer_decoding import word_places
-from .batch_tensors import Feature
-from .configuration_multitask import TaskConfig
 from .errors import InputError
 from .label_checks import IGNORED_LABEL
 from .piece_places import answer_pieces, first_pieces, piece_places, words_within
+from .task_config import TaskConfig
 from .words import word_spans
 
 Columns = Mapping[str, Sequence[Any]]
+Feature = dict[str, Any]
 # A word piece, the segment it is in, and its characters in the context, -1 outside it.
 Piece = tuple[int, int, tuple[int, int]]
 
@@ -106,7 +106,7 @@ class FeatureEncoder:
 
     def max_length(self, task: TaskConfig) -> int:
         """The longest sequence of a task: its own limit, the tokenizer's or the encoder's."""
-        return min(task.max_length, self.most_pieces)
+        return min(task.setting("max_length"), self.most_pieces)
 
     def encode_sentences(self, task: TaskConfig, rows: Columns) -> list[Feature]:
         """One sequence a row, of one text or two."""
@@ -166,7 +166,7 @@ class FeatureEncoder:
         max_length = self.max_length(task)
         before, inside, after, is_cut = self._parts(encoded, source, context, max_length)
         size = max_length - len(before) - len(after)
-        step = size - min(task.stride, max_length // 4, size - 1)
+        step = size - min(task.setting("stride"), max_length // 4, size - 1)
         spans = answer_pieces(answers, context, [place for _, _, place in inside]) if answers else []
         features = []
         for start in range(0, max(len(inside) - size, 0) + step, step):

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from .configuration_multitask import TaskConfig
 from .errors import InputError, check_choice, nearest
 from .input_rows import Row
 from .label_checks import IGNORED_LABEL
+from .task_config import TaskConfig
 from .words import word_spans
 
 # By task name a label per row, None where a row has none.

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .configuration_multitask import TaskConfig
 from .errors import InputError, check_choice
 from .problem_types import input_fields
+from .task_config import TaskConfig
 
 Row = dict[str, Any]
 # What predict and the processor take.

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch.nn import functional as F
 
-from .configuration_multitask import TaskConfig
 from .errors import InputError, LabelError
+from .task_config import TaskConfig
 
 IGNORED_LABEL = -100
 

@@ -3,66 +3,48 @@
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers import initialization as init
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .batch_tensors import moved
-from .checkpoint_report import OLD_NAMES, refuse_incomplete, rename_old
-from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
+from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_arguments import (
     bare_encoder,
     check_encoder,
     check_loaded,
-    checkpoint_arguments,
     follow_mode,
     on_one_device,
     read_tasks,
     split_arguments,
 )
-from .encoder_code import carries_code, hub_arguments, save_code
-from .encoder_limits import check_words
-from .encoder_loading import build_encoder, load_encoder, reading_options
-from .encoder_reader import (
-    EncodedTokens,
-    EncoderReader,
-    SeparateEncoders,
-    SeparateReader,
-    first_encoder,
-)
-from .errors import CheckpointError, InputError, check_choice
+from .encoder_code import carries_code, hub_arguments
+from .encoder_loading import build_encoder, load_encoder
+from .encoder_reader import EncodedTokens, EncoderReader
 from .input_rows import Rows, TaskNames
-from .interaction_adversary import GradientReversal
 from .multitask_module import MultiTaskModule, Routing, TaskParts
 from .multitask_output import MultiTaskOutput
-from .part_checks import SETTINGS, check_config
+from .multitask_pretrained import MultiTaskPreTrainedModel, rename_old
+from .part_checks import check_config
 from .pipeline_multitask import Answerer, tokenizer_of
 from .plain_inputs import Positions, check_routing, plain_entries, read_inputs
 from .pooling import TASK_POOLINGS
 from .random_states import kept_random_states
+from .separate_encoders import SeparateEncoders, SeparateReader
 from .step_loss import batch_losses, with_penalties
+from .task_config import TaskConfig
 from .task_head import Answer, TaskHead
 from .task_logits import logits_by_task
 from .task_tensors import (
     Carried,
-    ModuleWithConstants,
-    SharedVectors,
-    TaskTensors,
-    UnitScaleLinear,
-    ZeroStartLinear,
-    owner_of,
-    owners_by_key,
     picked,
 )
 
 
-class MultiTaskAttentionModel(PreTrainedModel):
+class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
     """One pretrained encoder with a head for each of several tasks, which read each other through a gate.
 
     At the start it computes what hard sharing computes (an encoder with one linear head a task); what it does beyond
@@ -75,25 +57,6 @@ class MultiTaskAttentionModel(PreTrainedModel):
     Raises:
         InputError: No tasks, a name given twice, or an unknown part.
     """
-
-    # Where a wrapped encoder came from; its tokenizer lies there until the model is saved. Not `name_or_path`, where
-    # others look for a checkpoint of this class.
-    encoder_source: str = ""
-    # Which of its files are read, and whether code among them is run.
-    hub_arguments: Mapping[str, Any] = MappingProxyType({"trust_remote_code": False})
-    # Whether somebody said which precision the weights shall have, or they have the one that they were stored in.
-    has_given_precision: bool = True
-
-    config: MultiTaskAttentionConfig
-    config_class = MultiTaskAttentionConfig
-    base_model_prefix = "hf_mtl"
-    main_input_name = "input_ids"
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
-    _supports_flash_attn = True
-    _supports_flex_attn = True
-    # The Trainer would otherwise scale the loss once more by the accumulated batches.
-    accepts_loss_kwargs = False
 
     def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel | None = None) -> None:
         if encoder is not None:
@@ -167,89 +130,6 @@ class MultiTaskAttentionModel(PreTrainedModel):
             model.hub_arguments = hub_arguments(loading)
         follow_mode(model, loaded)
         return model
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Any:
-        """Load a checkpoint; a tensor that is missing, unexpected or of another shape is an `InputError`.
-
-        Takes what `PreTrainedModel.from_pretrained` takes. Weights keep the precision that was saved unless ``dtype``
-        says otherwise; half precision that nobody asked for here is trained in float32. With
-        ``ignore_mismatched_sizes=True`` nothing is refused. An encoder with code of its own needs
-        ``trust_remote_code=True``. Without a name, ``config`` and ``state_dict`` are what is loaded.
-
-        Raises:
-            InputError: The checkpoint is that of an encoder, or cannot be read, or an argument cannot be used.
-        """
-        name = None if pretrained_model_name_or_path is None else str(pretrained_model_name_or_path)
-        wants_report = kwargs.pop("output_loading_info", False)
-        try:
-            # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
-            kwargs["key_mapping"] = {**OLD_NAMES, **(kwargs.get("key_mapping") or {})}
-            options = {
-                **checkpoint_arguments(name, kwargs),
-                "ignore_mismatched_sizes": True,
-                "output_loading_info": True,
-            }
-            loaded: Any = super().from_pretrained(name, *args, **options)
-        except (SafetensorError, RuntimeError) as error:
-            raise CheckpointError(f"The checkpoint {name!r} cannot be read: {error}") from error
-        model, report = loaded
-        # Saved again, tensors have the names of now.
-        model._weight_conversions = [
-            one for one in model._weight_conversions if one.source_patterns[0] not in OLD_NAMES
-        ]
-        model.hub_arguments = hub_arguments(kwargs)
-        model.has_given_precision = any(kwargs.get(key) is not None for key in ("dtype", "torch_dtype"))
-        if not kwargs.get("ignore_mismatched_sizes"):
-            refuse_incomplete(name or "state_dict", report, [key for key in kwargs if key in SETTINGS])
-        return (model, report) if wants_report else model
-
-    def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs: Any) -> None:
-        """Save the model, with the code that reads it and an encoder's own."""
-        if is_main_process:
-            Path(save_directory).mkdir(parents=True, exist_ok=True)
-            save_code(first_encoder(self.encoder), Path(save_directory))
-        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
-
-    def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, ModuleWithConstants):
-            module.reset_constants()
-        if isinstance(module, (TaskTensors, SharedVectors, ZeroStartLinear, UnitScaleLinear)):
-            module.reset()
-        elif isinstance(module, nn.RNNBase):
-            for tensor in module.parameters():
-                init.uniform_(tensor, -(module.hidden_size**-0.5), module.hidden_size**-0.5)
-        else:
-            super()._init_weights(module)
-
-    @property
-    def base_model(self) -> nn.Module:
-        """The encoder, which users freeze by this name; the model itself where each task has an encoder of its own."""
-        return self if isinstance(self.encoder, SeparateEncoders) else self.encoder
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the encoder's token embeddings."""
-        return cast(Any, self.encoder).get_input_embeddings()
-
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> Any:
-        """Resize the encoder's token embeddings.
-
-        Raises:
-            InputError: The model has weights of word pieces of its own (`lexical_rank`), or several encoders.
-        """
-        if isinstance(self.encoder, SeparateEncoders):
-            raise InputError("Separate encoders cannot be resized; resize the encoder before it is wrapped.")
-        if self.config.lexical_rank and new_num_tokens not in (None, self.config.vocab_size):
-            raise InputError(
-                "A model with `lexical_rank` has a weight for each word piece; resize the encoder's vocabulary before "
-                "it is wrapped."
-            )
-        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the encoder's token embeddings."""
-        cast(Any, self.encoder).set_input_embeddings(value)
-        cast(EncoderReader, self.read_encoder).listen_to(value)
 
     def forward(
         self,
@@ -354,34 +234,6 @@ class MultiTaskAttentionModel(PreTrainedModel):
         # A lone 0 asks for nothing, as in Transformers' own models.
         return {name: value for name, value in flags.items() if value}
 
-    def has_learned(self, task: str) -> bool:
-        """Whether a task's head has left its start: its bias, which begins at zero, has moved."""
-        owners = owners_by_key([task])
-        return any(
-            bool(tensor.any())
-            for name, tensor in self.named_parameters()
-            if ".heads." in name and ".bias." in name and owner_of(name, owners) == task
-        )
-
-    def take_task(self, task: TaskConfig) -> None:
-        """Put a task's values in the place of those it had: label statistics, input fields.
-
-        Args:
-            task: A task of the model with the same name, labels and problem type.
-        """
-        rows = cast(list[dict], self.config.tasks)
-        self.config.tasks = [task.to_dict() if row["name"] == task.name else row for row in rows]
-        tasks = dict(enumerate(self.config.task_configs))
-        for head in self.modules():
-            if isinstance(head, TaskHead):
-                head.read_tasks({place: tasks[place] for place in head.tasks})
-
-    def set_progress(self, progress: float) -> None:
-        """Say how much of a run is over, in [0, 1]: adversaries start weak."""
-        for module in self.modules():
-            if isinstance(module, GradientReversal):
-                module.set_progress(progress)
-
     def _weights(self, parts: TaskParts, tokens: EncodedTokens) -> dict[str, Any]:
         pooling = self.mtl.pooling.weights(tokens)
         if pooling is not None and tokens.tasks is not None:
@@ -392,25 +244,6 @@ class MultiTaskAttentionModel(PreTrainedModel):
             "interaction_weights": self.mtl.interaction.weights(parts.states, self.mtl.task_encoder()),
             "gates": parts.gates,
         }
-
-    @property
-    def num_tasks(self) -> int:
-        """How many tasks the model has."""
-        return len(self.config.task_names)
-
-    def task_parameters(self, task: str) -> list[nn.Parameter]:
-        """Return the parameters that belong to one task alone."""
-        check_choice("task", task, self.config.task_names)
-        return self.parameters_by_task()[task]
-
-    def parameters_by_task(self) -> dict[str, list[nn.Parameter]]:
-        """Return by task the parameters that belong to it alone."""
-        by_task: dict[str, list[nn.Parameter]] = {name: [] for name in self.config.task_names}
-        owners = owners_by_key(by_task)
-        for name, tensor in self.named_parameters():
-            if (owner := owner_of(name, owners)) is not None:
-                by_task[owner].append(tensor)
-        return by_task
 
     def entry_logits(self, batch: Mapping[str, Any]) -> list[np.ndarray]:
         """Return each entry's logits in the order in which the features list them.
@@ -429,21 +262,6 @@ class MultiTaskAttentionModel(PreTrainedModel):
         for name, scores in logits.items():
             found.update(zip(routing[name]["order"].tolist(), scores.float().cpu().numpy()))
         return [found[order] for order in sorted(found)]
-
-    def load_tokenizer(self) -> PreTrainedTokenizerBase:
-        """Return the tokenizer saved beside the checkpoint, or the encoder's own before there is one."""
-        # With the encoder's configuration at hand, the checkpoint's own, which names custom code, is not asked for.
-        source = self.encoder_source or self.name_or_path or ""
-        if not source:
-            raise InputError(
-                "This model was not loaded from anywhere, so no tokenizer lies beside it; give the encoder's: "
-                "predict(rows, tokenizer=tokenizer), MultiTaskTrainer(..., processing_class=tokenizer)."
-            )
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, config=self.config.encoder_config, **{**reading_options(source), **self.hub_arguments}
-        )
-        check_words(tokenizer, source)
-        return tokenizer
 
     def predict(
         self,

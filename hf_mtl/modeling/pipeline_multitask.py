@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
 
-from .configuration_multitask import TaskConfig
 from .errors import InputError
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, tasks_named
 from .processing_multitask import MultiTaskProcessor
+from .task_config import TaskConfig
 from .task_head import Answer
 
 # By model: where its tokenizer was read from, and the tokenizer; no part of the model, so that neither copies nor

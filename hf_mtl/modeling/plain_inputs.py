@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn import functional as F
 
-from .configuration_multitask import TaskConfig
 from .encoder_reader import EncoderInputs
 from .errors import InputError, LabelError, check_choice
 from .label_checks import IGNORED_LABEL, checked_task_ids, whole_labels
+from .task_config import TaskConfig
 from .task_head import TaskHead
 
 Heads = Mapping[str, TaskHead]

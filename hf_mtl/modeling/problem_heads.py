@@ -9,7 +9,6 @@ import torch
 from torch.nn import functional as F
 
 from .answer_decoding import best_spans, softmax, tag_spans
-from .configuration_multitask import TaskConfig
 from .errors import InputError
 from .label_checks import (
     IGNORED_LABEL,
@@ -22,6 +21,7 @@ from .label_checks import (
 )
 from .problem_types import ProblemType, add_problem_type
 from .tag_spans import outside_tag
+from .task_config import TaskConfig
 from .task_head import Answer, SentenceHead, TaskHead, TokenLevelHead
 from .task_tensors import at_least_float32
 
@@ -89,7 +89,7 @@ class MultiLabelHead(SentenceHead):
     def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
         scores = 1.0 / (1.0 + np.exp(-logits[0][: task.num_outputs]))
         return {
-            "labels": [label for label, score in zip(task.label_names, scores) if score >= task.threshold],
+            "labels": [label for label, score in zip(task.label_names, scores) if score >= task.setting("threshold")],
             "scores": dict(zip(task.label_names, scores.tolist())),
         }
 
@@ -132,8 +132,7 @@ class RegressionHead(SentenceHead):
 
     def read_tasks(self, tasks: dict[int, TaskConfig]) -> None:
         super().read_tasks(tasks)
-        standards = [[float(task.label_mean), float(task.label_scale)] for task in tasks.values()]
-        self.set_constant("standards", standards)
+        self.set_constant("standards", [list(_standard(task)) for task in tasks.values()])
 
     def loss_sums(self, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
         labels = number_labels(entries, self.tasks)
@@ -149,7 +148,8 @@ class RegressionHead(SentenceHead):
 
     @staticmethod
     def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
-        return {"value": float(logits[0][0]) * task.label_scale + task.label_mean}
+        mean, scale = _standard(task)
+        return {"value": float(logits[0][0]) * scale + mean}
 
     @staticmethod
     def summary(answer: Answer) -> str:
@@ -161,12 +161,18 @@ class RegressionHead(SentenceHead):
 
     @staticmethod
     def label_space(task: TaskConfig) -> Hashable | None:
-        return task.problem_type, task.label_mean, task.label_scale
+        return task.problem_type, _standard(task)
 
     @staticmethod
     def merge_probabilities(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         # A number has no probability: the mean is that of the numbers.
         return (weights * logits).sum(dim=1)
+
+
+def _standard(task: TaskConfig) -> tuple[float, float]:
+    """The mean and the scale by which a task's numbers are standardised."""
+    mean, scale = task.label_mean, task.label_scale
+    return 0.0 if mean is None else float(mean), 1.0 if scale is None else float(scale)
 
 
 class TokenClassificationHead(TokenLevelHead):

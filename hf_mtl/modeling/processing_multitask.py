@@ -1,18 +1,15 @@
 """Rows become batches, and what the model says of them becomes answers."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.initialization import no_init_weights
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import ModelOutput
 
 from .batch_tensors import (
     CONVERSIONS,
-    Feature,
     MultiTaskBatch,
     asked_tasks,
     converted,
@@ -20,16 +17,15 @@ from .batch_tensors import (
     routing_of,
     stacked_choices,
 )
-from .configuration_multitask import MultiTaskAttentionConfig, TaskConfig
-from .encoder_code import hub_arguments, with_encoder_code
-from .encoder_limits import EncoderLimits, check_tokenizer, check_words, limits_of, limits_of_model
-from .encoder_loading import build_encoder
+from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_limits import check_tokenizer, limits_of_model
 from .errors import InputError, nearest
-from .feature_encoding import FeatureEncoder, words_of
+from .feature_encoding import Feature, words_of
 from .given_labels import LabelsByTask, labels_of_rows
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, missing_fields, tasks_named
 from .problem_heads import TASK_HEADS
-from .random_states import kept_random_states
+from .processor_loading import SavedProcessor
+from .task_config import TaskConfig
 from .task_head import Answer
 
 # Arguments of tokenizers that the processor has no use for, and why.
@@ -44,7 +40,7 @@ REFUSED = {
 }
 
 
-class MultiTaskProcessor(FeatureEncoder):
+class MultiTaskProcessor(SavedProcessor):
     """Turns rows into what `model(**batch)` takes, and what it returns into answers.
 
     Args:
@@ -56,9 +52,6 @@ class MultiTaskProcessor(FeatureEncoder):
         InputError: A task tags tokens or finds spans and the tokenizer is not a fast one, or a task's length has no
             room for a word piece.
     """
-
-    # Of a processor that was read from a checkpoint, which it can be saved with.
-    config: MultiTaskAttentionConfig | None = None
 
     def __init__(
         self,
@@ -86,71 +79,6 @@ class MultiTaskProcessor(FeatureEncoder):
         limits, tasks = limits_of_model(model), model.config.task_configs
         check_tokenizer(limits, tokenizer, tasks)
         return cls(tokenizer, tasks, limits.positions)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        pretrained_model_name_or_path: str | Path,
-        *,
-        subfolder: str = "",
-        revision: str | None = None,
-        token: str | bool | None = None,
-        cache_dir: str | Path | None = None,
-        local_files_only: bool = False,
-        force_download: bool = False,
-        code_revision: str | None = None,
-        trust_remote_code: bool = False,
-    ) -> "MultiTaskProcessor":
-        """Read the processor of a checkpoint: its configuration and tokenizer, but no weights.
-
-        Args:
-            pretrained_model_name_or_path: A folder or a name on the Hub.
-            subfolder: Where in it the checkpoint lies.
-            revision: A branch, tag or commit of the Hub.
-            token: The Hub's token.
-            cache_dir: Where files of the Hub are kept.
-            local_files_only: Whether the Hub is left alone.
-            force_download: Whether files are fetched again.
-            code_revision: As `revision`, of an encoder's own code.
-            trust_remote_code: Whether an encoder's own code is run.
-
-        Raises:
-            InputError: There is no checkpoint of this model, or none with a tokenizer that fits.
-        """
-        name = str(pretrained_model_name_or_path)
-        arguments = hub_arguments(
-            {
-                "subfolder": subfolder,
-                "revision": revision,
-                "token": token,
-                "cache_dir": cache_dir and str(cache_dir),
-                "local_files_only": local_files_only,
-                "force_download": force_download,
-                "code_revision": code_revision,
-                "trust_remote_code": trust_remote_code,
-            }
-        )
-        try:
-            config = _read_config(name, arguments)
-            tokenizer = AutoTokenizer.from_pretrained(name, config=config.encoder_config, **arguments)
-        except OSError as error:
-            raise InputError(f"The checkpoint {name!r} cannot be read: {str(error).splitlines()[0]}") from error
-        check_words(tokenizer, name)
-        limits = _limits_without_weights(cast(PreTrainedConfig, config.encoder_config))
-        check_tokenizer(limits, tokenizer, config.task_configs)
-        processor = cls(tokenizer, config.task_configs, limits.positions)
-        processor.config = config
-        return processor
-
-    def save_pretrained(self, save_directory: str | Path) -> None:
-        """Save the tokenizer, and of a processor that was read from a checkpoint its configuration if there is none.
-
-        Args:
-            save_directory: The folder; with the model's `save_pretrained` beside it, a checkpoint.
-        """
-        self.tokenizer.save_pretrained(save_directory)
-        if self.config is not None and not (Path(save_directory) / "config.json").exists():
-            self.config.save_pretrained(save_directory)
 
     def __call__(
         self,
@@ -372,25 +300,6 @@ def _check_arguments(
         raise InputError(f"pad_to_multiple_of={pad_to_multiple_of!r}; expected a whole number >= 1.")
     if return_tensors not in CONVERSIONS:
         raise InputError(f"return_tensors={return_tensors!r}; expected 'pt', 'np', or None for lists.")
-
-
-def _read_config(name: str, arguments: Mapping[str, Any]) -> MultiTaskAttentionConfig:
-    source = {key: value for key, value in arguments.items() if key not in ("code_revision", "trust_remote_code")}
-    model_type = PreTrainedConfig.get_config_dict(name, **source)[0].get("model_type")
-    if model_type != MultiTaskAttentionConfig.model_type:
-        raise InputError(
-            f"{name!r} holds a model of type {model_type!r}; expected a checkpoint of "
-            f"{MultiTaskAttentionConfig.model_type!r}."
-        )
-    encoder = with_encoder_code(name, arguments)
-    given = {key: encoder[key] for key in ("encoder_config",) if key in encoder}
-    return cast(MultiTaskAttentionConfig, MultiTaskAttentionConfig.from_pretrained(name, **source, **given))
-
-
-def _limits_without_weights(config: PreTrainedConfig) -> EncoderLimits:
-    """What an encoder with this configuration can read: asked of one whose weights have whatever values."""
-    with kept_random_states(torch.device("cpu")), no_init_weights():
-        return limits_of(build_encoder(config, pooler=False))
 
 
 def _as_array(logits: Any) -> np.ndarray:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .configuration_multitask import TaskConfig
 from .label_checks import IGNORED_LABEL, Entries, check_task_indices
 from .problem_types import PROBLEM_TYPES
+from .task_config import TaskConfig
 from .task_tensors import ModuleWithConstants, TaskTensors, ZeroStartLinear, at_least_float32
 
 Answer = dict[str, Any]

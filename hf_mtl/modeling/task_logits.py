@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from .configuration_multitask import TaskConfig
 from .label_checks import Entries
 from .problem_heads import TASK_HEADS
+from .task_config import TaskConfig
 from .task_head import TaskHead
 
 

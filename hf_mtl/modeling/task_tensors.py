@@ -1,5 +1,6 @@
 """Parameters that belong to one task each, and the layers that start at zero."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,9 +11,12 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
-from .configuration_multitask import task_slug
-
 PREFIX = "task_"
+
+
+def task_slug(name: str) -> str:
+    """Return what stands for a task's name in the names of parameters: lower case, other characters as ``_``."""
+    return re.sub(r"\W+", "_", name.casefold())
 
 
 def task_key(name: str) -> str:

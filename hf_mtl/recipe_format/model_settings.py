@@ -6,7 +6,8 @@ import re
 from typing import Any, get_args, get_origin
 
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig
-from ..modeling.part_checks import CHOICES, SETTINGS
+from ..modeling.part_checks import CHOICES
+from ..modeling.setting_names import SETTINGS
 
 # A line of a docstring's `Args`, and those that it goes on in.
 ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.M)

@@ -1,11 +1,9 @@
 """Training arguments: those of Transformers, and what several tasks add."""
 
 import dataclasses
-import json
 import math
 import sys
 import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -14,14 +12,13 @@ from transformers import TrainingArguments
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 from transformers.utils.logging import get_logger
 
-from ..balancing.gradient_balancing import GRADIENT_BALANCERS
+from ..balancing.gradient_balancing import BALANCED_PARAMETERS, GRADIENT_BALANCERS
 from ..balancing.loss_weighting import LOSS_WEIGHTINGS
 from ..data.batch_forms import BATCH_FORMS
 from ..data.mixing import MIXING_STRATEGIES
-from ..metrics import METRICS
 from ..modeling.errors import InputError, check_choice, nearest
 from ..modeling.step_loss import LOSS_REDUCTIONS
-from .shared_parameters import WHICH
+from .derived_arguments import DERIVED, Adjusted, AdjustedCount, AdjustedText, following, json_mapping
 
 logger = get_logger(__name__)
 
@@ -48,8 +45,6 @@ DEFAULT_FOLDER = "tmp_trainer"
 OLD_NAMES = {"temperature": "mixing_temperature"}
 
 MOST_POWER = 10.0
-# How much faster than the encoder everything behind it learns by default.
-PARTS_RATE = 10
 
 
 @dataclass
@@ -116,7 +111,8 @@ class MultiTaskTrainingArguments(TrainingArguments):
         default=None, metadata={"help": 'The method\'s own settings, e.g. {"c": 0.2} of cagrad.'}
     )
     balanced_parameters: str = field(
-        default="all", metadata={"help": f"Which shared parameters gradient balancing looks at: {WHICH}."}
+        default="all",
+        metadata={"help": f"Which shared parameters gradient balancing looks at: {BALANCED_PARAMETERS}."},
     )
     loss_reduction: str = field(
         default="rows",
@@ -323,94 +319,6 @@ def _check_report_to(given: Any) -> None:
             )
 
 
-class Adjusted:
-    """A value that a run follows from others, in the place of the one that was given.
-
-    Attributes:
-        given: The value that was given; copies of the arguments, as `dataclasses.replace` makes them, begin with it.
-    """
-
-    given: Any
-
-
-class AdjustedCount(Adjusted, int):
-    """A whole number, or whether something holds."""
-
-
-class AdjustedText(Adjusted, str):
-    """A name."""
-
-
-class DerivedRate(float):
-    """A number that follows from other arguments; given back, as `dataclasses.replace` does, it is not given."""
-
-
-class DerivedCount(int):
-    """The same of a whole number."""
-
-
-def lower_is_better(metric: str | None) -> bool:
-    """Whether less of a metric is better: of losses and of errors such as ``stars_rmse``."""
-    worse = ["loss", *(name for name, kind in METRICS.items() if not kind.higher_is_better)]
-    return any(str(metric) == name or str(metric).endswith(f"_{name}") for name in worse)
-
-
-def _parts_rate(args: MultiTaskTrainingArguments) -> Any:
-    return DerivedRate(PARTS_RATE * args.learning_rate)
-
-
-def _accumulation(args: MultiTaskTrainingArguments) -> Any:
-    steps = args._accumulation()
-    return None if steps is None else DerivedCount(steps)
-
-
-def _greater_is_better(args: MultiTaskTrainingArguments) -> Any:
-    return None if args.metric_for_best_model is None else not lower_is_better(args.metric_for_best_model)
-
-
-# Arguments that follow from others where they are not given, or always: read anew each time, since those may change.
-DERIVED: dict[str, Callable[[MultiTaskTrainingArguments], Any]] = {
-    "parts_learning_rate": _parts_rate,
-    "gradient_accumulation_steps": _accumulation,
-    "greater_is_better": _greater_is_better,
-}
-
-
-def _following(name: str, derive: Callable[[MultiTaskTrainingArguments], Any], default: Any) -> property:
-    def read(args: MultiTaskTrainingArguments) -> Any:
-        value = vars(args).get(name, default)
-        derived = derive(args) if value == default else None
-        return value if derived is None else derived
-
-    def write(args: MultiTaskTrainingArguments, value: Any) -> None:
-        given = value.given if isinstance(value, Adjusted) else value
-        vars(args)[name] = default if isinstance(given, (DerivedRate, DerivedCount)) else given
-
-    return property(read, write)
-
-
 for _name, _derive in DERIVED.items():
     _default = MultiTaskTrainingArguments.__dataclass_fields__[_name].default
-    setattr(MultiTaskTrainingArguments, _name, _following(_name, _derive, _default))
-
-
-def json_mapping(name: str, given: Any, expected: str) -> dict[str, Any] | None:
-    """Return a mapping, which a command line gives as JSON.
-
-    Args:
-        name: The argument's name.
-        given: The mapping, its JSON, or None.
-        expected: What it should be, for the message.
-
-    Raises:
-        InputError: Something else.
-    """
-    if given is None:
-        return None
-    try:
-        found = json.loads(given) if isinstance(given, str) else given
-    except json.JSONDecodeError as error:
-        raise InputError(f"{name}={given!r} is no valid JSON: {error}") from error
-    if not isinstance(found, Mapping):
-        raise InputError(f"{name}={given!r}; expected {expected}.")
-    return dict(found)
+    setattr(MultiTaskTrainingArguments, _name, following(_name, _derive, _default))

@@ -13,6 +13,8 @@ from ..modeling.errors import InputError
 from .arguments import MultiTaskTrainingArguments
 
 Gradients = list[torch.Tensor | None]
+# What `draw_every_task` adjusts.
+SET_BY_BALANCING = ("mixing_strategy", "batch_form", "gradient_accumulation_steps")
 
 
 class GradientBalance:

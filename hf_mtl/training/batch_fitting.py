@@ -2,7 +2,7 @@
 
 import copy
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from ..data.streams import StreamedMixture
 from ..modeling.errors import InputError
-from .resuming import ResumingTrainer
+from .task_trainer import TaskTrainer
 
 ADVICE = (
     "Set the batches yourself: a smaller per_device_train_batch_size beside global_batch_size=<rows of a step>, or a "
@@ -18,12 +18,14 @@ ADVICE = (
 )
 
 
-class FittingTrainer(ResumingTrainer):
+class FittingTrainer(TaskTrainer):
     """A Trainer that begins a run anew, in smaller batches, where one was too large."""
 
     # What a run that begins anew makes again: its loss weighting and gradient balance, and what follows its steps.
     set_up_balance: Callable[[], None]
     begin_run: Callable[[], None]
+    run_state: Callable[[], dict[str, Any]]
+    load_run_state: Callable[[Mapping[str, Any]], None]
 
     def _inner_training_loop(self, batch_size: int | None = None, args: Any = None, **options: Any) -> Any:
         self.begin_run()

@@ -4,13 +4,15 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy, SchedulerType
 
 from ..modeling.errors import InputError, check_choice
 from ..tasks import TaskSpec, tasks_by_source
 from .arguments import MultiTaskTrainingArguments
-from .optimizer import scheduler_options
 from .scoring import AVERAGE, RELATIVE, WORST
+
+# Schedules that wait for a metric to stop getting better.
+FOLLOWING = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
 
 
 def check_arguments(
@@ -72,3 +74,23 @@ def _check_best_metric(args: MultiTaskTrainingArguments, specs: Sequence[TaskSpe
     if given == RELATIVE and not relative:
         raise InputError('metric_for_best_model=mtl_relative needs single_task_scores, such as {"rte": 66.4}.')
     check_choice("metric_for_best_model", given, metrics)
+
+
+def scheduler_options(args: MultiTaskTrainingArguments) -> Any:
+    """Return `lr_scheduler_kwargs`, with the direction of the metric where the schedule follows one.
+
+    Raises:
+        InputError: They give another direction.
+    """
+    options = args.lr_scheduler_kwargs
+    if args.lr_scheduler_type not in FOLLOWING:
+        return options
+    mode = "max" if args.greater_is_better else "min"
+    given = dict(options) if isinstance(options, dict) else {}
+    if given.get("mode", mode) != mode:
+        raise InputError(
+            f"lr_scheduler_kwargs say mode={given['mode']!r}, and of metric_for_best_model="
+            f"{args.metric_for_best_model!r} {'more' if mode == 'max' else 'less'} is better; write mode={mode!r}, or "
+            "leave it out."
+        )
+    return {**given, "mode": mode}

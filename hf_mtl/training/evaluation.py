@@ -13,35 +13,23 @@ from transformers.trainer_utils import EvalLoopOutput, EvalPrediction, Predictio
 from transformers.utils.logging import get_logger
 
 from ..data.collator import MultiTaskCollator
-from ..data.dataset_forms import Rows, check_names, named_datasets, with_texts
+from ..data.dataset_forms import check_names, named_datasets, with_texts
 from ..data.features import FeatureDataset
-from ..data.mixture import Mixture
 from ..data.unlabelled import rows_to_answer, rows_to_score
 from ..modeling.errors import InputError, check_choice
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
-from ..modeling.processing_multitask import MultiTaskProcessor
 from ..modeling.step_loss import step_loss
 from ..tasks import TaskSpec, tasks_by_source
-from .arguments import MultiTaskTrainingArguments
-from .checkpoints import CheckpointingTrainer
 from .evaluation_batches import EvaluationBatches, evaluation_loader
+from .ignored_arguments import refuse_ignore_keys
 from .scoring import AnswerCollector, decoded_labels, flat_scores, merged_metrics, score_answers
+from .task_trainer import TaskTrainer
 
 logger = get_logger(__name__)
 
 
-class EvaluatingTrainer(CheckpointingTrainer):
+class EvaluatingTrainer(TaskTrainer):
     """A Trainer that answers the rows of all tasks in one loop and scores every task."""
-
-    model: MultiTaskAttentionModel
-    args: MultiTaskTrainingArguments
-    eval_dataset: FeatureDataset | None
-    data_collator: MultiTaskCollator
-    processor: MultiTaskProcessor
-    specs: dict[str, TaskSpec]
-    mixture: Mixture
-    # By task or source, as they were given beside the training rows.
-    test_rows: Mapping[str, Rows]
 
     def evaluation_loop(
         self,
@@ -98,7 +86,7 @@ class EvaluatingTrainer(CheckpointingTrainer):
 
     def _task_weights(self) -> torch.Tensor:
         """(tasks,) the weights that task rows give; what a weighting learns changes from step to step."""
-        return torch.tensor([self.specs[name].weight for name in self.processor.tasks])
+        return torch.tensor([self.specs[name].setting("weight") for name in self.processor.tasks])
 
     @torch.no_grad()
     def _answer_batch(self, model: nn.Module, batch: dict[str, Any]) -> tuple[list[Any], torch.Tensor]:
@@ -232,12 +220,3 @@ class EvaluatingTrainer(CheckpointingTrainer):
             for name, spec in self.specs.items()
             if f"{prefix}_{name}_{spec.metric_names[0]}" in metrics
         }
-
-
-def refuse_ignore_keys(given: list[str] | None) -> None:
-    """Raise `InputError` for names of outputs that an evaluation is to leave out; it returns none."""
-    if given is not None:
-        raise InputError(
-            f"ignore_keys={given!r} would have no effect: predictions are decoded answers by task, without other "
-            "outputs of the model. Leave it out."
-        )

@@ -16,10 +16,11 @@ from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture, mixture_from_datasets
 from ..data.streams import mixture_from_streams
 from ..data.unlabelled import rows_to_score
-from ..modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig
+from ..modeling.configuration_multitask import MultiTaskAttentionConfig
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
-from ..modeling.part_checks import ENCODER_ARGUMENTS, check_setting_names
+from ..modeling.setting_names import ENCODER_ARGUMENTS, check_setting_names
+from ..modeling.task_config import TaskConfig
 from ..tasks import TaskSpec, as_spec, tasks_by_source
 from .ignored_arguments import refuse_ignored_arguments
 from .task_agreement import (
@@ -152,8 +153,8 @@ def check_tokenizer(given: Any) -> None:
 
 def _own_mixture(given: Mixture, eval_dataset: Any, tasks: Sequence[TaskSpec] | None) -> Mixture:
     check_rows_of_mixture(given, tasks or ())
-    specs = [as_spec(spec) for spec in given.specs]
-    mixture = dataclasses.replace(given, specs=specs, validation=dict(given.validation))
+    specs = given.specs
+    mixture = dataclasses.replace(given, validation=dict(given.validation))
     if eval_dataset is not None:
         sources = list(tasks_by_source(specs))
         names = list(dict.fromkeys([*sources, *(spec.name for spec in specs)]))

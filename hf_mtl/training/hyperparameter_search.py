@@ -6,15 +6,16 @@ from typing import Any, cast
 from transformers.trainer_utils import BestRun, HPSearchBackend
 
 from ..modeling.errors import InputError, check_choice
-from .arguments import DERIVED, Adjusted, MultiTaskTrainingArguments
-from .batch_fitting import FittingTrainer
-from .resuming import SET_BY_BALANCING
+from .arguments import MultiTaskTrainingArguments
+from .balanced_step import SET_BY_BALANCING
+from .derived_arguments import DERIVED, Adjusted
+from .task_trainer import TaskTrainer
 
 # What is read when a trainer is made, and not by each of its runs.
 OF_THE_TRAINER = ("gradient_balancing", "gradient_balancing_options", "output_dir", "use_cpu", "torch_compile")
 
 
-class SearchingTrainer(FittingTrainer):
+class SearchingTrainer(TaskTrainer):
     """A Trainer whose `hyperparameter_search` knows the arguments of a mixture and follows the best model's metric."""
 
     _before_search: dict[str, Any]

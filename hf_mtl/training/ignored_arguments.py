@@ -156,3 +156,12 @@ def refuse_ignored_of_trainer(given: Mapping[str, Any], taken: Iterable[str] = (
     for name in given:
         if name not in taken and name not in IGNORED_OF_TRAINER:
             raise InputError(f"MultiTaskTrainer takes no `{name}`.{nearest(name, taken)} It takes {', '.join(taken)}.")
+
+
+def refuse_ignore_keys(given: list[str] | None) -> None:
+    """Raise `InputError` for names of outputs that an evaluation is to leave out; it returns none."""
+    if given is not None:
+        raise InputError(
+            f"ignore_keys={given!r} would have no effect: predictions are decoded answers by task, without other "
+            "outputs of the model. Leave it out."
+        )

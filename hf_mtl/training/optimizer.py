@@ -5,19 +5,15 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers.trainer_utils import SchedulerType
 
-from ..modeling.errors import InputError
 from ..modeling.task_tensors import owner_of, owners_by_key
 from ..tasks import TaskSpec
 from .arguments import MultiTaskTrainingArguments
-from .evaluation import EvaluatingTrainer
-
-# Schedules that wait for a metric to stop getting better.
-FOLLOWING = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
+from .checks import scheduler_options
+from .task_trainer import TaskTrainer
 
 
-class OptimizingTrainer(EvaluatingTrainer):
+class OptimizingTrainer(TaskTrainer):
     """A Trainer with a rate for the encoder, one for everything behind it, and one for a task that gives its own."""
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -47,26 +43,6 @@ class OptimizingTrainer(EvaluatingTrainer):
             return super().create_scheduler(num_training_steps, optimizer)
         finally:
             self.args.lr_scheduler_kwargs = given
-
-
-def scheduler_options(args: MultiTaskTrainingArguments) -> Any:
-    """Return `lr_scheduler_kwargs`, with the direction of the metric where the schedule follows one.
-
-    Raises:
-        InputError: They give another direction.
-    """
-    options = args.lr_scheduler_kwargs
-    if args.lr_scheduler_type not in FOLLOWING:
-        return options
-    mode = "max" if args.greater_is_better else "min"
-    given = dict(options) if isinstance(options, dict) else {}
-    if given.get("mode", mode) != mode:
-        raise InputError(
-            f"lr_scheduler_kwargs say mode={given['mode']!r}, and of metric_for_best_model="
-            f"{args.metric_for_best_model!r} {'more' if mode == 'max' else 'less'} is better; write mode={mode!r}, or "
-            "leave it out."
-        )
-    return {**given, "mode": mode}
 
 
 def parameter_groups(

@@ -6,22 +6,16 @@ from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..balancing.gradient_balancing import GradientBalancer
-from ..balancing.loss_weighting import LossWeighting
-from ..data.features import FeatureDataset
-from ..data.mixing import DevGapMixing, MixingStrategy
-from ..data.sampler import MixtureBatchSampler
+from ..data.mixing import DevGapMixing
 from ..data.streams import StreamedMixture
 from ..modeling.errors import InputError
-from .evaluation import refuse_ignore_keys
-from .ignored_arguments import refuse_ignored_arguments
-from .optimizer import OptimizingTrainer
+from .balanced_step import SET_BY_BALANCING
+from .checkpoints import CheckpointingTrainer
+from .ignored_arguments import refuse_ignore_keys, refuse_ignored_arguments
 from .run_identity import check_run, fingerprints, run_arguments, run_settings, run_tasks
 from .sampling import run_steps
-from .task_freezing import TaskFreezer
+from .task_trainer import TaskTrainer
 
-# What `draw_every_task` adjusts.
-SET_BY_BALANCING = ("mixing_strategy", "batch_form", "gradient_accumulation_steps")
 # What a trainer is built with: the precision of its arithmetic, its device, its processes.
 SET_WHEN_BUILT = (
     "bf16",
@@ -38,18 +32,8 @@ SET_WHEN_BUILT = (
 )
 
 
-class ResumingTrainer(OptimizingTrainer):
+class ResumingTrainer(CheckpointingTrainer, TaskTrainer):
     """A Trainer whose checkpoints keep the state of the mixture, the tasks and their weights."""
-
-    train_dataset: FeatureDataset | StreamedMixture
-    sampler: MixtureBatchSampler | StreamedMixture
-    mixing: MixingStrategy
-    freezer: TaskFreezer
-    loss_weighting: LossWeighting
-    balancer: GradientBalancer | None
-    stream_state: dict[str, Any] | None
-    # The arguments' values when the trainer was made.
-    values_given: dict[str, Any]
 
     def train(
         self,

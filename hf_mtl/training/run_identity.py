@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 from ..data.fingerprint import fingerprint_rows
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig
 from ..modeling.errors import InputError
-from ..tasks import TaskSpec
+from ..tasks import ROW_SETTINGS, TaskSpec
 from .arguments import OLD_NAMES, MultiTaskTrainingArguments
 
 # Settings from which the rows of every step follow, and what a step makes of them. Others (how often is logged, saved
@@ -61,11 +61,9 @@ TASK_KEYS = (
     "stride",
     "reads",
     "source",
-    "weight",
-    "share",
     "learning_rate",
-    "balance_classes",
     "class_weights",
+    *ROW_SETTINGS,
     "label_mean",
     "label_scale",
 )
@@ -86,8 +84,10 @@ def run_tasks(specs: Iterable[TaskSpec]) -> dict[str, dict[str, Any]]:
     """Return by task what a continued run must share of its row, as JSON values."""
     tasks = {}
     for spec in specs:
-        values = {key: getattr(spec, key) for key in TASK_KEYS}
-        tasks[spec.name] = {**values, "fields": spec.input_fields, "source": spec.source_name}
+        values = {key: spec.setting(key) for key in TASK_KEYS}
+        # Labels that are no numbers are trained as they are.
+        standard = {"label_mean": spec.label_mean or 0.0, "label_scale": spec.label_scale or 1.0}
+        tasks[spec.name] = {**values, **standard, "fields": spec.input_fields, "source": spec.source_name}
     return _as_json(tasks)
 
 

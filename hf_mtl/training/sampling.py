@@ -34,7 +34,7 @@ def choose_mixing(
         temperature=args.mixing_temperature,
         power=args.mixing_power,
         cap=args.mixing_cap,
-        shares={source: max(specs[name].share for name in names) for source, names in sources.items()},
+        shares={source: max(specs[name].setting("share") for name in names) for source, names in sources.items()},
         target_scores={
             source: sum(float(targets[name]) for name in names) / len(names)
             for source, names in sources.items()

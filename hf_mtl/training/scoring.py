@@ -11,8 +11,9 @@ from datasets import Dataset
 from ..data.label_kinds import label_kind
 from ..metrics import METRICS, compute, task_score
 from ..modeling.errors import InputError
+from ..modeling.feature_encoding import Feature
 from ..modeling.problem_heads import TASK_HEADS
-from ..modeling.processing_multitask import Feature, answer_row
+from ..modeling.processing_multitask import answer_row
 from ..modeling.task_head import Answer
 from ..tasks import LABEL_FIELD, TaskSpec
 

@@ -4,11 +4,10 @@ import re
 
 from torch import nn
 
+from ..balancing.gradient_balancing import BALANCED_PARAMETERS
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.task_tensors import owner_of, owners_by_key
-
-WHICH = "all, adapters, or last_<k>_layers such as last_2_layers"
 
 
 def shared_parameters(model: MultiTaskAttentionModel, which: str = "all") -> list[nn.Parameter]:
@@ -29,17 +28,19 @@ def shared_parameters(model: MultiTaskAttentionModel, which: str = "all") -> lis
         if all(tensor.requires_grad for tensor in tensors):
             raise InputError(
                 "balanced_parameters='adapters', but the whole encoder is trained; add an adapter with peft, or "
-                f"choose another: {WHICH}."
+                f"choose another: {BALANCED_PARAMETERS}."
             )
     elif match := re.fullmatch(r"last_([1-9]\d*)_layers", which):
         shared = {id(tensor) for name, tensor in model.named_parameters() if owner_of(name, owners) is None}
         layers = encoder_layers(model)[-int(match[1]) :]
         tensors = [tensor for layer in layers for tensor in layer.parameters() if id(tensor) in shared]
     else:
-        raise InputError(f"balanced_parameters={which!r}; expected {WHICH}.")
+        raise InputError(f"balanced_parameters={which!r}; expected {BALANCED_PARAMETERS}.")
     tensors = [tensor for tensor in tensors if tensor.requires_grad]
     if not tensors:
-        raise InputError(f"balanced_parameters={which!r} names no parameter that is trained; expected {WHICH}.")
+        raise InputError(
+            f"balanced_parameters={which!r} names no parameter that is trained; expected {BALANCED_PARAMETERS}."
+        )
     return tensors
 
 

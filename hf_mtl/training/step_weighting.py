@@ -1,16 +1,19 @@
 """A loss weighting among the steps of a run: what it reads of them, and when."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import nn
 
-from ..balancing.loss_weighting import LOSS_WEIGHTINGS, LossWeighting, WeightingOptions
+from ..balancing.loss_weighting import LOSS_WEIGHTINGS
+from ..balancing.weighting_base import LossWeighting, WeightingOptions
 from ..data.label_kinds import label_kind
 from ..data.mixture import Mixture
 from .arguments import MultiTaskTrainingArguments
 
-# Read before a step's weights are asked for, where the step is one batch.
+# What weights follow from losses of the step itself, where it is one batch.
 BEFORE = ("step_losses", "losses_after")
 
 
@@ -32,27 +35,33 @@ class StepWeighting:
         self.weighting, self.reduce, self.shared = weighting, reduce, shared
         self.sums: torch.Tensor | None = None
         self.gradients: torch.Tensor | None = None
+        # (tasks,) mean losses of the last step.
         self.losses: torch.Tensor | None = None
 
     def weights(self, sums: torch.Tensor, labels: torch.Tensor, whole_step: bool) -> torch.Tensor:
-        """Return the weights (tasks,) for a batch of the step at hand.
+        """Return the weights (tasks,) for a batch of the step at hand; nothing is learned from it yet.
 
         Args:
             sums: (tasks,) the batch's sums of losses.
             labels: (tasks,) the step's numbers of labels.
             whole_step: Whether the batch is all that this process has of the step.
         """
+        weighting = self.weighting
+        if whole_step and weighting.needs in BEFORE:
+            # What it will have learned at the end of the step.
+            weighting = copy.deepcopy(weighting)
+            weighting.observe(self._means(sums.detach(), labels), labels > 0)
+        return weighting.weights().to(sums.dtype).to(sums.device)
+
+    def add(self, sums: torch.Tensor, labels: torch.Tensor) -> None:
+        """Take a batch of the step at hand, before its backward pass; see `weights`."""
         self.sums = sums.detach() if self.sums is None else self.sums + sums.detach()
-        if whole_step and self.weighting.needs in BEFORE:
-            self._observe(labels)
         if self.weighting.needs == "gradient_norms":
             self._add_gradients(sums, labels)
-        return self.weighting.weights().to(sums.dtype).to(sums.device)
 
-    def _observe(self, labels: torch.Tensor) -> None:
-        assert self.sums is not None
-        self.losses = self.reduce(self.sums) / labels.clamp(min=1)
-        self.weighting.observe(self.losses, labels > 0)
+    def _means(self, sums: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """(tasks,) mean losses of the step, of this process's sums."""
+        return self.reduce(sums) / labels.clamp(min=1)
 
     def _add_gradients(self, sums: torch.Tensor, labels: torch.Tensor) -> None:
         assert self.shared is not None
@@ -68,23 +77,22 @@ class StepWeighting:
 
     def end_step(self, labels: torch.Tensor) -> None:
         """Let the weighting learn from the step whose batches have all been seen."""
+        assert self.sums is not None
         present = labels > 0
         if self.weighting.needs == "nothing":
             self.weighting.observe(torch.zeros_like(labels), present)
-        elif self.losses is None:
-            self._observe(labels)
+        else:
+            self.losses = self._means(self.sums, labels)
+            self.weighting.observe(self.losses, present)
         if self.gradients is not None:
-            assert self.losses is not None
             norms = self.reduce(self.gradients).norm(dim=1)
-            self.weighting.observe_gradients(norms, self.losses, present)
-        self.before = self.losses
-        self.sums = self.gradients = self.losses = None
+            self.weighting.observe_gradients(norms, cast(torch.Tensor, self.losses), present)
+        self.sums = self.gradients = None
 
     def after_step(self, sums: torch.Tensor, labels: torch.Tensor) -> None:
         """Take this process's sums of losses (tasks,) of the same batches after the step."""
-        assert self.before is not None
-        after = self.reduce(sums) / labels.clamp(min=1)
-        self.weighting.observe_after(self.before, after, labels > 0)
+        assert self.losses is not None
+        self.weighting.observe_after(self.losses, self._means(sums, labels), labels > 0)
 
 
 def build_loss_weighting(
@@ -101,7 +109,7 @@ def build_loss_weighting(
         restoring_force=args.gradnorm_alpha,
         seed=args.seed,
     )
-    return LOSS_WEIGHTINGS[args.loss_weighting]([specs[name].weight for name in names], options)
+    return LOSS_WEIGHTINGS[args.loss_weighting]([specs[name].setting("weight") for name in names], options)
 
 
 def task_gradient_norms(owned: Mapping[str, Sequence[nn.Parameter]]) -> dict[str, float]:

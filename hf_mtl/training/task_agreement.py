@@ -1,6 +1,5 @@
 """Model and data must mean the same tasks, and nothing may be set in two places in two ways."""
 
-import copy
 import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -10,9 +9,9 @@ from transformers.utils.logging import get_logger
 
 from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture
-from ..modeling.configuration_multitask import TaskConfig
 from ..modeling.errors import InputError, check_choice
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..modeling.task_config import TaskConfig
 from ..tasks import TaskSpec, tasks_by_source
 
 logger = get_logger(__name__)
@@ -22,7 +21,7 @@ STATISTICS = ("label_mean", "label_scale", "class_weights", "null_answer")
 # Compared by themselves: always, whoever wrote them.
 ALWAYS_COMPARED = ("name", "problem_type", "labels", "fields")
 
-_DEFAULTS = {item.name: item.default for item in dataclasses.fields(TaskConfig)}
+_KEPT = [item.name for item in dataclasses.fields(TaskConfig)]
 
 
 def agree_with_model(model: MultiTaskAttentionModel, mixture: Mixture, written: Collection[str] = ()) -> Mixture:
@@ -39,8 +38,7 @@ def agree_with_model(model: MultiTaskAttentionModel, mixture: Mixture, written: 
     mixture = in_order(mixture, model.config.task_names)
     check_same_tasks(model, mixture.specs, written)
     train_in_float32(model)
-    agree_on_tasks(model, mixture.specs, written)
-    return mixture
+    return dataclasses.replace(mixture, specs=agree_on_tasks(model, mixture.specs, written))
 
 
 def in_order(mixture: Mixture, names: Sequence[str]) -> Mixture:
@@ -89,32 +87,37 @@ def check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], 
             raise InputError(f"Task {task.name!r}: the model has {key}={of_model!r}, the data {value!r}.")
 
 
-def agree_on_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], written: Collection[str]) -> None:
-    """Let the model's tasks decide, refuse what task rows say otherwise, and give heads that have not learned yet the
-    label statistics of the data.
+def agree_on_tasks(
+    model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], written: Collection[str]
+) -> list[TaskSpec]:
+    """Return task rows with what the model holds; heads that have not learned yet take the label statistics of the
+    data.
 
     Args:
         model: The model.
-        specs: The trainer's own copies of the task rows, which take over what the model holds.
+        specs: The task rows.
         written: Names of the tasks whose rows the caller wrote; the others were read off features.
 
     Raises:
         InputError: A row gives a value that the model has otherwise.
     """
+    agreed = []
     for spec, task in zip(specs, model.config.task_configs, strict=True):
         learned = model.has_learned(spec.name)
         if spec.name in written:
             _refuse_other_values(spec, task, learned)
         if not learned:
-            _take_measured(model, spec, task)
+            task = _take_measured(model, spec, task)
         if task.input_fields != spec.input_fields:
             raise InputError(
                 f"Task {spec.name!r}: the model reads {', '.join(task.input_fields)}, the data have "
                 f"{', '.join(spec.input_fields)}. Build the model with fields={list(spec.input_fields)!r} in its "
                 f"task, or name the columns of {', '.join(task.input_fields)} alone."
             )
-        for item in dataclasses.fields(TaskConfig):
-            setattr(spec, item.name, getattr(task, item.name))
+        taken = spec.with_measured(**{name: getattr(task, name) for name in _KEPT})
+        # What the row gives stays given.
+        agreed.append(dataclasses.replace(taken, measured=tuple(set(taken.measured) - spec.given.keys())))
+    return agreed
 
 
 def train_in_float32(model: MultiTaskAttentionModel) -> None:
@@ -129,9 +132,9 @@ def train_in_float32(model: MultiTaskAttentionModel) -> None:
 
 def _refuse_other_values(spec: TaskSpec, task: TaskConfig, learned: bool) -> None:
     for key, value in spec.given.items():
-        if key not in _DEFAULTS or key in ALWAYS_COMPARED or value is None or value == getattr(task, key):
+        if key not in _KEPT or key in ALWAYS_COMPARED or value == getattr(task, key):
             continue
-        if key in STATISTICS and not learned and getattr(task, key) == _DEFAULTS[key]:
+        if key in STATISTICS and not learned and getattr(task, key) is None:
             continue
         raise InputError(
             f"Task {spec.name!r}: its row says {key}={value!r}, the model has {key}={getattr(task, key)!r}. Leave it "
@@ -145,18 +148,18 @@ def _refuse_other_values(spec: TaskSpec, task: TaskConfig, learned: bool) -> Non
         )
 
 
-def _take_measured(model: MultiTaskAttentionModel, spec: TaskSpec, task: TaskConfig) -> None:
-    """Fill in `task` and the model what its configuration leaves open."""
-    measured = spec.name in model.measured_tasks
-    before = copy.deepcopy(task)
-    if measured or all(getattr(task, key) == _DEFAULTS[key] for key in STATISTICS):
-        for key in STATISTICS:
-            setattr(task, key, copy.deepcopy(getattr(spec, key)))
+def _take_measured(model: MultiTaskAttentionModel, spec: TaskSpec, task: TaskConfig) -> TaskConfig:
+    """Give the model what its configuration of a task leaves open, and return the task."""
+    values: dict[str, Any] = {}
+    if spec.name in model.measured_tasks or all(getattr(task, key) is None for key in STATISTICS):
+        values = {key: getattr(spec, key) for key in STATISTICS}
     if task.fields is None:
-        task.fields = list(spec.input_fields)
-    if task != before:
-        model.take_task(task)
+        values["fields"] = list(spec.input_fields)
+    taken = dataclasses.replace(task, **values)
+    if taken != task:
+        model.take_task(taken)
         model.measured_tasks.add(spec.name)
+    return taken
 
 
 def check_settings(model: MultiTaskAttentionModel, settings: Mapping[str, Any] | None) -> None:
@@ -176,7 +179,7 @@ def check_rows_of_mixture(mixture: Mixture, tasks: Sequence[TaskSpec]) -> None:
     for task in tasks:
         check_choice("task in `tasks` beside a mixture:", task.name, rows)
         for key, value in task.given.items():
-            other = getattr(rows[task.name], key)
+            other = rows[task.name].setting(key)
             if value != other:
                 raise InputError(
                     f"Task {task.name!r}: `tasks` say {key}={value!r}, the mixture {key}={other!r}. Leave `tasks` "

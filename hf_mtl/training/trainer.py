@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,27 +25,26 @@ from ..data.dataset_forms import test_rows_beside
 from ..data.features import FeatureDataset
 from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShare
 from ..data.sampler import MixtureBatchSampler
-from ..data.streams import STREAM_STATE, StreamedMixture
-from ..modeling.configuration_multitask import TaskConfig
+from ..data.streams import StreamedMixture
 from ..modeling.errors import InputError, check_choice
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
-from ..modeling.multitask_output import MultiTaskOutput
 from ..modeling.processing_multitask import MultiTaskProcessor
-from ..modeling.random_states import kept_random_states, random_states, set_random_states
-from ..modeling.step_loss import count_labels, step_loss
-from ..modeling.task_logits import labels_by_task
+from ..modeling.task_config import TaskConfig
 from ..tasks import tasks_by_source
 from .arguments import MultiTaskTrainingArguments, adopt_arguments
-from .balanced_step import GradientBalance, choose_balancer, draw_every_task
+from .balanced_step import choose_balancer, draw_every_task
+from .batch_fitting import FittingTrainer
 from .callbacks import StepsOfTrainer
 from .checks import check_arguments
+from .evaluation import EvaluatingTrainer
 from .given_data import check_tokenizer, collator_and_rows, model_and_mixture
 from .hyperparameter_search import SearchingTrainer
 from .ignored_arguments import check_built_optimizer, check_optimizer, refuse_ignored_of_trainer
+from .optimizer import OptimizingTrainer
+from .resuming import ResumingTrainer
 from .sampling import build_sampler, build_stream, choose_mixing, run_steps
 from .scoring import source_scores
-from .shared_parameters import last_shared_matrix, shared_parameters
-from .step_weighting import StepWeighting, build_loss_weighting, task_gradient_norms
+from .step import SteppingTrainer
 from .task_agreement import agree_with_model
 from .task_freezing import TaskFreezer
 from .training_order import arguments_of, mixture_of, model_of
@@ -53,7 +52,9 @@ from .training_order import arguments_of, mixture_of, model_of
 logger = get_logger(__name__)
 
 
-class MultiTaskTrainer(SearchingTrainer):
+class MultiTaskTrainer(
+    SearchingTrainer, FittingTrainer, ResumingTrainer, OptimizingTrainer, EvaluatingTrainer, SteppingTrainer
+):
     """Trains a `MultiTaskAttentionModel` on a mixture; takes what Transformers' `Trainer` takes, in its order.
 
     Args:
@@ -90,11 +91,6 @@ class MultiTaskTrainer(SearchingTrainer):
     Raises:
         InputError: Model and data disagree on the tasks, the data cannot be used, or something would have no effect.
     """
-
-    processing_class: PreTrainedTokenizerBase
-
-    # The loss is defined on the whole step, so accumulated batches must not be averaged once more.
-    loss_is_scaled_for_ga = True
 
     def __init__(
         self,
@@ -204,25 +200,6 @@ class MultiTaskTrainer(SearchingTrainer):
             return build_stream(self.processor, self.specs, self.mixture.streams, self.mixing, args)
         return FeatureDataset(self.processor, self.specs, self.mixture.train)
 
-    def set_up_balance(self) -> None:
-        """Make the loss weighting and the gradient balance of a run that begins."""
-        # (2, tasks) loss sums and label counts since the last log.
-        self.logged_losses = torch.zeros(2, self.model.num_tasks)
-        self._task_gradient_norms: dict[str, float] = {}
-        self.balance: GradientBalance | None = None
-        # An epoch, or a third of a shorter run: what some weightings wait for.
-        epoch_steps = min(self.sampler.epoch_steps, max(self.total_steps() // 3, 1))
-        self.loss_weighting = build_loss_weighting(self.args, self.mixture, self.model.config.task_names, epoch_steps)
-        needs_gradients = self.loss_weighting.needs == "gradient_norms"
-        shared = last_shared_matrix(self.model) if needs_gradients else None
-        self.step_weighting = StepWeighting(self.loss_weighting, self._summed, shared)
-        if self.balancer is not None:
-            balanced = shared_parameters(self.model, self.args.balanced_parameters)
-            self.balance = GradientBalance(self.balancer, balanced, self.model.num_tasks)
-
-    def _summed(self, values: torch.Tensor) -> torch.Tensor:
-        return self.accelerator.reduce(values, reduction="sum")
-
     def preview_mixture(self) -> list[TaskShare]:
         """Return rows, share, draws and passes of every source of rows over the whole run."""
         return self.sampler.preview(list(self.train_dataset.sizes), run_steps(self.sampler, self.args))
@@ -287,172 +264,6 @@ class MultiTaskTrainer(SearchingTrainer):
             multiprocessing_context=self.args.dataloader_multiprocessing_context,
         )
         return self.accelerator.prepare(loader)
-
-    def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], Any]:
-        """Return the batches of a step and its counts; remember where streams stood."""
-        batches, counts = super().get_batch_samples(epoch_iterator, num_batches, device)
-        for batch in batches:
-            self.stream_state = batch.pop(STREAM_STATE, None)
-        if self.loss_weighting.needs == "losses_after":
-            self._step_batches = (batches, counts)
-        return batches, counts
-
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> torch.Tensor:
-        """Count the step's labels and rows by task, over accumulated batches and processes: (2, tasks)."""
-        counts = torch.zeros(2, len(self.processor.tasks))
-        for batch in batch_samples:
-            counts += torch.stack(count_labels(batch["routing"], counts.shape[1])).cpu()
-        counts = self.accelerator.reduce(counts.to(device), reduction="sum")
-        return counts * self.freezer.mask(counts.device)
-
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: torch.Tensor | None = None,
-    ) -> Any:
-        """Return this batch's part of the loss of the step."""
-        outputs: MultiTaskOutput = model(**inputs, output_logits=return_outputs)
-        loss_sums, label_counts, row_counts = (
-            cast(torch.Tensor, outputs[key]) for key in ("task_loss_sums", "task_label_counts", "task_row_counts")
-        )
-        if num_items_in_batch is None:
-            num_items_in_batch = torch.stack([label_counts, row_counts])
-        labels, rows = num_items_in_batch
-        weights = self.freezer.mask(labels.device)
-        penalties = outputs.task_penalty_sums
-        # What parts add counts by the weights of the task rows; losses alone say what a weighting makes of them.
-        own_weights = weights * self.loss_weighting.fixed_weights.to(weights.dtype).to(weights.device)
-        if model.training:
-            weights = weights * self.step_weighting.weights(
-                loss_sums, labels, whole_step=self.args.gradient_accumulation_steps == 1
-            )
-            losses = torch.stack([loss_sums.detach(), label_counts])
-            self.logged_losses = self.logged_losses.to(losses.device) + losses
-            if self.balance is not None:
-                present = ((label_counts > 0) & (labels > 0)).nonzero().flatten().tolist()
-                means = weights * loss_sums / labels.clamp(min=1)
-                if penalties is not None:
-                    means = means + own_weights * penalties / rows.clamp(min=1)
-                self.balance.backward(means, present)
-        loss = step_loss(loss_sums, labels, rows, weights, self.args.loss_reduction)
-        if penalties is not None:
-            loss = loss + step_loss(penalties, rows, rows, own_weights, self.args.loss_reduction)
-        # Processes' gradients are averaged, and the step's loss is their sum.
-        loss = loss * self.accelerator.num_processes
-        return (loss, outputs) if return_outputs else loss
-
-    def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Run one batch; at the step's last, forget the gradients of tasks that had no label in the step."""
-        inner = self.accelerator.unwrap_model(model)
-        if not self.owned:
-            # Looked up once the model is wrapped as it will train, since wrapping may replace parameters.
-            self.owned = inner.parameters_by_task()
-        if self.loss_weighting.needs == "losses_after" and self.step_weighting.sums is None:
-            # Of the step's first batch; a run that continues has its random state only here.
-            self._random_states = random_states(self.args.device)
-        if self.balance is None:
-            loss = super().training_step(model, inputs, num_items_in_batch)
-        else:
-            if callable(train := getattr(self.optimizer, "train", None)):
-                # A schedule-free optimizer puts the weights of training in place.
-                train()
-            # Past the wrapper of several processes, which would sum what is to be kept apart.
-            with self.compute_loss_context_manager():
-                inputs = self._prepare_inputs(inputs)
-                loss = self.compute_loss(inner.train(), inputs, num_items_in_batch=num_items_in_batch).detach()
-        if self.accelerator.sync_gradients and num_items_in_batch is not None:
-            if self.balance is not None:
-                present = (num_items_in_batch[0] > 0).nonzero().flatten().tolist()
-                several = self.accelerator.num_processes > 1
-                self.balance.finish(present, inner.parameters(), self._summed if several else None)
-            for own, count in zip(self.owned.values(), num_items_in_batch[0].tolist()):
-                if count == 0:
-                    # Left in place, even a zero gradient lets AdamW move the task's parameters.
-                    for parameter in own:
-                        parameter.grad = None
-            if self._logs_this_step():
-                self._task_gradient_norms = task_gradient_norms(self.owned)
-            self.step_weighting.end_step(num_items_in_batch[0])
-        return loss
-
-    @torch.no_grad()
-    def measure_after_step(self) -> None:
-        """Answer the step's batches once more, with the same dropout where the step is one batch."""
-        batches, counts = self._step_batches
-        model = self.accelerator.unwrap_model(self.model_wrapped)
-        with kept_random_states(self.args.device), self.compute_loss_context_manager():
-            set_random_states(self._random_states)
-            sums = sum(model(**self._prepare_inputs(batch), output_logits=False).task_loss_sums for batch in batches)
-        self.step_weighting.after_step(cast(torch.Tensor, sums), cast(torch.Tensor, counts)[0])
-
-    def labels_of_batch(self, inputs: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-        """Return a batch's labels by task name, in the order of the task's rows in ``outputs.logits``.
-
-        Where a row has no label stands -100, of numbers NaN; tasks that the batch has no row of are left out. Numbers
-        are those of the data, logits are of (number - label_mean) / label_scale.
-
-        Args:
-            inputs: The batch, as `compute_loss` is given it.
-        """
-        return labels_by_task(inputs["routing"], self.model.config.task_configs)
-
-    def part_of_step(self, task: str, loss_sum: torch.Tensor, num_items_in_batch: torch.Tensor | None) -> torch.Tensor:
-        """Return a sum of losses over a task's labels in a batch as its part of the step's loss.
-
-        It counts as the task's own losses do, by the labels and rows of the whole step and the weight of the task's
-        row, and not at all once the task is frozen. What a loss weighting learns follows from the tasks' own losses.
-
-        Args:
-            task: The task's name.
-            loss_sum: The sum, not the mean, of a loss over the task's labels in the batch.
-            num_items_in_batch: The counts of the step, as `compute_loss` is given them.
-
-        Raises:
-            InputError: An unknown task, no counts, or gradients that are balanced, which are those of the tasks' own
-                losses alone.
-        """
-        check_choice("task", task, self.processor.indices)
-        if num_items_in_batch is None:
-            raise InputError("num_items_in_batch is None; expected the counts of the step that compute_loss is given.")
-        if self.balance is not None:
-            raise InputError(
-                f"A further loss of task {task!r} would have no effect: gradient_balancing balances the gradients of "
-                "the tasks' own losses. Leave gradient_balancing out, or the further loss."
-            )
-        sums = loss_sum * (
-            torch.arange(len(self.processor.tasks), device=loss_sum.device) == self.processor.indices[task]
-        )
-        labels, rows = num_items_in_batch
-        weights = self.freezer.mask(labels.device) * self.loss_weighting.fixed_weights.to(labels)
-        return step_loss(sums, labels, rows, weights, self.args.loss_reduction) * self.accelerator.num_processes
-
-    def _logs_this_step(self) -> bool:
-        every = self.state.logging_steps
-        return self.args.logging_strategy != "no" and bool(every) and (self.state.global_step + 1) % every == 0
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, beside the loss, for every task: the mean loss of its labels since the last time, its weight, the norm
-        of the gradient of its own parameters, and how many of its rows were drawn since the run began.
-        """
-        if "loss" in logs:
-            sums, counts = self.accelerator.reduce(self.logged_losses, reduction="sum").tolist()
-            weights = (self.loss_weighting.weights() * self.freezer.mask(torch.device("cpu"))).tolist()
-            for name, total, count, weight in zip(self.processor.tasks, sums, counts, weights):
-                if count:
-                    logs[f"loss_{name}"] = total / count
-                logs[f"weight_{name}"] = weight
-            logs.update({f"grad_norm_{name}": norm for name, norm in self._task_gradient_norms.items()})
-            drawn = self.sampler.drawn(self.state.global_step).tolist()
-            logs.update({f"rows_{name}": count for name, count in zip(self.train_dataset.sizes, drawn)})
-            self.logged_losses.zero_()
-            self._task_gradient_norms = {}
-        super().log(logs, start_time)
 
     def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
         """Evaluate during training; shares and early freezing follow from the scores."""

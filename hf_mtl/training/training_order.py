@@ -4,7 +4,7 @@ import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,13 @@ from torch import nn
 
 from ..data.mixture import Mixture
 from ..modeling.aggregation import partners_of
-from ..modeling.configuration_multitask import MultiTaskAttentionConfig, TaskConfig
+from ..modeling.configuration_multitask import MultiTaskAttentionConfig
 from ..modeling.errors import InputError, check_choice
 from ..modeling.interaction_base import reads_lists
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.random_states import kept_random_states
+from ..modeling.task_config import TaskConfig
 from ..modeling.task_tensors import owner_of, owners_by_key, task_key
-from ..tasks import as_spec
 from .arguments import MultiTaskTrainingArguments
 
 NOTHING_MIXES = (
@@ -285,9 +285,11 @@ def mixture_of(mixture: Mixture, tasks: Sequence[str]) -> Mixture:
     def kept(rows: dict[str, Any]) -> dict[str, Any]:
         return {name: own for name, own in rows.items() if name in tasks}
 
-    specs = [as_spec(spec) for spec in mixture.specs if spec.name in tasks]
-    for spec in specs:
-        spec.reads = None if spec.reads is None else [name for name in spec.reads if name in tasks]
+    specs = [
+        spec if spec.reads is None else replace(spec, reads=[name for name in spec.reads if name in tasks])
+        for spec in mixture.specs
+        if spec.name in tasks
+    ]
     return Mixture(specs, kept(mixture.train), kept(mixture.validation), kept(mixture.test), kept(mixture.dropped))
 
 

@@ -5,8 +5,9 @@ import json
 import pytest
 import torch
 
-from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS, LossWeighting, WeightingOptions
+from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS
 from hf_mtl.balancing.running_means import RunningMeans
+from hf_mtl.balancing.weighting_base import LossWeighting, WeightingOptions
 
 ALL = torch.tensor([True, True, True])
 LOSSES = torch.tensor([0.2, 1.0, 5.0], dtype=torch.float64)

@@ -9,7 +9,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 
 from hf_mtl import InputError, TaskSpec, load_mixture
-from hf_mtl.data.canonical import canonical_splits
+from hf_mtl.data.canonical import canonical_splits, canonical_task
 from hf_mtl.data.class_labels import label_form
 from hf_mtl.data.label_columns import LabelColumn, names_of_feature
 from hf_mtl.data.row_places import RowPlaces
@@ -34,9 +34,10 @@ def read(spec, train, other, how):
     """The names of another data set's labels beside training rows, loaded with them or scored later."""
     spec = copy.deepcopy(spec)
     if how == "validation":
-        splits = canonical_splits(spec, {"train": train, "validation": other}, local=False)
+        spec, splits = canonical_task(spec, {"train": train, "validation": other}, local=False)
         return names_in(spec, splits["train"]["label"][:]), names_in(spec, splits["validation"]["label"][:])
-    first = canonical_splits(spec, {"train": train}, local=False)["train"]
+    spec, splits = canonical_task(spec, {"train": train}, local=False)
+    first = splits["train"]
     if how == "checkpoint":
         spec = TaskSpec(**spec.to_config().to_dict())
     later = canonical_splits(spec, {"validation": other}, local=False)["validation"]
@@ -165,7 +166,8 @@ def test_a_column_per_label(columns, labels, expected, values):
     yes, no = values
     table = {"text": WORDS[:3], "p": [yes, no, no], "q": [no, yes, no], "r": [yes, no, no]}
     spec = TaskSpec(name="task", problem_type=MULTI, columns={"label": columns}, labels=labels)
-    rows = canonical_splits(spec, {"train": Dataset.from_dict(table)}, local=False)["train"]
+    spec, splits = canonical_task(spec, {"train": Dataset.from_dict(table)}, local=False)
+    rows = splits["train"]
     named = dict(zip(columns, expected if labels == ["one", "two", "three"] else columns))
     assert spec.labels == expected
     read_names = [sorted(row) for row in names_in(spec, rows["label"][:])]
@@ -225,7 +227,8 @@ def test_whole_numbers_are_one_form_in_all_splits(train, validation, says):
 def test_training_rows_say_what_two_numbers_are():
     spec = TaskSpec(name="task", problem_type=MULTI, labels=["a", "b"])
     splits = {"train": rows_of([[1, 1], [0, 0]]), "validation": rows_of([[1, 0], [0, 1]])}
-    assert canonical_splits(spec, splits, local=False)["validation"]["label"][:] == [[0], [1]]
+    spec, canonical = canonical_task(spec, splits, local=False)
+    assert canonical["validation"]["label"][:] == [[0], [1]]
     later = canonical_splits(spec, {"validation": rows_of([[0, 1]])}, local=False)["validation"]
     assert later["label"][:] == [[1]]
 
@@ -239,7 +242,8 @@ def test_columns_of_flags_by_their_names():
     assert canonical_splits(spec, {"train": rows}, local=False)["train"]["label"][:] == [[0], [], [1], [0, 1]]
     spec = TaskSpec(name="task", problem_type=MULTI, columns={"label": ["x.a", "y.a"]})
     rows = Dataset.from_dict({"text": WORDS[:2], "x": [{"a": 1}, {"a": 0}], "y": [{"a": 0}, {"a": 1}]})
-    assert canonical_splits(spec, {"train": rows}, local=False)["train"]["label"][:] == [[0], [1]]
+    spec, splits = canonical_task(spec, {"train": rows}, local=False)
+    assert splits["train"]["label"][:] == [[0], [1]]
     assert spec.labels == ["x.a", "y.a"]
     colours = Features({"text": Value("string"), "p": ClassLabel(names=["red", "blue"])})
     spec = TaskSpec(name="task", problem_type=MULTI, columns={"label": ["p"]})
@@ -278,8 +282,8 @@ def test_a_hole_inside_a_column(hole):
 @pytest.mark.parametrize(("form", "expected"), [("ids", [["0", "1"], ["0", "1"]]), ("flags", [["1"], ["0"]])])
 def test_label_form_says_which(form, expected):
     spec = TaskSpec(name="task", problem_type=MULTI, label_form=form)
-    rows = canonical_splits(spec, {"train": rows_of([[0, 1], [1, 0]])}, local=False)["train"]
-    assert [sorted(row) for row in names_in(spec, rows["label"][:])] == expected
+    spec, splits = canonical_task(spec, {"train": rows_of([[0, 1], [1, 0]])}, local=False)
+    assert [sorted(row) for row in names_in(spec, splits["train"]["label"][:])] == expected
 
 
 def test_lists_of_one_label():
@@ -305,7 +309,8 @@ def test_names_are_kept_in_lists_and_inside_columns(feature, values, source):
     rows = Dataset.from_dict({"tokens": [["a", "b"]], "label": values}, features=features)
     assert names_of_feature(rows.features, source) == ["O", "X"]
     spec = TaskSpec(name="task", problem_type=TAGS, columns={"label": source})
-    assert canonical_splits(spec, {"train": rows}, local=False)["train"]["label"][:] == [[0, 1]]
+    spec, splits = canonical_task(spec, {"train": rows}, local=False)
+    assert splits["train"]["label"][:] == [[0, 1]]
     assert spec.labels == ["O", "X"]
 
 
@@ -315,7 +320,8 @@ def test_names_are_kept_in_lists_and_inside_columns(feature, values, source):
 def test_words_without_a_tag(tags):
     spec = TaskSpec(name="task", problem_type=TAGS)
     rows = Dataset.from_dict({"tokens": [["in", "the", "Hague"]], "label": [tags]})
-    assert canonical_splits(spec, {"train": rows}, local=False)["train"]["label"][:] == [[0, -100, 1]]
+    spec, splits = canonical_task(spec, {"train": rows}, local=False)
+    assert splits["train"]["label"][:] == [[0, -100, 1]]
     assert spec.labels == (["O", "B-X"] if tags[0] == "O" else ["0", "1"])
 
 
@@ -417,14 +423,15 @@ def answer_rows(*answers):
 )
 def test_answers(answers, expected, null):
     spec = TaskSpec(name="task", problem_type=ANSWER)
-    labels = canonical_splits(spec, {"train": answer_rows(*answers)}, local=False)["train"]["label"][:]
+    spec, splits = canonical_task(spec, {"train": answer_rows(*answers)}, local=False)
+    labels = splits["train"]["label"][:]
     assert [(label["text"], label["answer_start"]) for label in labels] == expected
     assert spec.null_answer is null
 
 
 def test_a_null_answer_that_was_given_stays():
     spec = TaskSpec(name="task", problem_type=ANSWER, null_answer=False)
-    canonical_splits(spec, {"train": answer_rows({"text": [], "answer_start": []})}, local=False)
+    spec, _ = canonical_task(spec, {"train": answer_rows({"text": [], "answer_start": []})}, local=False)
     assert spec.null_answer is False
 
 
@@ -492,6 +499,6 @@ def test_boolq_of_numbers_names_and_booleans():
             if isinstance(feature, ClassLabel)
             else named.cast_column("label", Value("int64")).cast_column("label", feature)
         )
-        read_rows = canonical_splits(spec, {"train": named, "validation": rows}, local=False)["validation"]
-        answers.append(names_in(spec, read_rows["label"][:]))
+        spec, splits = canonical_task(spec, {"train": named, "validation": rows}, local=False)
+        answers.append(names_in(spec, splits["validation"]["label"][:]))
     assert answers[0] == answers[1] and len(set(answers[0])) == 2

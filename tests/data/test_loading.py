@@ -1,6 +1,7 @@
 """A task's splits, from files, folders and packages."""
 
 import csv
+import dataclasses
 import json
 import time
 
@@ -181,9 +182,7 @@ def test_rows_are_held_out_where_there_is_no_validation_split(tmp_path):
     for name, rows in {"one": many_rows(), "two": many_rows(500)[::-1]}.items():
         (tmp_path / name).mkdir()
         write(tmp_path / name / "train.parquet", rows)
-    specs = [spec_of(validation_share=0.2), spec_of(validation_share=0.2)]
-    for spec, name in zip(specs, ("one", "two")):
-        spec.name = name
+    specs = [dataclasses.replace(spec_of(validation_share=0.2), name=name) for name in ("one", "two")]
     mixture = load_mixture(specs, str(tmp_path), exclude_overlap=True)
     for name, count in (("one", 400), ("two", 500)):
         train, held_out = set(mixture.train[name]["text"]), set(mixture.validation[name]["text"])

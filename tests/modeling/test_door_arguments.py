@@ -25,7 +25,7 @@ from transformers.utils.logging import get_logger
 
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
 from hf_mtl.modeling import encoder_loading
-from hf_mtl.modeling.part_checks import ENCODER_ARGUMENTS, REFUSED_ARGUMENTS, check_setting_names
+from hf_mtl.modeling.setting_names import ENCODER_ARGUMENTS, REFUSED_ARGUMENTS, check_setting_names
 from tests.conftest import TASKS, build_model, encoder_config, encoder_inputs, randomise
 from tests.modeling.test_encoder_limits import word_level
 

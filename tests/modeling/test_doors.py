@@ -216,7 +216,7 @@ def test_a_configuration_takes_tasks_as_objects_and_keeps_their_values():
     spec = TaskSpec(name="mood", problem_type="single_label_classification", labels=["bad", "good"], weight=2.0)
     objects, values = (
         MultiTaskAttentionConfig(encoder_config=encoder_config(), tasks=[task])
-        for task in (spec, spec.to_config().to_dict())
+        for task in (spec, spec.to_config().with_settings().to_dict())
     )
     assert objects.tasks == values.tasks and isinstance(objects.tasks[0], dict)
     json.loads(objects.to_json_string())

@@ -6,7 +6,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from hf_mtl import MultiTaskAttentionModel
-from hf_mtl.modeling.checkpoint_report import current_name
+from hf_mtl.modeling.multitask_pretrained import current_name
 from tests.conftest import build_model, encoder_inputs, randomise
 from tests.modeling.test_module_hooks import SETTINGS, build
 

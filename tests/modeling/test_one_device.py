@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hf_mtl.balancing.gradient_balancing import GRADIENT_BALANCERS
-from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS, WeightingOptions
+from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS
+from hf_mtl.balancing.weighting_base import WeightingOptions
 from hf_mtl.inspection import step_timing
 from hf_mtl.modeling.aggregation import TASK_AGGREGATIONS
 from hf_mtl.modeling.encoder_reader import EncodedTokens
@@ -122,6 +123,8 @@ def test_loss_weightings_read_losses_of_any_device(name):
             found = step.weights(sums, labels, whole_step=True) if name != "gradnorm" else None
             if name == "gradnorm":
                 step.sums, step.gradients = sums, make(scale, 2 * scale, 0.0).unsqueeze(1)
+            else:
+                step.add(sums, labels)
             step.end_step(labels)
             if step.weighting.needs == "losses_after":
                 step.after_step(sums * 0.9, labels)

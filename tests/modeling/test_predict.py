@@ -1,6 +1,7 @@
 """`model.predict` as it is used: with rows as data sets have them, again and again, from several threads."""
 
 import copy
+import dataclasses
 import threading
 import time
 
@@ -92,8 +93,7 @@ def test_what_changes_in_the_model_is_read_at_once(checkpoint):
     model = MultiTaskAttentionModel.from_pretrained(checkpoint)
     model.predict("a b c d e")
     task = next(task for task in model.config.task_configs if task.name == "mood")
-    task.max_length = 4
-    model.take_task(task)
+    model.take_task(dataclasses.replace(task, max_length=4))
     assert model.predict("a b c d e")[0]["mood"]["truncated"]
 
 

@@ -8,7 +8,8 @@ import torch
 
 from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
 from hf_mtl.balancing.gradient_balancing import GRADIENT_BALANCERS
-from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS, LossWeighting
+from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS
+from hf_mtl.balancing.weighting_base import LossWeighting
 from hf_mtl.training.shared_parameters import shared_parameters
 from tests.conftest import GivenBatches, build_model
 from tests.training.test_step_loss import TEXTS, datasets, trainer
@@ -78,7 +79,9 @@ def test_a_step_is_the_method_on_the_tasks_gradients(name, activation_checkpoint
     rows, _ = task_gradients(own, parameters)
     expected = GRADIENT_BALANCERS[name](own.args.seed)(rows @ rows.T) @ rows
     assert expected.norm() > 1e-6
-    torch.testing.assert_close(moved(own, parameters), expected, atol=1e-10, rtol=0)
+    # Nash-MTL's weights come from a solver that stops within 1e-8 of them, wherever it begins.
+    rtol = 1e-7 if name == "nash_mtl" else 0
+    torch.testing.assert_close(moved(own, parameters), expected, atol=1e-10, rtol=rtol)
 
 
 @needs_torchjd
@@ -218,11 +221,13 @@ def test_accumulation_is_exact_or_one_step_late(name, tmp_path, tokenizer):
         batches = [step[start : start + size] for step in rows * 2 for start in range(0, 8, size)]
         own._batch_sampler = lambda batches=batches, accumulate=accumulate: GivenBatches(batches, accumulate)
         seen = []
-        weights = own.loss_weighting.weights
-        own.loss_weighting.weights = lambda weights=weights, seen=seen: seen.append(weights()) or seen[-1]
+        weights = own.step_weighting.weights
+        own.step_weighting.weights = lambda *given, weights=weights, seen=seen, **named: (
+            seen.append(weights(*given, **named)) or seen[-1]
+        )
         own.train()
-        # Once a batch, and once for the log.
-        logged.append(torch.stack(seen[:: accumulate + 1]))
+        # Once a batch.
+        logged.append(torch.stack(seen[::accumulate]))
     whole, split = logged
     needs = LOSS_WEIGHTINGS[name].needs
     if needs in ("step_losses", "losses_after"):

@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from hf_mtl import InputError, MultiTaskTrainingArguments
-from hf_mtl.training.optimizer import scheduler_options
+from hf_mtl.training.checks import scheduler_options
 from tests.training.test_step_loss import datasets, trainer
 
 

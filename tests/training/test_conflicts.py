@@ -1,6 +1,7 @@
 """One thing set in two places: equal values are served, others refused with both, and nothing given is written to."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -63,7 +64,7 @@ def test_a_row_must_say_what_the_model_holds(of_model, of_row, conflict, tmp_pat
     row = TaskSpec(**{"name": "mood", "problem_type": "single_label_classification", **of_row})
     if conflict is None:
         own = build(tmp_path, tokenizer, model, {"mood": moods()}, tasks=[row])
-        assert own.specs["mood"].max_length == of_model.get("max_length", 128)
+        assert own.specs["mood"].setting("max_length") == of_model.get("max_length", 128)
         return
     with pytest.raises(InputError, match="mood") as error:
         build(tmp_path, tokenizer, model, {"mood": moods()}, tasks=[row])
@@ -182,8 +183,9 @@ def test_loading_fills_in_labels_and_nothing_else(tmp_path):
     ]  # fmt: skip
     expected = copy.deepcopy(rows)
     mixture = load_mixture(rows, exclude_overlap=False)
-    expected[0].labels = ["0", "1"]
-    assert rows == expected
+    # Whoever loads rows by a task asks it what their ids mean.
+    assert (expected[0].labels, rows[0].labels) == (None, ["0", "1"])
+    assert rows == [dataclasses.replace(expected[0], labels=["0", "1"], measured=("labels",)), expected[1]]
     assert mixture.specs[1].label_mean == pytest.approx(105.5)
     assert mixture.specs[0].class_weights == pytest.approx([1.0, 1.0])
 
@@ -201,8 +203,8 @@ def test_weights_and_balance_do_not_go_together(tmp_path):
 )
 def test_a_problem_type_has_one_default_length(problem_type, expected):
     for kind in (TaskConfig, TaskSpec):
-        assert kind(name="a", problem_type=problem_type).max_length == expected
-        assert kind(name="a", problem_type=problem_type, max_length=99).max_length == 99
+        assert kind(name="a", problem_type=problem_type).setting("max_length") == expected
+        assert kind(name="a", problem_type=problem_type, max_length=99).setting("max_length") == 99
     saved = TaskConfig(name="a", problem_type=problem_type, max_length=128).to_dict()
     assert TaskConfig.from_dict(saved).max_length == 128
 

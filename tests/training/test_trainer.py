@@ -68,7 +68,7 @@ def test_tasks_may_be_given_as_values(tmp_path, tokenizer):
     args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none")
     for given in (task, config):
         own = MultiTaskTrainer(model, args, train_dataset=rows, tasks=[given], processing_class=tokenizer)
-        assert own.specs["mood"].weight == (2.0 if given is task else 1.0)
+        assert own.specs["mood"].setting("weight") == (2.0 if given is task else 1.0)
     with pytest.raises(InputError, match="Did you mean 'weight'"):
         MultiTaskTrainer(model, args, train_dataset=rows, tasks=[{**task, "weigt": 1}], processing_class=tokenizer)
 

@@ -1,0 +1,255 @@
+"""What any Transformers model has: doors from and to a folder, embeddings, parameters; here, by task."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import initialization as init
+
+from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_arguments import checkpoint_arguments
+from .encoder_code import hub_arguments, save_code
+from .encoder_limits import check_words
+from .encoder_loading import reading_options
+from .encoder_reader import EncoderReader
+from .errors import CheckpointError, InputError, check_choice
+from .interaction_adversary import GradientReversal
+from .separate_encoders import SeparateEncoders, first_encoder
+from .setting_names import SETTINGS
+from .task_config import TaskConfig
+from .task_head import TaskHead
+from .task_tensors import (
+    ModuleWithConstants,
+    SharedVectors,
+    TaskTensors,
+    UnitScaleLinear,
+    ZeroStartLinear,
+    owner_of,
+    owners_by_key,
+)
+
+# Names of parameters in earlier versions, as patterns, and what they are called now: PEFT takes modules whose names
+# end in "score" for classifiers, and those that it is told to adapt by name ("query") for linear layers.
+OLD_NAMES = {
+    r"\bmtl\.(interaction(?:\.layers\.\d+)?)\.query\.task_": r"mtl.\1.queries.task_",
+    r"\bmtl\.(interaction(?:\.layers\.\d+)?)\.key\.task_": r"mtl.\1.keys.task_",
+    r"\bmtl\.(interaction(?:\.layers\.\d+)?)\.value\.task_": r"mtl.\1.values.task_",
+    r"\bmtl\.((?:\w+\.)*gate)\.score\.": r"mtl.\1.scores.",
+    r"\bmtl\.((?:\w+\.)*aggregation)\.score\.": r"mtl.\1.scores.",
+    r"\bmtl\.((?:\w+\.)*scores)\.task_to_score\.": r"mtl.\1.task_to_scores.",
+    r"\bmtl\.((?:\w+\.)*\w*scorer)\.score\.": r"mtl.\1.scores.",
+}
+
+
+class MultiTaskPreTrainedModel(PreTrainedModel):
+    """Loads, saves and initializes a model of several tasks, and knows which parameters belong to which task."""
+
+    encoder: nn.Module
+    read_encoder: nn.Module
+    # Where a wrapped encoder came from; its tokenizer lies there until the model is saved. Not `name_or_path`, where
+    # others look for a checkpoint of this class.
+    encoder_source: str = ""
+    # Which of its files are read, and whether code among them is run.
+    hub_arguments: Mapping[str, Any] = MappingProxyType({"trust_remote_code": False})
+    # Whether somebody said which precision the weights shall have, or they have the one that they were stored in.
+    has_given_precision: bool = True
+
+    config: MultiTaskAttentionConfig
+    config_class = MultiTaskAttentionConfig
+    base_model_prefix = "hf_mtl"
+    main_input_name = "input_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    # The Trainer would otherwise scale the loss once more by the accumulated batches.
+    accepts_loss_kwargs = False
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Any:
+        """Load a checkpoint; a tensor that is missing, unexpected or of another shape is an `InputError`.
+
+        Takes what `PreTrainedModel.from_pretrained` takes. Weights keep the precision that was saved unless ``dtype``
+        says otherwise; half precision that nobody asked for here is trained in float32. With
+        ``ignore_mismatched_sizes=True`` nothing is refused. An encoder with code of its own needs
+        ``trust_remote_code=True``. Without a name, ``config`` and ``state_dict`` are what is loaded.
+
+        Raises:
+            InputError: The checkpoint is that of an encoder, or cannot be read, or an argument cannot be used.
+        """
+        name = None if pretrained_model_name_or_path is None else str(pretrained_model_name_or_path)
+        wants_report = kwargs.pop("output_loading_info", False)
+        try:
+            # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
+            kwargs["key_mapping"] = {**OLD_NAMES, **(kwargs.get("key_mapping") or {})}
+            options = {
+                **checkpoint_arguments(name, kwargs),
+                "ignore_mismatched_sizes": True,
+                "output_loading_info": True,
+            }
+            loaded: Any = super().from_pretrained(name, *args, **options)
+        except (SafetensorError, RuntimeError) as error:
+            raise CheckpointError(f"The checkpoint {name!r} cannot be read: {error}") from error
+        model, report = loaded
+        # Saved again, tensors have the names of now.
+        model._weight_conversions = [
+            one for one in model._weight_conversions if one.source_patterns[0] not in OLD_NAMES
+        ]
+        model.hub_arguments = hub_arguments(kwargs)
+        model.has_given_precision = any(kwargs.get(key) is not None for key in ("dtype", "torch_dtype"))
+        if not kwargs.get("ignore_mismatched_sizes"):
+            refuse_incomplete(name or "state_dict", report, [key for key in kwargs if key in SETTINGS])
+        return (model, report) if wants_report else model
+
+    def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs: Any) -> None:
+        """Save the model, with the code that reads it and an encoder's own."""
+        if is_main_process:
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+            save_code(first_encoder(self.encoder), Path(save_directory))
+        super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, ModuleWithConstants):
+            module.reset_constants()
+        if isinstance(module, (TaskTensors, SharedVectors, ZeroStartLinear, UnitScaleLinear)):
+            module.reset()
+        elif isinstance(module, nn.RNNBase):
+            for tensor in module.parameters():
+                init.uniform_(tensor, -(module.hidden_size**-0.5), module.hidden_size**-0.5)
+        else:
+            super()._init_weights(module)
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The encoder, which users freeze by this name; the model itself where each task has an encoder of its own."""
+        return self if isinstance(self.encoder, SeparateEncoders) else self.encoder
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the encoder's token embeddings."""
+        return cast(Any, self.encoder).get_input_embeddings()
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Resize the encoder's token embeddings.
+
+        Raises:
+            InputError: The model has weights of word pieces of its own (`lexical_rank`), or several encoders.
+        """
+        if isinstance(self.encoder, SeparateEncoders):
+            raise InputError("Separate encoders cannot be resized; resize the encoder before it is wrapped.")
+        if self.config.lexical_rank and new_num_tokens not in (None, self.config.vocab_size):
+            raise InputError(
+                "A model with `lexical_rank` has a weight for each word piece; resize the encoder's vocabulary before "
+                "it is wrapped."
+            )
+        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the encoder's token embeddings."""
+        cast(Any, self.encoder).set_input_embeddings(value)
+        cast(EncoderReader, self.read_encoder).listen_to(value)
+
+    def has_learned(self, task: str) -> bool:
+        """Whether a task's head has left its start: its bias, which begins at zero, has moved."""
+        owners = owners_by_key([task])
+        return any(
+            bool(tensor.any())
+            for name, tensor in self.named_parameters()
+            if ".heads." in name and ".bias." in name and owner_of(name, owners) == task
+        )
+
+    def take_task(self, task: TaskConfig) -> None:
+        """Put a task's values in the place of those it had: label statistics, input fields.
+
+        Args:
+            task: A task of the model with the same name, labels and problem type.
+        """
+        rows = cast(list[dict], self.config.tasks)
+        self.config.tasks = [task.to_dict() if row["name"] == task.name else row for row in rows]
+        tasks = dict(enumerate(self.config.task_configs))
+        for head in self.modules():
+            if isinstance(head, TaskHead):
+                head.read_tasks({place: tasks[place] for place in head.tasks})
+
+    def set_progress(self, progress: float) -> None:
+        """Say how much of a run is over, in [0, 1]: adversaries start weak."""
+        for module in self.modules():
+            if isinstance(module, GradientReversal):
+                module.set_progress(progress)
+
+    @property
+    def num_tasks(self) -> int:
+        """How many tasks the model has."""
+        return len(self.config.task_names)
+
+    def task_parameters(self, task: str) -> list[nn.Parameter]:
+        """Return the parameters that belong to one task alone."""
+        check_choice("task", task, self.config.task_names)
+        return self.parameters_by_task()[task]
+
+    def parameters_by_task(self) -> dict[str, list[nn.Parameter]]:
+        """Return by task the parameters that belong to it alone."""
+        by_task: dict[str, list[nn.Parameter]] = {name: [] for name in self.config.task_names}
+        owners = owners_by_key(by_task)
+        for name, tensor in self.named_parameters():
+            if (owner := owner_of(name, owners)) is not None:
+                by_task[owner].append(tensor)
+        return by_task
+
+    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+        """Return the tokenizer saved beside the checkpoint, or the encoder's own before there is one."""
+        # With the encoder's configuration at hand, the checkpoint's own, which names custom code, is not asked for.
+        source = self.encoder_source or self.name_or_path or ""
+        if not source:
+            raise InputError(
+                "This model was not loaded from anywhere, so no tokenizer lies beside it; give the encoder's: "
+                "predict(rows, tokenizer=tokenizer), MultiTaskTrainer(..., processing_class=tokenizer)."
+            )
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, config=self.config.encoder_config, **{**reading_options(source), **self.hub_arguments}
+        )
+        check_words(tokenizer, source)
+        return tokenizer
+
+
+def current_name(name: str) -> str:
+    """Return what a parameter is called now, by its name or an earlier one."""
+    for old, new in OLD_NAMES.items():
+        name = re.sub(old, new, name)
+    return name
+
+
+def rename_old(module: Any, state_dict: dict[str, Any], prefix: str, *given: Any) -> None:
+    """Give the tensors that are loaded into a module the names of now; a hook of `load_state_dict`."""
+    for name in [name for name in state_dict if name.startswith(prefix) and current_name(name) != name]:
+        state_dict[current_name(name)] = state_dict.pop(name)
+
+
+def refuse_incomplete(name: str | Path, report: Mapping[str, Any], settings: Iterable[str] = ()) -> None:
+    """Raise `CheckpointError` if tensors of a checkpoint were missing, unexpected or of another shape.
+
+    Args:
+        name: The checkpoint.
+        report: What Transformers says of its tensors.
+        settings: Names of settings that were given in the place of those that it holds.
+    """
+    given = ", ".join(f"{name}=" for name in settings)
+    for kind, what in (
+        ("missing_keys", "lacks"),
+        ("unexpected_keys", "has unexpected"),
+        ("mismatched_keys", "has tensors of another shape:"),
+    ):
+        keys = sorted(key if isinstance(key, str) else key[0] for key in report.get(kind) or ())
+        if keys:
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            why = (
+                f"{given} asks for other parts than it was saved with. Leave it out, or begin from the encoder: "
+                "MultiTaskAttentionModel.from_encoder(name, tasks=[...])."
+                if given
+                else "its config.json and its weights do not belong together. Fetch or save it again."
+            )
+            raise CheckpointError(f"The checkpoint {str(name)!r} {what} {', '.join(keys[:3])}{more}; {why}")
