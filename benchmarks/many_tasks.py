@@ -63,7 +63,7 @@ PARTS: dict[str, dict[str, Any]] = {
     **{f"head={name}": {"head": name} for name in ("mlp", "convolution", "recurrent")},
     **{f"aggregation={name}": {"aggregation": name} for name in ("mean", "learned")},
     **{
-        f"task_conditioning={name}": {"task_conditioning": name}
+        f"conditioning={name}": {"conditioning": name}
         for name in ("task_tokens", "input_addition", "modulation", "separate_encoders")
     },
 }

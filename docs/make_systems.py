@@ -29,7 +29,7 @@ RECIPES = DOCS.parent / "recipes"
 # Each table of parts: the key that chooses from it, the classes by name, and what else turns them.
 PARTS: list[tuple[str, Mapping[str, type], str]] = [
     (
-        "task_conditioning",
+        "conditioning",
         TASK_CONDITIONINGS,
         "`conditioning_size` (of `modulation`). Whatever makes token states depend on the task (`input_addition`, "
         "`modulation`, `separate_encoders`) costs up to T passes of the encoder to answer T tasks of a row, since "
@@ -77,11 +77,11 @@ line):
 ```
 x ──encoder──► Z ──pooling──► S ──task_interaction──► R     H = S + G ⊙ (R − S)     head reads H_t ──► logits_t
     ▲                                                           gate                     aggregation merges logits_t
-    task_conditioning
+    conditioning
 ```
 
 Every part but `aggregation: mean` starts closed: the untrained model gives the logits of hard sharing with the same
-pooling, bit for bit (up to rounding where `task_conditioning` changes which rows are encoded together). What it does
+pooling, bit for bit (up to rounding where `conditioning` changes which rows are encoded together). What it does
 beyond that, it learned. `system: NAME` sets the parts to a system of the literature, and other keys change it; a
 system that is typed goes before the keys of a file:
 

@@ -1,6 +1,7 @@
 """What a checkpoint knows about itself: the encoder's configuration, the parts by name and the ordered tasks."""
 
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -14,6 +15,26 @@ from .task_config import TaskConfig
 
 # What Transformers calls labels of which it knows the number alone.
 MADE_UP_LABEL = re.compile(r"LABEL_\d+")
+# Settings by their names in earlier versions.
+OLD_SETTINGS = {"task_conditioning": "conditioning"}
+
+
+def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings by the names of now; one that has its old name is read with a warning.
+
+    Raises:
+        InputError: Both names are given, with two values.
+    """
+    current = {OLD_SETTINGS.get(name, name): value for name, value in settings.items()}
+    for old, new in OLD_SETTINGS.items():
+        if old in settings:
+            if settings.get(new, settings[old]) != settings[old]:
+                raise InputError(
+                    f"{old}={settings[old]!r} is the old name of {new}={settings[new]!r}; leave {old} out."
+                )
+            message = f"{old} is called {new} now; the old name will not be read in version 0.2."
+            warnings.warn(message, FutureWarning, stacklevel=3)
+    return current
 
 
 def _task_values(task: Any) -> Any:
@@ -60,7 +81,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         encoder_config: Configuration of the wrapped encoder (any model type).
         tasks: Ordered list of tasks, each a `TaskConfig` or its values, as which it is kept; a list, since JSON
             dictionaries are written sorted and the order is what task indices mean.
-        task_conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
+        conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
         conditioning_size: Width of what a task's embedding is projected to, of `modulation`.
         pooling: How token states become one state a task: a name of `TASK_POOLINGS`.
         pooling_scorer: How `task_queries` scores tokens: a name of `ATTENTION_SCORERS`.
@@ -106,7 +127,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
 
     encoder_config: PreTrainedConfig | dict | None = None
     tasks: list[dict] | None = None
-    task_conditioning: str = "none"
+    conditioning: str = "none"
     conditioning_size: int = 64
     pooling: str = "task_queries"
     pooling_scorer: str = "general"
@@ -146,6 +167,8 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     aggregation_weights: dict[str, float] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for name, value in current_settings({key: kwargs.pop(key) for key in OLD_SETTINGS if key in kwargs}).items():
+            setattr(self, name, value)
         if names_code(self.encoder_config):
             # Its class is known once the code is run, which a configuration does not do.
             self.encoder_config = EncoderConfigOfCode(cast(dict, self.encoder_config))
@@ -179,7 +202,9 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
                 "AutoConfig.from_pretrained(name) reads it; MultiTaskAttentionModel.from_encoder(name, tasks=[...]) "
                 "wraps its model."
             )
-        return super().from_dict(config_dict, **kwargs)
+        # A checkpoint of an earlier version; its names are nobody's to change.
+        current = {OLD_SETTINGS.get(name, name): value for name, value in config_dict.items()}
+        return super().from_dict(current, **kwargs)
 
     @property
     def task_configs(self) -> list[TaskConfig]:

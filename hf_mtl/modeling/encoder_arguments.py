@@ -10,7 +10,7 @@ from torch import nn
 from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import get_logger
 
-from .configuration_multitask import MultiTaskAttentionConfig
+from .configuration_multitask import MultiTaskAttentionConfig, current_settings
 from .encoder_code import MODEL_TYPE, check_model_type, code_files, with_encoder_code
 from .encoder_loading import encoder_of, pooler_argument, read_encoder_config, reading_options, value_names
 from .errors import InputError, check_choice, nearest
@@ -89,6 +89,7 @@ def split_arguments(
     """
     if system is not None:
         check_choice("system", system, SYSTEMS)
+    arguments = current_settings(arguments)
     settings = {} if system is None else dict(SYSTEMS[system].settings)
     settings.update({name: value for name, value in arguments.items() if name in _model_settings()})
     loading = {name: value for name, value in arguments.items() if name not in settings}

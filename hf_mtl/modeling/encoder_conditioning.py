@@ -143,7 +143,7 @@ class Modulation(TaskConditioning):
         hidden, size, count = config.hidden_size, config.conditioning_size, len(norms_of(encoder))
         if not count:
             raise InputError(
-                f"task_conditioning=modulation needs norms of {hidden} entries; {type(encoder).__name__} has none. "
+                f"conditioning=modulation needs norms of {hidden} entries; {type(encoder).__name__} has none. "
                 "Choose input_addition."
             )
         self.projection = UnitScaleLinear(hidden, size, bias=False)
@@ -184,7 +184,7 @@ class TaskTokens(TaskConditioning):
         hidden = config.hidden_size
         if config.pooling == "pooler":
             raise InputError(
-                "task_conditioning=task_tokens puts tasks where the encoder's pooler reads; choose another pooling, "
+                "conditioning=task_tokens puts tasks where the encoder's pooler reads; choose another pooling, "
                 "e.g. pooling=first_token."
             )
         self.set_constant("reads", reads_table(config))
@@ -225,7 +225,7 @@ def embedding_width(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) 
     """
     words = encoder.get_input_embeddings()
     if not isinstance(words, nn.Embedding):
-        raise cannot_be_told(encoder, config.task_conditioning, "it has no table of word embeddings")
+        raise cannot_be_told(encoder, config.conditioning, "it has no table of word embeddings")
     return words.embedding_dim
 
 
@@ -296,7 +296,7 @@ def _quietly(
 def cannot_be_told(encoder: PreTrainedModel, name: str, why: str) -> InputError:
     """Return the error that says why an encoder cannot be conditioned so."""
     return InputError(
-        f"task_conditioning={name} does not work with the encoder {type(encoder).__name__}: {why}. Choose another: "
+        f"conditioning={name} does not work with the encoder {type(encoder).__name__}: {why}. Choose another: "
         f"{', '.join(TASK_CONDITIONINGS)}."
     )
 

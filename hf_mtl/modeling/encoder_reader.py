@@ -231,7 +231,7 @@ class EncoderReader(nn.Module):
         if conditions.scales is not None and any(reentrant):
             # Such checkpoints see tensors that are arguments alone, and every layer reads the same scales.
             raise InputError(
-                "task_conditioning=modulation does not go with activation checkpointing that is re-entrant; set "
+                "conditioning=modulation does not go with activation checkpointing that is re-entrant; set "
                 '{"use_reentrant": false} in its keyword arguments.'
             )
 

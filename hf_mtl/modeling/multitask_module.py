@@ -81,7 +81,7 @@ class MultiTaskModule(nn.Module):
         several = len(tasks) > 1
         interaction = config.task_interaction if several else "none"
         gate = config.gate if interaction != "none" else "none"
-        self.conditioning = TASK_CONDITIONINGS[config.task_conditioning if several else "none"](config, encoder)
+        self.conditioning = TASK_CONDITIONINGS[config.conditioning if several else "none"](config, encoder)
         self.pooling = TASK_POOLINGS[config.pooling](config)
         self.interaction = build_interaction(interaction, config)
         self.gate = TASK_GATES[gate](config)

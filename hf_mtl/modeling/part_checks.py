@@ -32,7 +32,7 @@ LEAST_SIZES = {
 
 # Settings that are names, and of what.
 CHOICES: dict[str, Collection[str]] = {
-    "task_conditioning": TASK_CONDITIONINGS,
+    "conditioning": TASK_CONDITIONINGS,
     "pooling": TASK_POOLINGS,
     "pooling_scorer": ATTENTION_SCORERS,
     "task_interaction": TASK_INTERACTIONS,

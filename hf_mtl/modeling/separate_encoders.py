@@ -60,7 +60,7 @@ class SeparateReader(nn.Module):
         Raises:
             InputError: The model is being exported.
         """
-        refuse_export("task_conditioning=separate_encoders reads each task's rows apart")
+        refuse_export("conditioning=separate_encoders reads each task's rows apart")
         assert inputs.tasks is not None
         places, found = [], []
         for task, (encoder, reader) in enumerate(zip(carried.module, self.readers)):

@@ -31,7 +31,7 @@ EXPERTS = "experts read LN of the pooled state behind the encoder, and enter by 
 SYSTEMS: dict[str, System] = {
     "hard_sharing": System(PLAIN, "Caruana 1997, section 2"),
     "individual": System(
-        {**PLAIN, "task_conditioning": "separate_encoders"}, "an encoder a task, the baseline without any sharing"
+        {**PLAIN, "conditioning": "separate_encoders"}, "an encoder a task, the baseline without any sharing"
     ),
     "token_attention": System(
         {**PLAIN, "pooling": "task_queries"},
@@ -75,17 +75,17 @@ SYSTEMS: dict[str, System] = {
         "its output matrix starts at zero",
     ),
     "task_tokens": System(
-        {**PLAIN, "task_conditioning": "task_tokens"},
+        {**PLAIN, "conditioning": "task_tokens"},
         "task embeddings as tokens of the encoder's own attention (Vaswani et al. 2017, section 3.2)",
         "text does not read the tokens, so that its states stay those of the encoder; the read-out starts at zero",
     ),
     "input_addition": System(
-        {**PLAIN, "task_conditioning": "input_addition"},
+        {**PLAIN, "conditioning": "input_addition"},
         "X'_l = X_l + W e_t: a task embedding added to the word embeddings",
         "W starts at zero",
     ),
     "modulated": System(
-        {**PLAIN, "task_conditioning": "modulation"},
+        {**PLAIN, "conditioning": "modulation"},
         "Perez et al. 2018, equation 1 (FiLM), on the encoder's norms (conditional layer norm)",
         "scale and shift are linear in a narrow projection of the task's embedding, and start at zero",
     ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any, get_args, get_origin
 
+from ..modeling.configuration_multitask import current_settings
 from ..modeling.errors import InputError, check_choice
 from ..task_presets import PRESETS
 from .other_keys import advice_for_key, advice_for_row_key
@@ -156,7 +157,7 @@ def argparse_arguments(
 def _key_of(typed: str, values: list[str], fields: Fields) -> tuple[str, str, list[str]]:
     """A key, the key inside its mapping, and its values; ``--no_key`` is ``--key false``."""
     key, _, inner = typed.partition(".")
-    key = key.replace("-", "_")
+    (key,) = current_settings({key.replace("-", "_"): values})
     negated = key.removeprefix(NEGATION)
     if key not in fields.recipe and negated != key and is_boolean(fields.recipe.get(negated)):
         if values:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..modeling.configuration_multitask import current_settings
 from ..modeling.encoder_loading import PACKAGE_PREFIX, find_package_folder
 from ..modeling.errors import InputError
 from ..modeling.problem_types import PROBLEM_TYPES, problem_type_with
@@ -66,6 +67,7 @@ def read_recipe_file(path: str | Path, fields: Fields) -> RecipeFile:
         raise InputError(
             f"{name}: expected a list of task rows under `tasks:`, such as {EXAMPLE_ROW}; found {rows!r}."
         )
+    values = current_settings(values)
     return RecipeFile(
         name,
         path.parent,

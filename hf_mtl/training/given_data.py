@@ -16,7 +16,7 @@ from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture, mixture_from_datasets
 from ..data.streams import mixture_from_streams
 from ..data.unlabelled import rows_to_score
-from ..modeling.configuration_multitask import MultiTaskAttentionConfig
+from ..modeling.configuration_multitask import MultiTaskAttentionConfig, current_settings
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.setting_names import ENCODER_ARGUMENTS, check_setting_names
@@ -57,8 +57,9 @@ def model_and_mixture(
     refuse_ignored_arguments(args)
     if isinstance(model, Path):
         model = str(model)
+    model_settings = current_settings(model_settings or {})
     check_setting_names(
-        model_settings or {}, ["encoder_kwargs", "system", *ENCODER_ARGUMENTS] if isinstance(model, str) else []
+        model_settings, ["encoder_kwargs", "system", *ENCODER_ARGUMENTS] if isinstance(model, str) else []
     )
     if not isinstance(model, str):
         model_type = getattr(getattr(model, "config", None), "model_type", None)
@@ -91,7 +92,7 @@ def model_and_mixture(
         # As the program does: what is drawn for the new parts follows from the seed.
         enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
         rows = [spec.to_config() for spec in mixture.specs]
-        model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **(model_settings or {}))
+        model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **model_settings)
         model.measured_tasks.update(spec.name for spec in mixture.specs)
     return model, agree_with_model(model, mixture, written)
 

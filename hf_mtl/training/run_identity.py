@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import PreTrainedConfig
 
 from ..data.fingerprint import fingerprint_rows
-from ..modeling.configuration_multitask import MultiTaskAttentionConfig
+from ..modeling.configuration_multitask import OLD_SETTINGS, MultiTaskAttentionConfig
 from ..modeling.errors import InputError
 from ..tasks import ROW_SETTINGS, TaskSpec
 from .arguments import OLD_NAMES, MultiTaskTrainingArguments
@@ -120,7 +120,8 @@ def check_run(then: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> N
     _check_names(then, now, folder)
     for task, values in then.get("tasks", {}).items():
         _check_values(f" of task {task!r}", values, now["tasks"][task], folder)
-    _check_values("", then.get("settings", {}), now["settings"], folder)
+    settings = {OLD_SETTINGS.get(name, name): value for name, value in then.get("settings", {}).items()}
+    _check_values("", settings, now["settings"], folder)
     longer = then["total_steps"] != now["total_steps"]
     arguments = {OLD_NAMES.get(name, name): value for name, value in then["arguments"].items()}
     _check_values("", _lasting(arguments, longer), _lasting(now["arguments"], longer), folder)

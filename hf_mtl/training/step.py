@@ -8,6 +8,7 @@ from accelerate.utils import DistributedType
 from accelerate.utils.memory import clear_device_cache
 from torch import nn
 from transformers.training_args import OptimizerNames
+from transformers.utils.logging import get_logger
 
 from ..data.streams import STREAM_STATE
 from ..modeling.errors import InputError, check_choice
@@ -20,6 +21,8 @@ from .sampling import run_steps
 from .shared_parameters import last_shared_matrix, shared_parameters
 from .step_weighting import StepWeighting, build_loss_weighting, task_gradient_norms
 from .task_trainer import TaskTrainer
+
+logger = get_logger(__name__)
 
 
 class StepBatches(NamedTuple):
@@ -133,21 +136,25 @@ class SteppingTrainer(TaskTrainer):
 
     def _forward(
         self, model: nn.Module, inputs: dict[str, Any], counts: torch.Tensor | None
-    ) -> tuple[torch.Tensor, MultiTaskOutput, TaskWeights]:
-        """The loss of a batch, from one pass; a subclass's own loss, where it has one."""
-        with self.compute_loss_context_manager():
-            if type(self).compute_loss is SteppingTrainer.compute_loss:
-                outputs = model(**inputs, output_logits=False)
-                weights = self._task_weights_of(outputs, counts, model.training)
-                return self._loss_of(outputs, weights), outputs, weights
-            returned = self.compute_loss(model, inputs, return_outputs=True, num_items_in_batch=counts)
-            if not isinstance(returned, tuple):
-                raise InputError(
-                    f"{type(self).__name__}.compute_loss returned a {type(returned).__name__} where return_outputs is "
-                    "True; end it with: return (loss, outputs) if return_outputs else loss"
-                )
-            loss, outputs = returned
-            return loss, outputs, self._task_weights_of(outputs, counts, model.training)
+    ) -> tuple[torch.Tensor, MultiTaskOutput | None]:
+        """The loss of a batch, from one pass, and the outputs; a subclass's own loss, perhaps without them."""
+        if type(self).compute_loss is SteppingTrainer.compute_loss:
+            outputs = model(**inputs, output_logits=False)
+            return self._loss_of(outputs, self._task_weights_of(outputs, counts, model.training)), outputs
+        returned = self.compute_loss(model, inputs, return_outputs=True, num_items_in_batch=counts)
+        if isinstance(returned, tuple):
+            return returned
+        reads = "gradient_balancing" if self.balance is not None else f"loss_weighting={self.args.loss_weighting!r}"
+        if self.balance is not None or self.loss_weighting.needs != "nothing":
+            raise InputError(
+                f"{reads} reads the losses of each task, and {type(self).__name__}.compute_loss returns its loss "
+                "alone; end it with: return (loss, outputs) if return_outputs else loss"
+            )
+        logger.warning_once(
+            f"{type(self).__name__}.compute_loss returns its loss alone, so that no loss per task is logged; for one, "
+            "end it with: return (loss, outputs) if return_outputs else loss"
+        )
+        return returned, None
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: torch.Tensor | None = None
@@ -166,25 +173,28 @@ class SteppingTrainer(TaskTrainer):
         if callable(train := getattr(self.optimizer, "train", None)):
             # A schedule-free optimizer puts the weights of training in place.
             train()
-        loss, outputs, weights = self._forward(model, self._prepare_inputs(inputs), num_items_in_batch)
-        self._record(outputs, weights)
+        with self.compute_loss_context_manager():
+            loss, outputs = self._forward(model, self._prepare_inputs(inputs), num_items_in_batch)
+        if outputs is not None:
+            self._record(outputs, num_items_in_batch)
         every = self.args.torch_empty_cache_steps
         if every is not None and self.state.global_step % every == 0:
             clear_device_cache()
         if self.balance is None:
             self._backward(loss)
         else:
-            self._backward_by_task(self.balance, outputs, weights)
+            weights = self._task_weights_of(cast(MultiTaskOutput, outputs), num_items_in_batch, model.training)
+            self._backward_by_task(self.balance, cast(MultiTaskOutput, outputs), weights)
         if self.accelerator.sync_gradients and num_items_in_batch is not None:
             self._end_step(inner, num_items_in_batch[0])
         return loss.detach()
 
-    def _record(self, outputs: MultiTaskOutput, weights: TaskWeights) -> None:
+    def _record(self, outputs: MultiTaskOutput, counts: torch.Tensor | None) -> None:
         """Take a batch into what is logged, and into what the loss weighting reads of the step."""
-        sums = cast(torch.Tensor, outputs.task_loss_sums)
-        losses = torch.stack([sums.detach(), cast(torch.Tensor, outputs.task_label_counts)])
+        sums, labels = cast(torch.Tensor, outputs.task_loss_sums), cast(torch.Tensor, outputs.task_label_counts)
+        losses = torch.stack([sums.detach(), labels])
         self.logged_losses = self.logged_losses.to(losses.device) + losses
-        self.step_weighting.add(sums, weights.labels)
+        self.step_weighting.add(sums, labels if counts is None else counts[0])
 
     def _backward(self, loss: torch.Tensor) -> None:
         options: dict[str, Any] = {}

@@ -77,12 +77,11 @@ class StepWeighting:
 
     def end_step(self, labels: torch.Tensor) -> None:
         """Let the weighting learn from the step whose batches have all been seen."""
-        assert self.sums is not None
         present = labels > 0
         if self.weighting.needs == "nothing":
             self.weighting.observe(torch.zeros_like(labels), present)
         else:
-            self.losses = self._means(self.sums, labels)
+            self.losses = self._means(cast(torch.Tensor, self.sums), labels)
             self.weighting.observe(self.losses, present)
         if self.gradients is not None:
             norms = self.reduce(self.gradients).norm(dim=1)

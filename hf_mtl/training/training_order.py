@@ -45,7 +45,7 @@ def tasks_apart(model: MultiTaskAttentionModel) -> Iterator[None]:
     def unpunished(states: torch.Tensor, embeddings: torch.Tensor) -> None:
         """An adversary or penalty of what is not there says nothing."""
 
-    if model.mtl.aggregation.reads_tasks or model.config.task_conditioning == "task_tokens":
+    if model.mtl.aggregation.reads_tasks or model.config.conditioning == "task_tokens":
         raise InputError(
             "training_order=staged keeps tasks apart at first; aggregation and task_tokens do not. Leave them out."
         )
@@ -248,7 +248,7 @@ def left_out(model: MultiTaskAttentionModel, tasks: Sequence[str]) -> list[str]:
         return []
     config = model.config
     names = ["task_interaction", "aggregation"]
-    names += ["task_conditioning"] * (config.task_conditioning != "separate_encoders")
+    names += ["conditioning"] * (config.conditioning != "separate_encoders")
     return [f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != "none"]
 
 
@@ -262,7 +262,7 @@ def _kept_task(task: TaskConfig, kept: Sequence[str]) -> dict[str, Any]:
 def named_tensors(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
     """Return a model's tensors by name; a lone task's encoder has the name that it has among separate ones."""
     found = dict(model.state_dict())
-    if model.config.task_conditioning != "separate_encoders" or model.num_tasks > 1:
+    if model.config.conditioning != "separate_encoders" or model.num_tasks > 1:
         return found
     prefix = f"encoder.encoders.{task_key(model.config.task_names[0])}."
     return {

@@ -17,7 +17,7 @@ def test_gradients_are_the_same(name, reentrant):
     model = copy.deepcopy(plain)
     model.activation_checkpointing_enable({"use_reentrant": reentrant})
     plain(**random_batch()).loss.backward()
-    if reentrant and SETTINGS[name].get("task_conditioning") == "modulation":
+    if reentrant and SETTINGS[name].get("conditioning") == "modulation":
         with pytest.raises(InputError, match="use_reentrant"):
             model(**random_batch())
         return

@@ -238,7 +238,7 @@ def test_task_order_changes_nothing(name):
 @pytest.mark.parametrize("name", MERGING)
 def test_a_row_asked_of_one_task_reads_the_others(name, told):
     """LB-11: partners answer though the row is not asked of them."""
-    model, inputs = build(name, task_conditioning=told), encoder_inputs()
+    model, inputs = build(name, conditioning=told), encoder_inputs()
     dense, rows = model(**inputs).logits, torch.arange(8)
     for index, task in enumerate(("first", "second", "third")):
         entries = {"rows": rows, "tasks": rows * 0 + index, "labels": rows % 3}

@@ -85,7 +85,7 @@ def build(told, encoder="bert", tasks=None, **settings):
     given = encoder if not isinstance(encoder, str) else {**ENCODERS, **REFUSING}[encoder]()
     settings = {"task_interaction": "none", "pooling": "mean", "head_dropout": 0.0, **settings}
     tasks = copy.deepcopy(TASKS if tasks is None else tasks)
-    config = MultiTaskAttentionConfig(encoder_config=given, tasks=tasks, task_conditioning=told, **settings)
+    config = MultiTaskAttentionConfig(encoder_config=given, tasks=tasks, conditioning=told, **settings)
     return MultiTaskAttentionModel(config).eval()
 
 
@@ -112,7 +112,7 @@ def loaded(model, other):
     """Give a model the tensors that another has under the same names; of separate encoders, its first task's."""
     own = f"encoder.encoders.task_{model.config.task_names[0]}."
     state = other.state_dict()
-    if model.config.task_conditioning != "separate_encoders" or model.num_tasks == 1:
+    if model.config.conditioning != "separate_encoders" or model.num_tasks == 1:
         state = {name.replace(own, "encoder."): tensor for name, tensor in state.items()}
     model.load_state_dict({name: state[name] for name in model.state_dict()})
     return model
@@ -122,7 +122,7 @@ def unconditioned(model, task=None):
     """The model without conditioning, with the tensors that it has under the same names; of one task, its own."""
     tasks = [own for own in model.config.tasks if task in (None, own["name"])]
     settings = {**model.config.to_dict(), "encoder_config": copy.deepcopy(model.config.encoder_config)}
-    settings.update(task_conditioning="none", tasks=copy.deepcopy(tasks))
+    settings.update(conditioning="none", tasks=copy.deepcopy(tasks))
     return loaded(MultiTaskAttentionModel(MultiTaskAttentionConfig(**settings)).to(model.dtype).eval(), model)
 
 
@@ -535,7 +535,7 @@ def test_a_pooler_and_task_tokens_do_not_go_together():
         build("task_tokens", pooling="pooler")
     with pytest.raises(InputError, match="conditioning_size=0"):
         build("modulation", conditioning_size=0)
-    with pytest.raises(InputError, match="task_conditioning"):
+    with pytest.raises(InputError, match="conditioning"):
         build("task_token")
 
 

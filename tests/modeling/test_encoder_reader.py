@@ -8,7 +8,7 @@ from tests.conftest import build_model, encoder_inputs
 COUNT = 3  # the embeddings and two layers
 
 
-@pytest.mark.parametrize("settings", [{}, {"pooling": "layer_mix"}, {"task_conditioning": "separate_encoders"}])
+@pytest.mark.parametrize("settings", [{}, {"pooling": "layer_mix"}, {"conditioning": "separate_encoders"}])
 @pytest.mark.parametrize(
     "numbers, kept", [([0, -1], {0, 2}), (1, {1}), ([5, -2], {1}), ([7], set()), (True, {0, 1, 2})]
 )

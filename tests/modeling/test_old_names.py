@@ -1,13 +1,17 @@
 """Parameters that were called otherwise are found in checkpoints, and PEFT finds no classifiers among our modules."""
 
+import json
+
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
+from transformers import BertModel
 
-from hf_mtl import MultiTaskAttentionModel
+from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
 from hf_mtl.modeling.multitask_pretrained import current_name
-from tests.conftest import build_model, encoder_inputs, randomise
+from hf_mtl.recipe import read_recipe
+from tests.conftest import TASKS, build_model, encoder_config, encoder_inputs, randomise
 from tests.modeling.test_module_hooks import SETTINGS, build
 
 OLD = [
@@ -98,3 +102,28 @@ def test_an_adapter_with_a_task_type_is_read_again(task_type, targets, tmp_path)
     expected = wrapped(**encoder_inputs()).logits
     for task, logits in again(**encoder_inputs()).logits.items():
         torch.testing.assert_close(logits, expected[task], atol=1e-5, rtol=1e-5, msg=task)
+
+
+def test_a_setting_is_read_by_its_old_name(tmp_path):
+    """Typed, with a warning; in the files of an earlier version, without a word."""
+    recipe = tmp_path / "train.yaml"
+    text = "encoder: some/encoder\noutput_dir: out\ntasks:\n- {name: a, problem_type: regression, dataset: x}\n"
+    recipe.write_text(f"{text}task_conditioning: modulation\n")
+    old = {"tasks": TASKS, "task_conditioning": "modulation"}
+    doors = {
+        "configuration": lambda: MultiTaskAttentionConfig(encoder_config=encoder_config(), **old),
+        "model": lambda: MultiTaskAttentionModel.from_encoder(BertModel(encoder_config()), **old).config,
+        "recipe": lambda: read_recipe(recipe).model,
+        "command line": lambda: read_recipe(recipe, ["--task_conditioning=modulation"]).model,
+    }
+    for name, door in doors.items():
+        with pytest.warns(FutureWarning, match="task_conditioning is called conditioning now"):
+            assert door().conditioning == "modulation", name
+    with pytest.raises(InputError, match="'modulation' is the old name of conditioning='none'"):
+        MultiTaskAttentionModel.from_encoder(BertModel(encoder_config()), **old, conditioning="none")
+    model = build_model(conditioning="task_tokens")
+    model.save_pretrained(tmp_path)
+    values = json.loads((tmp_path / "config.json").read_text())
+    values["task_conditioning"] = values.pop("conditioning")
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert MultiTaskAttentionModel.from_pretrained(tmp_path).config.conditioning == "task_tokens"

@@ -63,7 +63,7 @@ def encoded(encoder, inputs, told, flags):
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=[name for name, _ in CASES])
 def test_a_step_stays_on_its_device(name, settings):
     model = build_model(**settings).train().to("meta")
-    if settings.get("task_conditioning") != "task_tokens":
+    if settings.get("conditioning") != "task_tokens":
         model.read_encoder.forward = encoded
     with OneDevice():
         model(**moved(asked_batch(random_batch()))).loss.backward()

@@ -223,7 +223,7 @@ def test_hidden_states_and_attentions_are_the_encoders():
 
 @pytest.mark.parametrize("conditioning", ["none", "task_tokens", "input_addition", "separate_encoders"])
 def test_every_way_of_encoding_returns_hidden_states(conditioning):
-    model = randomise(build_model(TASKS[:2], task_conditioning=conditioning))
+    model = randomise(build_model(TASKS[:2], conditioning=conditioning))
     states = model(**encoder_inputs(), output_hidden_states=True).hidden_states
     times = 1 if conditioning in ("none", "task_tokens") else 2
     assert [tuple(layer.shape) for layer in states] == [(ROWS * times, LENGTH, 32)] * 3

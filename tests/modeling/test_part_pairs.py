@@ -21,7 +21,7 @@ from tests.modeling.test_conditioning import loaded, shaken
 
 PAIRED = [TASKS[1], {**TASKS[1], "name": "temper"}, TASKS[3], TASKS[4]]
 TABLES = {
-    "task_conditioning": TASK_CONDITIONINGS,
+    "conditioning": TASK_CONDITIONINGS,
     "pooling": TASK_POOLINGS,
     "task_interaction": TASK_INTERACTIONS,
     "gate": TASK_GATES,
@@ -30,7 +30,7 @@ TABLES = {
 }
 PLAIN = {"pooling": "mean", "task_interaction": "none", "gate": "none"}
 # The pooler reads where task tokens stand, and says so.
-REFUSED = [{"task_conditioning": "task_tokens", "pooling": "pooler"}]
+REFUSED = [{"conditioning": "task_tokens", "pooling": "pooler"}]
 
 
 def pairs(first, second):
@@ -38,11 +38,11 @@ def pairs(first, second):
 
 
 PAIRS = [
-    *pairs("task_conditioning", "task_interaction"),
+    *pairs("conditioning", "task_interaction"),
     *pairs("pooling", "task_interaction"),
-    *pairs("task_conditioning", "gate"),
-    *pairs("task_conditioning", "head"),
-    *pairs("task_conditioning", "aggregation"),
+    *pairs("conditioning", "gate"),
+    *pairs("conditioning", "head"),
+    *pairs("conditioning", "aggregation"),
 ]
 
 
@@ -90,7 +90,7 @@ def check(settings):
     mask = inputs["attention_mask"].bool()
     kept = {key: settings[key] for key in ("pooling", "aggregation") if key in settings}
     plain = loaded(build(kept), model)
-    exact = settings.get("task_conditioning", "none") == "none"
+    exact = settings.get("conditioning", "none") == "none"
     same("start", model(**inputs).logits, plain(**inputs).logits, mask, 0 if exact else 1e-6)
 
     logits = shaken(model)(**inputs).logits
@@ -131,7 +131,7 @@ def test_pairs_are_refused_by_name():
 @torch.no_grad()
 def test_what_is_merged_is_what_each_task_says(head, told):
     """S2.9: the mean of the answers that the tasks give alone."""
-    settings = {"head": head, "task_conditioning": told}
+    settings = {"head": head, "conditioning": told}
     model = shaken(build({**settings, "aggregation": "mean"}))
     own = loaded(build(settings), model)(**encoder_inputs()).logits
     found = model(**encoder_inputs()).logits
@@ -167,7 +167,7 @@ def test_a_new_interaction_is_one_class_and_one_line(monkeypatch):
     ):
         test(name, {})
     for told in TASK_CONDITIONINGS:
-        check({"task_conditioning": told, "task_interaction": name})
+        check({"conditioning": told, "task_interaction": name})
 
 
 @torch.no_grad()

@@ -163,7 +163,7 @@ def test_a_value_of_the_encoder_may_be_changed_on_reloading(encoder, tmp_path):
 
 
 def test_separate_encoders_and_some_of_the_tasks_keep_it(encoder, tmp_path):
-    model = wrapped(encoder, TASKS[:2], task_conditioning="separate_encoders")
+    model = wrapped(encoder, TASKS[:2], conditioning="separate_encoders")
     model.save_pretrained(tmp_path / "model")
     again = MultiTaskAttentionModel.from_pretrained(tmp_path / "model", trust_remote_code=True).eval()
     torch.testing.assert_close(again(**encoder_inputs()).logits, model(**encoder_inputs()).logits)

@@ -103,7 +103,7 @@ def test_what_mixes_nothing_cannot_be_staged():
 @pytest.mark.parametrize("conditioning", ["none", "separate_encoders"])
 def test_no_multitask_steps_and_one_task_is_single_task_training(conditioning, tmp_path, tokenizer):
     """S2.7: after 0 steps of all tasks, training one is the single-task run, bit for bit."""
-    settings = {"task_interaction": "none", "gate": "none", "task_conditioning": conditioning}
+    settings = {"task_interaction": "none", "gate": "none", "conditioning": conditioning}
     several = build_model(THREE, vocab_size=tokenizer.vocab_size, **settings)
     single = model_of(several, ["mood"])
     start = copy.deepcopy(single.state_dict())
@@ -150,16 +150,14 @@ def test_a_model_of_some_tasks_answers_them_alike():
 
 
 def test_separate_encoders_become_one(tmp_path):
-    model = randomise(build_model(TASKS[:3], task_conditioning="separate_encoders", task_interaction="none"))
+    model = randomise(build_model(TASKS[:3], conditioning="separate_encoders", task_interaction="none"))
     with torch.no_grad():
         for own in model.encoder.encoders["task_mood"].parameters():
             own.add_(0.1 * torch.randn_like(own))
     few = model_of(model, ["mood"])
     expected = model(**encoder_inputs()).logits["mood"]
     torch.testing.assert_close(few(**encoder_inputs()).logits["mood"], expected, atol=1e-6, rtol=1e-6)
-    back = model_of(
-        build_model(TASKS[:3], task_conditioning="separate_encoders", task_interaction="none"), NAMES[:3], few
-    )
+    back = model_of(build_model(TASKS[:3], conditioning="separate_encoders", task_interaction="none"), NAMES[:3], few)
     torch.testing.assert_close(back(**encoder_inputs()).logits["mood"], expected, atol=1e-6, rtol=1e-6)
 
 
@@ -232,7 +230,7 @@ def test_apart_nothing_of_the_mixture_is_punished():
     with tasks_apart(model):
         assert model(**batch).task_penalty_sums is None
     assert model(**batch).task_penalty_sums.any()
-    for settings in ({"task_conditioning": "task_tokens"}, {"aggregation": "mean"}):
+    for settings in ({"conditioning": "task_tokens"}, {"aggregation": "mean"}):
         tasks = [TASKS[0], {**TASKS[0], "name": "other"}]
         with (
             pytest.raises(InputError, match="keeps tasks apart at first"),
