@@ -3,6 +3,7 @@
 `python -m torch.distributed.run --nproc_per_node 2 -m tests.distributed.table FOLDER`
 """
 
+import gc
 import json
 import shutil
 import sys
@@ -200,6 +201,9 @@ def gloo_threads() -> list[str]:
 
 
 if __name__ == "__main__":
+    # What imports made is left out of the garbage collections with which every run of a trainer begins.
+    gc.collect()
+    gc.freeze()
     main(Path(sys.argv[1]))
     before, rank = gloo_threads(), torch.distributed.get_rank()
     leave_together()
