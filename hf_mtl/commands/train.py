@@ -140,11 +140,7 @@ def run_stage(
         if checkpoint:
             trainer.check_checkpoint(Path(checkpoint))
         if is_main_process():
-            folder.mkdir(parents=True, exist_ok=True)
-            for name in (RESULTS_FILE, TEST_RESULTS_FILE):
-                # Of a shorter run, which goes on.
-                (folder / name).unlink(missing_ok=True)
-            recipe.save(recipe.folder)
+            _prepare_folder(folder, recipe)
             if stage.name:
                 recipe.of_stage(names, args).save(folder)
         start = initial_parts(model)
@@ -160,6 +156,14 @@ def run_stage(
         # Apart, no task reads another: there is nothing to report of what mixes them.
         report = PartReport(start) if recipe.data.report_parts and stage.trained is not tasks_apart else None
         return model, finish(trainer, recipe, folder, report)
+
+
+def _prepare_folder(folder: Path, recipe: Recipe) -> None:
+    """Make a stage's folder, without the results of a shorter run that goes on, and save the recipe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (RESULTS_FILE, TEST_RESULTS_FILE):
+        (folder / name).unlink(missing_ok=True)
+    recipe.save(recipe.folder)
 
 
 def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:

@@ -8,14 +8,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from ..modeling.errors import InputError
-from ..tasks import LABEL_FORMS, TaskSpec
+from ..tasks import TaskSpec
 from .label_columns import LabelColumn, is_missing, listed, whole_number
+from .label_form import first_ids, is_id, label_form
 
 # Class names of a column of booleans.
 BOOLEAN_NAMES = ["False", "True"]
 OUTSIDE = "O"
-# Texts that could be flags in a list of labels.
-DIGITS = ("0", "1")
 # Of a number; longer ones are texts.
 MOST_DIGITS = 19
 
@@ -41,7 +40,7 @@ def label_set_vocabulary(spec: TaskSpec, column: LabelColumn) -> list[str]:
         InputError: As `class_vocabulary`, or as `label_form`.
     """
     if column.names is None and column.columns is None and label_form(spec, column) == "flags":
-        return _ids(max(map(len, column.values)))
+        return first_ids(max(map(len, column.values)))
     return class_vocabulary(spec, column) if _has_names(column) else _names_of(spec, column, _items(column))
 
 
@@ -78,9 +77,9 @@ def _names_of(spec: TaskSpec, column: LabelColumn, rows: Sequence[tuple[int, Any
             return sorted(names, key=int)
         # "O" first, so that an untrained or cut-off word is outside every span.
         return sorted(names, key=lambda name: (name != OUTSIDE, name))
-    if values and all(_is_id(value) for value in values):
+    if values and all(is_id(value) for value in values):
         return [str(value) for value in sorted(set(values))]
-    odd_rows = [(row, value) for row, value in rows if not _is_id(value) and not (isinstance(value, str) and value)]
+    odd_rows = [(row, value) for row, value in rows if not is_id(value) and not (isinstance(value, str) and value)]
     row, odd = [*odd_rows, *rows, (0, None)][0]
     mixed = "; texts and numbers stand in one column" if not odd_rows and rows else ""
     raise InputError(
@@ -89,18 +88,10 @@ def _names_of(spec: TaskSpec, column: LabelColumn, rows: Sequence[tuple[int, Any
     )
 
 
-def _is_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _is_number(text: str) -> bool:
     """Whether a text is a whole number as it is usually written: "7" and "-3", not "07"."""
     digits = text.removeprefix("-")
     return digits.isdecimal() and digits.isascii() and len(digits) < MOST_DIGITS and str(int(text)) == text
-
-
-def _ids(count: int) -> list[str]:
-    return [str(index) for index in range(count)]
 
 
 class ClassReader:
@@ -137,12 +128,12 @@ class ClassReader:
         """Whether a ClassLabel's names are "0", "1", ..., which say no more than the ids do."""
         if column_names is None or len(column_names) > len(self.names):
             return False
-        numbered = _ids(len(column_names))
+        numbered = first_ids(len(column_names))
         return list(column_names) == numbered and not any(name in self.ids for name in numbered)
 
     def _check_names(self, values: Sequence[Any]) -> None:
         assert self.column_names is not None
-        used = sorted({value for value in values if _is_id(value) and value < len(self.column_names)})
+        used = sorted({value for value in values if is_id(value) and value < len(self.column_names)})
         if lacking := [self.column_names[value] for value in used if self.column_names[value] not in self.ids]:
             raise InputError(
                 f"Task {self.spec.name!r}: the {self.split} split has the classes {listed(self.column_names)}; the "
@@ -198,7 +189,7 @@ class ClassReader:
         raise ValueError(f"expected one of {listed(self.names)}")
 
     def _expected(self) -> str:
-        if self.numbers_are_names and self.names != _ids(len(self.names)):
+        if self.numbers_are_names and self.names != first_ids(len(self.names)):
             return f"expected one of {listed(self.names)}"
         return f"expected a whole number from 0 to {len(self.names) - 1} or a label's name"
 
@@ -208,80 +199,6 @@ def _refuse_order(spec: TaskSpec, split: str, what: str) -> NoReturn:
         f"Task {spec.name!r}: the {split} split has {what}, the training rows the names {listed(spec.labels or ())}, "
         "whose order nobody has said. Write it: `labels: [...]`."
     )
-
-
-def label_form(spec: TaskSpec, column: LabelColumn) -> str:
-    """Return whether a column's rows list the labels that hold ("ids": ids or names) or say 0 or 1 of each ("flags").
-
-    ClassLabel ids and names are "ids", floats and booleans "flags". Whole numbers (and texts such as "0" and "1") are
-    what the task's `label_form` says, else what alone they can be.
-
-    Args:
-        spec: The task, perhaps without labels yet.
-        column: Lists of labels.
-
-    Raises:
-        InputError: Both could be meant, or neither.
-    """
-    if column.columns is not None:
-        return "flags"
-    for index, value in enumerate(column.values):
-        if not isinstance(value, (list, tuple)):
-            raise InputError(
-                f"Task {spec.name!r}, {column.name_row(index)}: the label is {value!r}; expected a list of labels, or "
-                "a column of 0s and 1s per label: `columns: {label: [first, second]}`."
-            )
-    items = [item for row in column.values for item in row]
-    if column.names is not None:
-        return "ids"
-    if any(isinstance(item, (bool, float)) for item in items):
-        return "flags"
-    if any(isinstance(item, str) and item not in DIGITS for item in items):
-        return "ids"
-    return spec.label_form or _form_of_numbers(spec, column, items)
-
-
-def form_of_numbers(spec: TaskSpec, column: LabelColumn) -> str | None:
-    """Return the form of a column whose labels are whole numbers or texts of them; None of any other column.
-
-    Raises:
-        InputError: As `label_form`.
-    """
-    form = label_form(spec, column)
-    items = [item for row in column.values for item in row]
-    of_numbers = column.columns is None and column.names is None and bool(items)
-    plain = all(not isinstance(item, (bool, float)) and (_is_id(item) or item in DIGITS) for item in items)
-    return form if of_numbers and plain else None
-
-
-def _form_of_numbers(spec: TaskSpec, column: LabelColumn, items: Sequence[Any]) -> str:
-    """The form of lists of 0s and 1s, or of other numbers."""
-    rows, names = column.values, spec.labels
-    lengths = {len(row) for row in rows}
-    even = len(lengths) == 1 and (names is None or lengths == {len(names)}) and max(lengths) > 0
-    as_flags = even and all(str(item) in DIGITS for item in items)
-    twice = next((index for index, row in enumerate(rows) if _stands_twice(row)), None)
-    ids = set(names or ()) | set(range(len(names or ()))) | set(_ids(len(names or ())))
-    as_ids = twice is None and (names is None or all(item in ids for item in items))
-    say = f"`label_form: {LABEL_FORMS[1]}` (0 or 1 per label) or `label_form: {LABEL_FORMS[0]}`"
-    if as_flags and as_ids:
-        raise InputError(
-            f"Task {spec.name!r}: the labels of the {column.places.split} rows, such as {list(rows[0])}, could be ids "
-            f"of classes or a 0 or 1 per class. Say which in the task's row: {say}."
-        )
-    if as_flags:
-        return "flags"
-    if twice is not None:
-        raise InputError(
-            f"Task {spec.name!r}, {column.name_row(twice)}: a label stands twice in {list(rows[twice])}; expected ids "
-            "or names of the labels that hold, each once, or lists of equal length with a 0 or 1 per label"
-            f"{'' if names is None else f' ({len(names)} of them)'}. Where the rows are one of them, say which: {say}."
-        )
-    return "ids"
-
-
-def _stands_twice(row: Sequence[Any]) -> bool:
-    return len({repr(whole_number(item)) for item in row}) < len(row)
 
 
 def label_set_reader(spec: TaskSpec, column: LabelColumn) -> Callable[[Any], list[int]]:

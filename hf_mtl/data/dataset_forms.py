@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+from datasets import Dataset, DatasetDict, Features, IterableDataset, IterableDatasetDict
 from transformers.utils.logging import get_logger
 
 from ..modeling.errors import InputError, nearest
@@ -309,3 +309,11 @@ def _splits_example(task: str, given: Mapping[str, Any], split: str) -> str:
         f'{ARGUMENTS[name]}={{"{task}": data["{_split_to_write(given, name)}"]}}'
         for name in _splits_to_write(given, split)
     )
+
+
+def dataset_of_rows(rows: Sequence[dict[str, Any]], features: Features | None) -> Dataset:
+    """Return rows as a data set, with the features that a stream has, where it has any."""
+    if features is None:
+        return Dataset.from_list(list(rows))
+    columns = {name: [row.get(name) for row in rows] for name in features}
+    return Dataset.from_dict(columns, features=features)

@@ -19,13 +19,13 @@ from ..tasks import TaskSpec
 from .class_labels import (
     ClassReader,
     class_vocabulary,
-    form_of_numbers,
     label_set_reader,
     label_set_vocabulary,
     tag_reader,
     tag_vocabulary,
 )
 from .label_columns import NO_LABEL, LabelColumn
+from .label_form import form_of_numbers
 from .label_values import choice_reader, number_reader, read_answers
 
 # What reads a row's label, given with the row's index; it raises ValueError for what is no label.

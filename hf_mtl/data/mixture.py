@@ -11,15 +11,18 @@ from transformers.utils.logging import get_logger
 
 from ..modeling.errors import InputError, check_choice, nearest
 from ..tasks import LABEL_FIELD, TaskSpec, as_spec, join_sources
-from .canonical import canonical_task
+from .canonical import canonical_splits, canonical_task
 from .caps import EVAL_SEED, drawn_rows, smaller_cap
-from .dataset_forms import second_set_help
+from .dataset_forms import dataset_of_rows, second_set_help
 from .inference import infer_spec
 from .label_kinds import label_kind
 from .loading import load_splits
 from .overlap import input_keys, without_overlap
 
 logger = get_logger(__name__)
+
+# Labels of a stream are measured in so many rows at its beginning.
+MEASURED_ROWS = 1000
 
 
 @dataclass
@@ -143,6 +146,55 @@ def mixture_from_datasets(
         if count:
             logger.warning(f"Task {name}: {count:,} training rows dropped, their input stands in a held-out split.")
     return mixture
+
+
+def mixture_from_streams(
+    train: Mapping[str, Any],
+    validation: Mapping[str, Dataset] | None,
+    specs: Sequence[TaskSpec] | None = None,
+    labels: Mapping[str, list[str] | None] | None = None,
+) -> Mixture:
+    """Build a mixture whose training rows are read as they come; see `mixture_from_datasets`.
+
+    Raises:
+        InputError: Some training sets are streams and others not, or rows cannot be used.
+    """
+    for name, rows in train.items():
+        if not isinstance(rows, IterableDataset):
+            raise InputError(
+                f"Some training sets are streams, {name!r} is not; make it one with .to_iterable_dataset(), or load "
+                "the others into memory."
+            )
+    ordered = specs_of_datasets(train, validation, specs, labels)
+    held_out = {}
+    measured = [measure_first_rows(spec, train[spec.source_name]) for spec in ordered]
+    for spec in measured:
+        for name in (spec.source_name, spec.name):
+            if validation and name in validation:
+                held_out[spec.name] = canonical_splits(spec, {"validation": validation[name]}, local=False)[
+                    "validation"
+                ]
+    return Mixture(measured, {}, held_out, streams=dict(train))
+
+
+def measure_first_rows(spec: TaskSpec, stream: IterableDataset) -> TaskSpec:
+    """Return a task with labels and label statistics of its stream's features and first rows.
+
+    Raises:
+        InputError: No rows, or labels that neither the stream's features nor the task's row name.
+    """
+    first = dataset_of_rows(list(stream.take(MEASURED_ROWS)), stream.features)
+    if len(first) == 0:
+        raise InputError(f"The stream of task {spec.name!r} has no rows.")
+    column = str(spec.column_of(LABEL_FIELD, local=False)).partition(".")[0]
+    named = spec.labels is not None or "ClassLabel" in str((stream.features or {}).get(column))
+    if spec.problem.has_label_names and not named:
+        raise InputError(
+            f"Task {spec.name!r}: a stream does not tell all its labels beforehand. Write `labels: [...]` in the "
+            "task's row, or give the stream ClassLabel features."
+        )
+    spec, rows = canonical_task(spec, {"train": first}, local=False)
+    return measure_labels(spec, rows["train"])
 
 
 def specs_of_datasets(

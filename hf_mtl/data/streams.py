@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, IterableDataset
+from datasets import Dataset, IterableDataset
 from datasets.distributed import split_dataset_by_node
 from torch.utils import data
 
@@ -13,19 +13,17 @@ from ..modeling.errors import InputError
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..tasks import LABEL_FIELD, TaskSpec, tasks_by_source
 from .batch_forms import BATCH_FORMS, StepShape
-from .canonical import canonical_splits, canonical_task
+from .canonical import canonical_splits
 from .collator import MultiTaskCollator
+from .dataset_forms import dataset_of_rows
 from .draws import CyclicDraws, FixedDraws
 from .features import FeatureDataset
 from .label_columns import is_missing
 from .mixing import MixingStrategy, TaskShare
-from .mixture import Mixture, measure_labels, specs_of_datasets
 from .sampler import WINDOW_STEPS
 
 # Strategies that need no numbers of rows, which a stream does not know.
 STREAM_STRATEGIES = ("uniform", "explicit", "round_robin")
-# Regression labels are standardised by those of so many rows at the beginning.
-MEASURED_ROWS = 1000
 # A stream has no epochs that a Trainer could count.
 ENDLESS = 2**62
 STREAM_STATE = "stream_state"
@@ -155,7 +153,7 @@ class StreamedMixture(data.IterableDataset):
     def _canonical(self, read: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Dataset]:
         found = {}
         for source, rows in read.items():
-            given = _as_dataset(rows, self.streams[source].features)
+            given = dataset_of_rows(rows, self.streams[source].features)
             for name in self.tasks_of[source]:
                 # A window may hold no label of a task.
                 if any(not is_missing(row.get(self._label_column(name))) for row in rows):
@@ -181,59 +179,3 @@ class StreamedMixture(data.IterableDataset):
 
     def set_epoch(self, epoch: int) -> None:
         """Do nothing: a stream goes on."""
-
-
-def mixture_from_streams(
-    train: Mapping[str, Any],
-    validation: Mapping[str, Dataset] | None,
-    specs: Sequence[TaskSpec] | None = None,
-    labels: Mapping[str, list[str] | None] | None = None,
-) -> Mixture:
-    """Build a mixture whose training rows are read as they come; see `mixture_from_datasets`.
-
-    Raises:
-        InputError: Some training sets are streams and others not, or rows cannot be used.
-    """
-    for name, rows in train.items():
-        if not isinstance(rows, IterableDataset):
-            raise InputError(
-                f"Some training sets are streams, {name!r} is not; make it one with .to_iterable_dataset(), or load "
-                "the others into memory."
-            )
-    ordered = specs_of_datasets(train, validation, specs, labels)
-    held_out = {}
-    measured = [measure_first_rows(spec, train[spec.source_name]) for spec in ordered]
-    for spec in measured:
-        for name in (spec.source_name, spec.name):
-            if validation and name in validation:
-                held_out[spec.name] = canonical_splits(spec, {"validation": validation[name]}, local=False)[
-                    "validation"
-                ]
-    return Mixture(measured, {}, held_out, streams=dict(train))
-
-
-def measure_first_rows(spec: TaskSpec, stream: IterableDataset) -> TaskSpec:
-    """Return a task with labels and label statistics of its stream's features and first rows.
-
-    Raises:
-        InputError: No rows, or labels that neither the stream's features nor the task's row name.
-    """
-    first = _as_dataset(list(stream.take(MEASURED_ROWS)), stream.features)
-    if len(first) == 0:
-        raise InputError(f"The stream of task {spec.name!r} has no rows.")
-    column = str(spec.column_of(LABEL_FIELD, local=False)).partition(".")[0]
-    named = spec.labels is not None or "ClassLabel" in str((stream.features or {}).get(column))
-    if spec.problem.has_label_names and not named:
-        raise InputError(
-            f"Task {spec.name!r}: a stream does not tell all its labels beforehand. Write `labels: [...]` in the "
-            "task's row, or give the stream ClassLabel features."
-        )
-    spec, rows = canonical_task(spec, {"train": first}, local=False)
-    return measure_labels(spec, rows["train"])
-
-
-def _as_dataset(rows: Sequence[dict[str, Any]], features: Features | None) -> Dataset:
-    if features is None:
-        return Dataset.from_list(list(rows))
-    columns = {name: [row.get(name) for row in rows] for name in features}
-    return Dataset.from_dict(columns, features=features)

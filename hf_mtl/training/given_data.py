@@ -13,8 +13,7 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments, enable_full
 from ..data.collator import MultiTaskCollator
 from ..data.dataset_forms import check_names, named_datasets, splits_of
 from ..data.fingerprint import fingerprint_rows
-from ..data.mixture import Mixture, mixture_from_datasets
-from ..data.streams import mixture_from_streams
+from ..data.mixture import Mixture, mixture_from_datasets, mixture_from_streams
 from ..data.unlabelled import rows_to_score
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig, current_settings
 from ..modeling.errors import InputError
@@ -58,9 +57,8 @@ def model_and_mixture(
     if isinstance(model, Path):
         model = str(model)
     model_settings = current_settings(model_settings or {})
-    check_setting_names(
-        model_settings, ["encoder_kwargs", "system", *ENCODER_ARGUMENTS] if isinstance(model, str) else []
-    )
+    loading = ["encoder_kwargs", "system", *ENCODER_ARGUMENTS] if isinstance(model, str) else []
+    check_setting_names(model_settings, loading)
     if not isinstance(model, str):
         model_type = getattr(getattr(model, "config", None), "model_type", None)
         if model_type != MultiTaskAttentionConfig.model_type:

@@ -144,16 +144,14 @@ class MultiTaskTrainer(
             eval_dataset=self.features_of(mixture.validation) if mixture.validation else None,
             processing_class=tokenizer,
             compute_metrics=compute_metrics,
-            callbacks=callbacks,
+            callbacks=[*(callbacks or ()), StepsOfTrainer(self)],
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
         self.model_init = cast(Any, model_init)
         # An epoch is whole steps on every process, so there is no tail to fill up with rows of its beginning.
         self.accelerator.dataloader_config.even_batches = False
-        self.add_callback(StepsOfTrainer(self))
-        self.owned: dict[str, list[nn.Parameter]] = {}
-        self.stream_state: dict[str, Any] | None = None
+        self.owned, self.stream_state = {}, None
         if self.train_dataset is not None:
             self.sampler = self._batch_sampler()
             self.set_up_balance()

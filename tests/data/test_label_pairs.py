@@ -10,8 +10,8 @@ from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 
 from hf_mtl import InputError, TaskSpec, load_mixture
 from hf_mtl.data.canonical import canonical_splits, canonical_task
-from hf_mtl.data.class_labels import label_form
 from hf_mtl.data.label_columns import LabelColumn, names_of_feature
+from hf_mtl.data.label_form import label_form
 from hf_mtl.data.row_places import RowPlaces
 from tests.conftest import DATA
 

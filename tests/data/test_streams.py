@@ -11,7 +11,8 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
 from hf_mtl.data.batch_forms import StepShape
 from hf_mtl.data.mixing import MIXING_STRATEGIES, MixingOptions
-from hf_mtl.data.streams import STREAM_STATE, WINDOW_STEPS, StreamedMixture, mixture_from_streams
+from hf_mtl.data.mixture import mixture_from_streams
+from hf_mtl.data.streams import STREAM_STATE, WINDOW_STEPS, StreamedMixture
 from hf_mtl.modeling.processing_multitask import MultiTaskProcessor
 from tests.conftest import build_model
 
