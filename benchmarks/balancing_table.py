@@ -200,7 +200,7 @@ def table(runs: list[Run], searched: list[Run], best: Run) -> list[str]:
         "",
         f"Mean over {len(SEEDS)} seeds of the mean over tasks; spread: their standard deviation; time: processor "
         "seconds of training beside fixed weights; beside `random`: difference of means ± its standard error. "
-        f"{TRAIN_ROWS} training rows and at most {VALIDATION_ROWS} validation rows a task, {runs[0]['steps']} steps "
+        f"{TRAIN_ROWS} training rows and at most {VALIDATION_ROWS} validation rows per task, {runs[0]['steps']} steps "
         f"of {TASK_ROWS} rows of every task. `tuned`: {weights}, the best of {len(searched)} vectors on another seed "
         f"(there {best['mean']:.1f}; the others {min(run['mean'] for run in searched):.1f} to "
         f"{sorted(run['mean'] for run in searched)[-2]:.1f}), on the same validation rows. `fixed` on the three seeds "
@@ -214,7 +214,7 @@ def table(runs: list[Run], searched: list[Run], best: Run) -> list[str]:
 def main() -> None:
     """Search, run, print the table and write it beside the runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", required=True, help="a folder with a folder a task")
+    parser.add_argument("--data_dir", required=True, help="a folder with a folder per task")
     parser.add_argument("--output", type=Path, default=Path("out/balancing_table"))
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()

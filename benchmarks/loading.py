@@ -42,7 +42,7 @@ from hf_mtl.data.batch_forms import RowCosts
 from hf_mtl.data.collator import MultiTaskCollator
 from hf_mtl.data.features import FeatureDataset
 from hf_mtl.data.mixture import Mixture, mixture_from_datasets
-from hf_mtl.modeling.batch_tensors import asked_tasks, routing_of
+from hf_mtl.modeling.batch_tensors import routing_of, stack_asked_tasks
 from hf_mtl.modeling.encoder_loading import find_encoder
 from hf_mtl.modeling.processing_multitask import MultiTaskProcessor
 from hf_mtl.tables import table
@@ -68,7 +68,7 @@ class ListPadding(MultiTaskProcessor):
         segments = [segment for feature in features for segment in feature["segments"]]
         batch["token_type_ids"] = self._pad(segments, length, 0)
         batch["routing"] = routing_of(features, list(self.tasks.values()), batch["attention_mask"])
-        batch["asked"] = asked_tasks(features)
+        batch["asked_tasks"] = stack_asked_tasks(features)
         return batch
 
     @staticmethod

@@ -4,7 +4,7 @@ Run: python benchmarks/published.py [--experiments experts clusters signs keywor
      [--picture docs/published.png]
 
 experts   Two regression tasks of known correlation (Ma et al. 2018, section 3.2): experts with one gate and with a
-          gate a task beside a shared bottom. Published: a gate a task is better than one gate for all.
+          gate per task beside a shared bottom. Published: a gate per task is better than one gate for all.
 clusters  Nine tasks in three planted clusters: does the mean attention between tasks show them? Published: attention
           between tasks finds their relations (Zhao et al. 2019).
 signs     Two tasks that agree or oppose each other: is the signed weight between them of that sign?
@@ -603,7 +603,7 @@ def expert_table(errors: dict[str, np.ndarray]) -> list[str]:
 
 
 def expert_claims(errors: dict[str, np.ndarray]) -> list[Claim]:
-    """Experts beat the shared bottom; cross-task attention is no worse; a gate a task beside one gate."""
+    """Experts beat the shared bottom; cross-task attention is no worse; a gate per task beside one gate."""
     bottom = errors[SHARED_BOTTOM]
     seeds = bottom.shape[1]
 
@@ -623,7 +623,7 @@ def expert_claims(errors: dict[str, np.ndarray]) -> list[Claim]:
         text = "cross-task attention is no worse than the shared bottom, by the mean or in half of the seeds"
         claims.append(Claim(text, listed(won), bool((lower | (won >= seeds / 2)).all())))
     won = beats(MMOE, errors[OMOE])
-    text = "a gate a task beats one gate (Ma et al. 2018; asked here: in three quarters of the seeds)"
+    text = "a gate per task beats one gate (Ma et al. 2018; asked here: in three quarters of the seeds)"
     return [*claims, Claim(text, listed(won), bool((won >= 0.75 * seeds).all()))]
 
 

@@ -4,7 +4,7 @@ Run: python benchmarks/training_throughput.py [--data_dir ../shared/data] [--dev
 
 On the mixture of recipes/glue_small, the same encoder, heads, optimiser, clipping and schedule in every arm:
 
-- trainer: `MultiTaskTrainer`, mean pooling and a linear head a task, mixed length-grouped batches;
+- trainer: `MultiTaskTrainer`, mean pooling and a linear head per task, mixed length-grouped batches;
 - hand-written: a plain PyTorch loop over length-grouped batches of the same mixture;
 - random: the same loop over random batches;
 - trainer, all parts: `MultiTaskTrainer` with the default parts (task queries, attention across tasks, gate);
@@ -56,7 +56,7 @@ TASKS = {
 
 
 class HardSharing(nn.Module):
-    """What anyone would write: an encoder, mean pooling, a linear layer a task."""
+    """What anyone would write: an encoder, mean pooling, a linear layer per task."""
 
     def __init__(self, folder: str) -> None:
         super().__init__()
@@ -334,7 +334,7 @@ def build_arms(data_dir: str, chosen: list[str] | None, device: str) -> dict:
 def main() -> None:
     """Measure every arm in turn, print the table, last the ratio of the trainer to the hand-written loop."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data_dir", default="../shared/data", help="a folder with a folder a task")
+    parser.add_argument("--data_dir", default="../shared/data", help="a folder with a folder per task")
     parser.add_argument("--arms", nargs="+", help="the arms to run; trainer and hand-written always do")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])

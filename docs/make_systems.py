@@ -18,7 +18,7 @@ from hf_mtl.modeling.gate import TASK_GATES
 from hf_mtl.modeling.head import HEAD_READINGS
 from hf_mtl.modeling.interaction import TASK_INTERACTIONS
 from hf_mtl.modeling.pooling import TASK_POOLINGS
-from hf_mtl.modeling.systems import PLAIN, SYSTEMS, System
+from hf_mtl.modeling.systems import _PLAIN, SYSTEMS, System
 from hf_mtl.recipe_format.model_settings import setting_fields
 
 DOCS = Path(__file__).parent
@@ -172,7 +172,7 @@ def system_row(name: str) -> list[str]:
 
 def system_settings(system: System) -> str:
     """Return the settings in which a system differs from mean pooling alone."""
-    changed = [f"`{key}: {value}`" for key, value in system.settings.items() if PLAIN.get(key) != value]
+    changed = [f"`{key}: {value}`" for key, value in system.settings.items() if _PLAIN.get(key) != value]
     return ", ".join(changed) or "nothing else"
 
 

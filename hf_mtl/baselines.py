@@ -1,4 +1,4 @@
-"""What a task is worth before any deep model: a trivial predictor and TF-IDF + a linear model, on the validation rows.
+"""A task's worth before any deep model: a trivial predictor and TF-IDF + a linear model, on the validation rows.
 
 Both see training rows only and are scored by the task's own metrics, so that a table can show them beside the model's
 scores. Everything is deterministic.
@@ -25,7 +25,7 @@ from .modeling.problem_types import PROBLEM_TYPES
 from .modeling.words import MARKS, WORD
 
 # Keeps learning to tag whole documents as quick as learning to tag sentences.
-MAX_TRAIN_WORDS = 200_000
+_MAX_TRAIN_WORDS = 200_000
 
 
 @dataclass
@@ -58,7 +58,7 @@ def trivial_scores(task: BaselineTask) -> dict[str, float]:
     That is the training rows' most frequent class, set of labels, choice or answer, their most frequent tag for every
     word, or the mean of their numbers.
     """
-    return _scores(task, TRIVIAL_PREDICTORS)
+    return _scores(task, _TRIVIAL_PREDICTORS)
 
 
 def tfidf_scores(task: BaselineTask, max_rows: int = 10_000) -> dict[str, float]:
@@ -67,12 +67,12 @@ def tfidf_scores(task: BaselineTask, max_rows: int = 10_000) -> dict[str, float]
     Args:
         task: The task.
         max_rows: It learns from at most so many training rows, drawn at random but always the same ones; a tagger
-            also from at most the first `MAX_TRAIN_WORDS` words.
+            also from at most the first `_MAX_TRAIN_WORDS` words.
     """
     if len(task.train) > max_rows:
         drawn = np.sort(np.random.default_rng(0).permutation(len(task.train))[:max_rows])
         task = replace(task, train=[task.train[row] for row in drawn])
-    return _scores(task, LINEAR_PREDICTORS)
+    return _scores(task, _LINEAR_PREDICTORS)
 
 
 def _scores(task: BaselineTask, predictors: Mapping[str, Callable[[BaselineTask], Rows]]) -> dict[str, float]:
@@ -84,7 +84,7 @@ def _scores(task: BaselineTask, predictors: Mapping[str, Callable[[BaselineTask]
         if not rows:
             raise ValueError(f"Task {task.name!r} has no {split} rows; a baseline needs at least one.")
     kind = PROBLEM_TYPES[task.problem_type].labels
-    return compute(task.metrics, predictors[kind](task), REFERENCES.get(kind, _labels)(task))
+    return compute(task.metrics, predictors[kind](task), _REFERENCES.get(kind, _labels)(task))
 
 
 def _labels(task: BaselineTask) -> Rows:
@@ -97,7 +97,7 @@ def _tag_names(task: BaselineTask) -> Rows:
 
 
 # The true answers of the validation rows, as the metrics read them, by kind of labels.
-REFERENCES: dict[str, Callable[[BaselineTask], Rows]] = {
+_REFERENCES: dict[str, Callable[[BaselineTask], Rows]] = {
     "label_set": lambda task: _indicators(task, task.validation),
     "tags": _tag_names,
     "answers": lambda task: [row["answers"]["text"] for row in task.validation],
@@ -152,7 +152,7 @@ def _majority_answer(task: BaselineTask) -> Rows:
     return [_most_frequent(texts[0] if texts else "" for texts in answers)] * len(task.validation)
 
 
-TRIVIAL_PREDICTORS: dict[str, Callable[[BaselineTask], Rows]] = {
+_TRIVIAL_PREDICTORS: dict[str, Callable[[BaselineTask], Rows]] = {
     "class": _majority_label,
     "label_set": _majority_label_set,
     "number": _mean_label,
@@ -219,7 +219,7 @@ def _linear_tags(task: BaselineTask) -> Rows:
     """Logistic regression per tag, by stochastic gradient descent, over a word's form and that of its neighbours."""
     names = _label_names(task)
     words = np.cumsum([len(row["tokens"]) for row in task.train])
-    rows = task.train[: max(int(np.searchsorted(words, MAX_TRAIN_WORDS, side="right")), 1)]
+    rows = task.train[: max(int(np.searchsorted(words, _MAX_TRAIN_WORDS, side="right")), 1)]
     tags = np.array([tag for row in rows for tag in row["tags"]])
     if len(np.unique(tags[tags >= 0])) == 1:
         return _majority_tag(replace(task, train=rows))
@@ -233,7 +233,7 @@ def _linear_tags(task: BaselineTask) -> Rows:
     ]
 
 
-LINEAR_PREDICTORS: dict[str, Callable[[BaselineTask], Rows]] = {
+_LINEAR_PREDICTORS: dict[str, Callable[[BaselineTask], Rows]] = {
     "class": _linear_label,
     "label_set": _linear_label_set,
     "number": _linear_number,

@@ -42,13 +42,13 @@ def run(command: str, arguments: Sequence[str]) -> int:
         help="a module to import first, such as one that adds a problem type: its name, or a .py file; may be given "
         "several times",
     )
-    known, rest = parser.parse_known_args(arguments)
+    args, rest = parser.parse_known_args(arguments)
     from .modeling import InputError
 
     try:
-        for name in known.imports:
+        for name in args.imports:
             import_module(name)
-        return module.main(known, rest)
+        return module.main(args, rest)
     except InputError as error:
         print(f"hf-mtl {command}: {error}", file=sys.stderr)
         return 2

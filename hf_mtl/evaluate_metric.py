@@ -13,7 +13,7 @@ NUMBER, TEXT = datasets.Value("float64"), datasets.Value("string")
 NUMBERS, TEXTS = datasets.Sequence(NUMBER), datasets.Sequence(TEXT)
 
 # What (a prediction, a reference) is stored as, by kind of labels.
-STORED_AS: dict[str, tuple[datasets.Value | datasets.Sequence, datasets.Value | datasets.Sequence]] = {
+_STORED_AS: dict[str, tuple[datasets.Value | datasets.Sequence, datasets.Value | datasets.Sequence]] = {
     "class": (NUMBER, NUMBER),
     "label_set": (NUMBERS, NUMBERS),
     "number": (NUMBER, NUMBER),
@@ -21,7 +21,7 @@ STORED_AS: dict[str, tuple[datasets.Value | datasets.Sequence, datasets.Value | 
     "answers": (TEXT, TEXTS),
     "choice": (NUMBER, NUMBER),
 }
-KINDS_OF_IDS = {"class", "label_set", "choice"}
+_KINDS_OF_IDS = {"class", "label_set", "choice"}
 
 
 def as_evaluate_metric(name: str) -> evaluate.Metric:
@@ -55,13 +55,13 @@ class EvaluateMetric(evaluate.Metric):
             inputs_description=f"predictions and references of {types}, row by row",
             features=[
                 datasets.Features({"predictions": prediction, "references": reference})
-                for prediction, reference in map(STORED_AS.__getitem__, metric.labels)
+                for prediction, reference in map(_STORED_AS.__getitem__, metric.labels)
             ],
         )
 
     def _compute(self, *, predictions: Sequence[object], references: Sequence[object]) -> dict[str, float]:
         metric = METRICS[self.config_name]
-        if metric.reads_scores or KINDS_OF_IDS.isdisjoint(metric.labels):
+        if metric.reads_scores or _KINDS_OF_IDS.isdisjoint(metric.labels):
             return compute([self.config_name], predictions, references)
         return compute([self.config_name], _ids(predictions), _ids(references))
 
@@ -73,3 +73,6 @@ def _ids(rows: Sequence[object]) -> np.ndarray:
         fractions = numbers[np.floor(numbers) != numbers]
         raise ValueError(f"Expected class ids, or 0s and 1s; found {fractions[0]}. Give the chosen ids, not scores.")
     return numbers.astype(np.int64)
+
+
+__all__ = ["EvaluateMetric", "as_evaluate_metric"]

@@ -1,4 +1,4 @@
-"""What a task's answers score: one function per metric, and its line in `METRICS`.
+"""Scores of a task's answers: one function per metric, and its line in `METRICS`.
 
 Every function takes (predictions, references), row by row, and returns a float. A row is, by kind of labels:
 
@@ -51,8 +51,8 @@ def accuracy(predictions: Labels, references: Labels) -> float:
 def f1(predictions: Labels, references: Labels) -> float:
     """Return the F1 of class 1 of two classes, 0 to 100; 0 where class 1 is neither predicted nor true."""
     predicted, true = _arrays(predictions, references, np.int64)
-    if not {0, 1}.issuperset(found := np.union1d(predicted, true).tolist()):
-        raise ValueError(f"Metric 'f1' expects the classes 0 and 1; found {found}. Use 'f1_macro' for more classes.")
+    if not {0, 1}.issuperset(classes := np.union1d(predicted, true).tolist()):
+        raise ValueError(f"Metric 'f1' expects the classes 0 and 1; found {classes}. Use 'f1_macro' for more classes.")
     return 100 * float(_f1_per_label(predicted[:, None] == 1, true[:, None] == 1)[0])
 
 
@@ -116,7 +116,7 @@ def auc(scores: Numbers, references: Labels) -> float:
             f"scores {given.shape} and the classes {np.unique(true).tolist()} {true.shape}."
         )
     columns = zip(given.reshape(len(given), -1).T, true.reshape(len(true), -1).T)
-    return 100 * float(np.mean([_area(column, own == 1) for column, own in columns]))
+    return 100 * float(np.mean([_area(column, flags == 1) for column, flags in columns]))
 
 
 def _area(scores: np.ndarray, positive: np.ndarray) -> float:
@@ -229,15 +229,15 @@ def compute(names: Sequence[str], predictions: Rows, references: Rows, scores: R
             f"Found {len(predictions)} predictions for {len(references)} references; "
             "expected one prediction for each reference, and at least one."
         )
-    found = {}
+    by_metric = {}
     for name in names:
         given = scores if METRICS[name].reads_scores and scores is not None else predictions
-        found[name] = float(METRICS[name].function(given, references))
-    return found
+        by_metric[name] = float(METRICS[name].function(given, references))
+    return by_metric
 
 
 def task_score(scores: Mapping[str, float]) -> float:
-    """Return the one number a task is judged by: the mean of its scores where higher is better, as GLUE does.
+    """Return the one number per task is judged by: the mean of its scores where higher is better, as GLUE does.
 
     Scores where lower is better (`rmse`) are left out: they have no common scale with the others.
     """
@@ -262,11 +262,11 @@ def _arrays(predictions: Rows, references: Rows, dtype: type[np.generic]) -> tup
 def _indicators(predictions: Labels, references: Labels) -> tuple[np.ndarray, np.ndarray]:
     """Return (rows, labels) booleans of both; ids become one column for each class that occurs."""
     predicted, true = _arrays(predictions, references, np.int64)
-    found = np.union1d(predicted, true)
+    classes = np.union1d(predicted, true)
     if true.ndim == 1:
-        return predicted[:, None] == found, true[:, None] == found
-    if not np.isin(found, (0, 1)).all():
-        raise ValueError(f"Expected multi-label rows of one 0 or 1 per label; found the values {found.tolist()}.")
+        return predicted[:, None] == classes, true[:, None] == classes
+    if not np.isin(classes, (0, 1)).all():
+        raise ValueError(f"Expected multi-label rows of one 0 or 1 per label; found the values {classes.tolist()}.")
     return predicted == 1, true == 1
 
 

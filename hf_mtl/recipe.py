@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 from .modeling.configuration_multitask import MultiTaskAttentionConfig
 from .modeling.errors import InputError, check_choice
-from .modeling.part_checks import check_config
+from .modeling.multitask_module import check_config
 from .modeling.problem_types import problem_type_with
 from .modeling.systems import SYSTEMS
 from .modeling.task_config import TaskConfig
@@ -28,7 +28,7 @@ from .training.training_order import NOTHING_MIXES, TRAINING_ORDERS, Stage
 RECIPE_FILE = "recipe.yaml"
 
 # Keys that change where a run goes, what it shows and how often it is saved, not what it computes.
-NOT_PART_OF_A_RUN = (
+_NOT_PART_OF_A_RUN = (
     "logging_steps",
     "logging_strategy",
     "logging_first_step",
@@ -54,9 +54,9 @@ LENGTH_OF_A_RUN = ("num_train_epochs", "max_steps")
 
 
 # Keys of the model that say how its encoder is loaded, and are no settings of the parts.
-NOT_SETTINGS = ("encoder", "system", "trust_remote_code", "dtype")
+_NOT_SETTINGS = ("encoder", "system", "trust_remote_code", "dtype")
 # Precisions of weights that a run can train; mixed precision (bf16, fp16) keeps them float32.
-DTYPES = ("float32", "bfloat16")
+_DTYPES = ("float32", "bfloat16")
 
 
 _Settings: Any = dataclasses.make_dataclass("_Settings", setting_fields())
@@ -71,7 +71,7 @@ class ModelArguments(_Settings):
         default=False, metadata={"help": "Whether to run the code that an encoder brings along; read it first."}
     )
     dtype: str = field(
-        default="float32", metadata={"help": f"Precision of the weights, however stored: {', '.join(DTYPES)}."}
+        default="float32", metadata={"help": f"Precision of the weights, however stored: {', '.join(_DTYPES)}."}
     )
     system: str | None = field(
         default=None,
@@ -79,13 +79,13 @@ class ModelArguments(_Settings):
     )
 
     def __post_init__(self) -> None:
-        check_choice("dtype", self.dtype, DTYPES)
+        check_choice("dtype", self.dtype, _DTYPES)
         for name in mapping_settings():
             setattr(self, name, json_mapping(name, getattr(self, name), 'numbers by task such as {"rte": 2}'))
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of `MultiTaskAttentionConfig`."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in NOT_SETTINGS}
+        return {key: value for key, value in dataclasses.asdict(self).items() if key not in _NOT_SETTINGS}
 
     def encoder_kwargs(self) -> dict[str, Any]:
         """Return what the encoder's `from_pretrained` is given."""
@@ -94,10 +94,10 @@ class ModelArguments(_Settings):
 
 @dataclass
 class DataArguments:
-    """Where the rows come from, which are used, in which order, and what is reported."""
+    """Arguments of the rows: their source, which are used, in which order, and what is reported."""
 
     data_dir: str | None = field(
-        default=None, metadata={"help": "A folder with a folder a task (parquet, csv, jsonl), in place of the Hub."}
+        default=None, metadata={"help": "A folder with a folder per task (parquet, csv, jsonl), in place of the Hub."}
     )
     exclude_overlap: bool | None = field(
         default=None,
@@ -144,11 +144,11 @@ class DataArguments:
                 raise InputError(f"{name}={value!r}; expected a whole number >= 1.")
 
 
-ARGUMENTS = (ModelArguments, DataArguments, MultiTaskTrainingArguments)
-FIELDS = Fields(
+_ARGUMENTS = (ModelArguments, DataArguments, MultiTaskTrainingArguments)
+_FIELDS = Fields(
     recipe={
         item.name: annotations[item.name]
-        for argument, annotations in ((argument, get_type_hints(argument)) for argument in ARGUMENTS)
+        for argument, annotations in ((argument, get_type_hints(argument)) for argument in _ARGUMENTS)
         for item in dataclasses.fields(argument)
         if item.init
     },
@@ -160,10 +160,10 @@ FIELDS = Fields(
     },
 )
 # What a stage of a run has not, and what it has of its own.
-ORDER_KEYS = ("training_order", "intermediate_tasks")
-STAGE_KEYS = ("output_dir", "metric_for_best_model")
+_ORDER_KEYS = ("training_order", "intermediate_tasks")
+_STAGE_KEYS = ("output_dir", "metric_for_best_model")
 # Keys of a recipe that give something by a task's name.
-BY_TASK = ("task_layers", "aggregation_weights", "target_scores", "single_task_scores")
+_BY_TASK = ("task_layers", "aggregation_weights", "target_scores", "single_task_scores")
 
 
 @dataclass
@@ -208,8 +208,8 @@ class Recipe:
             tasks: The stage's tasks.
             training: The stage's arguments.
         """
-        values = {key: value for key, value in self.values.items() if key not in ORDER_KEYS}
-        values.update({key: getattr(training, key) for key in STAGE_KEYS if key in values})
+        values = {key: value for key, value in self.values.items() if key not in _ORDER_KEYS}
+        values.update({key: getattr(training, key) for key in _STAGE_KEYS if key in values})
         rows = [row for row in self.rows if name_of_row(row) in tasks]
         rows, values = _without_others(rows, values, [name_of_row(row) for row in self.rows], tasks)
         return dataclasses.replace(self, training=training, values=values, rows=rows)
@@ -232,18 +232,18 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     Raises:
         InputError: No such file, an unknown key (the nearest one is named), or a value that cannot be used.
     """
-    file = read_recipe_file(path, FIELDS)
+    file = read_recipe_file(path, _FIELDS)
     every_task = [name_of_row(row) for row in file.rows]
     typed_rows, others = split_arguments(arguments)
-    file.rows, typed = change_rows(file.rows, every_task, typed_rows, FIELDS)
-    check_keys(file, FIELDS)
+    file.rows, typed = change_rows(file.rows, every_task, typed_rows, _FIELDS)
+    check_keys(file, _FIELDS)
     names = [name_of_row(row) for row in file.rows]
     rows, given = _without_others(file.rows, file.values, every_task, names)
-    rest, beside = argparse_arguments(others, given, FIELDS)
+    rest, beside = argparse_arguments(others, given, _FIELDS)
     typed |= {argument.removeprefix("--").partition("=")[0] for argument in rest} | beside.keys()
     given = from_recipe({key: value for key, value in given.items() if key not in typed}, file.folder, ())
     rows = [from_recipe(row, file.folder, typed, f"tasks.{name}.") for name, row in zip(names, rows)]
-    (model, data, training), overrides = parse_arguments(ARGUMENTS, with_system(given, rest), rest)
+    (model, data, training), overrides = parse_arguments(_ARGUMENTS, with_system(given, rest), rest)
     rows, caps, notes = settle_caps(rows, names, {cap: getattr(data, cap) for cap in CAPS}, typed)
     data = dataclasses.replace(data, **caps)
     tasks = specs_from_rows(rows)
@@ -253,7 +253,7 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     kept = settings_beside(given, overrides.get("system"))
     values = {**kept, **overrides, **beside, **_flat_rows(rows)}
     values = {key: value for key, value in values.items() if key not in CAPS or caps[key] is not None}
-    check_parts(model)
+    _check_parts(model)
     recipe = Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows, notes)
     recipe.stages()
     if data.training_order == "staged" and model.task_interaction == "none":
@@ -261,7 +261,7 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def check_parts(model: ModelArguments) -> None:
+def _check_parts(model: ModelArguments) -> None:
     """Raise `InputError` for a part that does not exist."""
     placeholder = TaskConfig(name="any", problem_type=problem_type_with("number"))
     check_config(MultiTaskAttentionConfig(tasks=[placeholder.to_dict()], **model.settings()))
@@ -280,7 +280,7 @@ def _without_others(
     ]
     kept = {
         key: {name: item for name, item in value.items() if name not in others}
-        if key in BY_TASK and isinstance(value, Mapping)
+        if key in _BY_TASK and isinstance(value, Mapping)
         else value
         for key, value in values.items()
     }
@@ -296,7 +296,7 @@ def saved_values(folder: Path) -> dict[str, Any] | None:
     path = folder / RECIPE_FILE
     if not path.is_file():
         return None
-    file = read_recipe_file(path, FIELDS)
+    file = read_recipe_file(path, _FIELDS)
     rows = [from_saved(row, folder) for row in file.rows]
     return {**from_saved(file.values, folder), **_flat_rows(rows)}
 
@@ -312,12 +312,12 @@ def _flat_rows(rows: Sequence[Any]) -> dict[str, Any]:
 
 def differing_keys(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
     """Return the keys in which two runs differ, those that do not change what is computed left out."""
-    keys = {key for key in {**first, **second} if key not in NOT_PART_OF_A_RUN}
+    keys = {key for key in {**first, **second} if key not in _NOT_PART_OF_A_RUN}
     return sorted(key for key in keys if _comparable(key, first.get(key)) != _comparable(key, second.get(key)))
 
 
 def is_longer(before: Mapping[str, Any], recipe: "Recipe") -> bool:
-    """Whether a recipe asks for a longer run than the one it would continue, in one stage.
+    """Return whether a recipe asks for a longer run than the one it would continue, in one stage.
 
     Args:
         before: The values of that run, as `saved_values` returns them.

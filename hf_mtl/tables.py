@@ -1,4 +1,4 @@
-"""What a run prints: the mixture before it, the scores after it."""
+"""The tables that a run prints: the mixture before it, the scores after it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,25 +41,26 @@ def mixture_table(shares: Sequence[TaskShare]) -> list[str]:
 
 def dropped_lines(mixture: Mixture) -> list[str]:
     """Say how many training rows stood in a held-out split, and of which tasks."""
-    found = {name: count for name, count in mixture.dropped.items() if count}
-    if not found:
+    dropped = {name: count for name, count in mixture.dropped.items() if count}
+    if not dropped:
         return ["No training row stands in a held-out split."] if mixture.dropped else []
-    parts = ", ".join(f"{name} {count}" for name, count in found.items())
-    return [f"Dropped {sum(found.values())} training rows whose input stands in a held-out split: {parts}."]
+    parts = ", ".join(f"{name} {count}" for name, count in dropped.items())
+    return [f"Dropped {sum(dropped.values())} training rows whose input stands in a held-out split: {parts}."]
 
 
 def score_table(scores: Scores, baselines: Mapping[str, tuple[Mapping, Mapping]]) -> list[str]:
-    """Return one line a task and metric: the score, the trivial predictor's and TF-IDF + linear's, 0-100.
+    """Return one line per task and metric: the score, the trivial predictor's and TF-IDF + linear's, 0-100.
 
     Args:
         scores: Metrics by task.
         baselines: (trivial, TF-IDF + linear) metrics by task; may be empty.
     """
     rows = []
-    for name, own in scores.items():
+    for name, task_scores in scores.items():
         trivial, tfidf = baselines.get(name, ({}, {}))
         rows += [
-            [name, metric, *_cells(value, trivial.get(metric), tfidf.get(metric))] for metric, value in own.items()
+            [name, metric, *_cells(value, trivial.get(metric), tfidf.get(metric))]
+            for metric, value in task_scores.items()
         ]
     columns = [[baselines[name][which] for name in scores if name in baselines] for which in (0, 1)]
     means = [sum(map(task_score, column)) / len(column) if column else None for column in columns]
@@ -69,12 +70,12 @@ def score_table(scores: Scores, baselines: Mapping[str, tuple[Mapping, Mapping]]
 
 
 def change_table(before: Scores, after: Scores) -> list[str]:
-    """Return one line a task and metric of `after`, with what it was before where that is known."""
+    """Return one line per task and metric of `after`, with what it was before where that is known."""
     rows = []
-    for name, own in after.items():
-        known = before.get(name, {})
-        rows += [[name, metric, *_cells(known.get(metric), value)] for metric, value in own.items()]
-    shared = {name: own for name, own in before.items() if name in after}
+    for name, task_scores in after.items():
+        earlier = before.get(name, {})
+        rows += [[name, metric, *_cells(earlier.get(metric), value)] for metric, value in task_scores.items()]
+    shared = {name: task_scores for name, task_scores in before.items() if name in after}
     rows.append(["mean over tasks", "", *_cells(mtl_average(shared) if shared else None, mtl_average(after))])
     return table(["task", "metric", "before", "after"], rows)
 
@@ -85,12 +86,12 @@ def _cells(*values: float | None) -> list[str]:
 
 def baseline_scores(mixture: Mixture) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
     """Return what the trivial predictor and TF-IDF + linear get on each task's validation rows."""
-    found = {}
+    baselines = {}
     for spec in mixture.specs:
         if spec.name in mixture.validation and not all(METRICS[name].reads_scores for name in spec.metric_names):
             task = _baseline_task(spec, mixture.train[spec.name], mixture.validation[spec.name])
-            found[spec.name] = (trivial_scores(task), tfidf_scores(task))
-    return found
+            baselines[spec.name] = (trivial_scores(task), tfidf_scores(task))
+    return baselines
 
 
 def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> BaselineTask:

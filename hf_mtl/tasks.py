@@ -203,10 +203,10 @@ class TaskSpec(TaskConfig):
 
 def tasks_by_source(specs: Iterable[TaskSpec]) -> dict[str, list[str]]:
     """Return the names of each source's tasks."""
-    found: dict[str, list[str]] = {}
+    by_source: dict[str, list[str]] = {}
     for spec in specs:
-        found.setdefault(spec.source_name, []).append(spec.name)
-    return found
+        by_source.setdefault(spec.source_name, []).append(spec.name)
+    return by_source
 
 
 def join_sources(specs: Iterable[TaskSpec]) -> list[TaskSpec]:
@@ -264,3 +264,18 @@ def _spec_from_row(row: Mapping[str, Any]) -> TaskSpec:
 GLUE: dict[str, TaskSpec] = {
     key.removeprefix("glue/"): TaskSpec(**row) for key, row in PRESETS.items() if key.startswith("glue/")
 }
+
+
+__all__ = [
+    "GLUE",
+    "LABEL_FIELD",
+    "LABEL_FORMS",
+    "ROW_FIELD",
+    "ROW_SETTINGS",
+    "SPLITS",
+    "TaskSpec",
+    "as_spec",
+    "join_sources",
+    "specs_from_rows",
+    "tasks_by_source",
+]

@@ -9,8 +9,8 @@ import pytest
 
 from hf_mtl import baselines
 from hf_mtl.baselines import (
-    LINEAR_PREDICTORS,
-    TRIVIAL_PREDICTORS,
+    _LINEAR_PREDICTORS,
+    _TRIVIAL_PREDICTORS,
     BaselineTask,
     _shape,
     _vectorizer,
@@ -111,7 +111,7 @@ def no_warnings():
 
 
 def test_both_tables_know_every_kind_of_labels():
-    assert set(TRIVIAL_PREDICTORS) == set(LINEAR_PREDICTORS) == set(LABEL_KINDS)
+    assert set(_TRIVIAL_PREDICTORS) == set(_LINEAR_PREDICTORS) == set(LABEL_KINDS)
     assert set(ROWS) == set(PROBLEM_TYPES)
 
 
@@ -160,7 +160,7 @@ def test_max_rows_bounds_what_is_learned_from():
         return [0] * len(task.validation)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(LINEAR_PREDICTORS, "class", predictor)
+        patch.setitem(_LINEAR_PREDICTORS, "class", predictor)
         tfidf_scores(task, max_rows=50)
         tfidf_scores(task, max_rows=300)
     assert len(seen[0]) == 50 and all(row in task.train for row in seen[0]) and seen[0] != task.train[:50]
@@ -169,7 +169,7 @@ def test_max_rows_bounds_what_is_learned_from():
 
 def test_taggers_learn_from_a_bounded_number_of_words(monkeypatch):
     task = make_task("token_classification")
-    monkeypatch.setattr(baselines, "MAX_TRAIN_WORDS", 25)
+    monkeypatch.setattr(baselines, "_MAX_TRAIN_WORDS", 25)
     few = tfidf_scores(task)
     assert few == tfidf_scores(replace(task, train=task.train[:2]))
 

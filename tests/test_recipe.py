@@ -7,9 +7,9 @@ import yaml
 
 from hf_mtl import InputError
 from hf_mtl.commands import mix
-from hf_mtl.commands.train import check_output_folder
+from hf_mtl.commands.train import _check_output_folder
 from hf_mtl.data.caps import smaller_cap
-from hf_mtl.recipe import FIELDS, RECIPE_FILE, differing_keys, read_recipe, saved_values
+from hf_mtl.recipe import _FIELDS, RECIPE_FILE, differing_keys, read_recipe, saved_values
 from hf_mtl.recipe_format import other_keys
 from hf_mtl.training.training_order import arguments_of
 
@@ -216,7 +216,7 @@ def test_a_saved_recipe_is_the_run(write, tmp_path, typed):
     again = read_recipe(folder / RECIPE_FILE)
     assert (again.model, again.data, again.tasks) == (recipe.model, recipe.data, recipe.tasks)
     assert again.training.to_dict() == recipe.training.to_dict()
-    assert check_output_folder(folder, recipe) is None
+    assert _check_output_folder(folder, recipe) is None
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_folder_of_another_run_is_refused(write, tmp_path, typed, differs):
     folder.mkdir()
     read_recipe(write()).save(folder)
     with pytest.raises(InputError, match=differs):
-        check_output_folder(folder, read_recipe(write(), typed))
+        _check_output_folder(folder, read_recipe(write(), typed))
 
 
 def test_what_does_not_change_a_run_is_not_compared(write, tmp_path):
@@ -243,7 +243,7 @@ def test_what_does_not_change_a_run_is_not_compared(write, tmp_path):
     folder.mkdir()
     read_recipe(write()).save(folder)
     typed = ["--disable_tqdm", "true", "--baselines", "false", "--run_name", "second"]
-    assert check_output_folder(folder, read_recipe(write(), typed)) is None
+    assert _check_output_folder(folder, read_recipe(write(), typed)) is None
 
 
 @pytest.mark.parametrize("content", ["tasks: [", "just text", "", "tasks: nosuch"])
@@ -252,7 +252,7 @@ def test_a_damaged_saved_recipe_is_refused(write, tmp_path, content):
     folder.mkdir()
     (folder / RECIPE_FILE).write_text(content, "utf-8")
     with pytest.raises(InputError, match=RECIPE_FILE):
-        check_output_folder(folder, read_recipe(write()))
+        _check_output_folder(folder, read_recipe(write()))
 
 
 def test_a_finished_run_is_found(write, tmp_path):
@@ -261,7 +261,7 @@ def test_a_finished_run_is_found(write, tmp_path):
     recipe = read_recipe(write())
     recipe.save(folder)
     (folder / "results.json").write_text("{}", "utf-8")
-    assert check_output_folder(folder, recipe) == folder / "results.json"
+    assert _check_output_folder(folder, recipe) == folder / "results.json"
 
 
 def test_a_system_sets_the_parts_and_other_keys_change_it(write):
@@ -282,11 +282,11 @@ def test_a_system_sets_the_parts_and_other_keys_change_it(write):
 
 def test_keys_of_other_programs_are_no_keys_here():
     """What they are called here exists; what they are called elsewhere would never be asked about if it did."""
-    keys, row_keys = FIELDS.recipe.keys(), FIELDS.row.keys()
-    assert set(other_keys.RENAMED.values()) <= keys
-    assert set(other_keys.RENAMED_IN_ROWS.values()) <= row_keys
-    assert not keys & {*other_keys.RENAMED, *other_keys.ELSEWHERE}
-    assert not row_keys & {*other_keys.RENAMED_IN_ROWS, *other_keys.ELSEWHERE_IN_ROWS}
+    keys, row_keys = _FIELDS.recipe.keys(), _FIELDS.row.keys()
+    assert set(other_keys._RENAMED.values()) <= keys
+    assert set(other_keys._RENAMED_IN_ROWS.values()) <= row_keys
+    assert not keys & {*other_keys._RENAMED, *other_keys._ELSEWHERE}
+    assert not row_keys & {*other_keys._RENAMED_IN_ROWS, *other_keys._ELSEWHERE_IN_ROWS}
 
 
 @pytest.mark.parametrize(

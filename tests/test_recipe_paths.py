@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from hf_mtl import InputError
-from hf_mtl.commands.train import check_output_folder
+from hf_mtl.commands.train import _check_output_folder
 from hf_mtl.recipe import RECIPE_FILE, differing_keys, read_recipe, saved_values
 
 # Where the program may be started, beside the recipe's own folder.
@@ -167,7 +167,7 @@ def test_a_run_is_known_again_from_another_folder(place, start):
     place(start)
     recipe = read_recipe(os.path.relpath(root / "project" / "train.yaml"), ["--output_dir", os.path.relpath(out)])
     assert differing_keys(saved_values(Path(os.path.relpath(out))), recipe.values) == []
-    assert check_output_folder(Path(os.path.relpath(out)), recipe) is None
+    assert _check_output_folder(Path(os.path.relpath(out)), recipe) is None
     other = read_recipe(os.path.relpath(root / "project" / "train.yaml"), ["--encoder", str(root / "elsewhere")])
     assert differing_keys(saved_values(out), other.values) == ["encoder"]
 
@@ -201,4 +201,4 @@ def test_a_folder_whose_recipe_is_of_another_place_is_another_run(place):
     root = place("project")
     (root / "project" / "out" / RECIPE_FILE).write_text(Path(write(root, FILES)).read_text("utf-8"), "utf-8")
     with pytest.raises(InputError, match="another recipe's run; it differs in .*tasks.mood.data_files"):
-        check_output_folder(Path("out"), read_recipe("train.yaml"))
+        _check_output_folder(Path("out"), read_recipe("train.yaml"))

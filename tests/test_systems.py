@@ -15,7 +15,7 @@ from docs.make_systems import PAGE, RECIPES, read_source_rows, render
 from hf_mtl import MultiTaskAttentionModel
 from hf_mtl.cli import main
 from hf_mtl.modeling.systems import SYSTEMS
-from hf_mtl.recipe import ARGUMENTS, NOT_SETTINGS, ModelArguments, read_recipe
+from hf_mtl.recipe import _ARGUMENTS, _NOT_SETTINGS, ModelArguments, read_recipe
 from tests.conftest import DATA, assert_answers_close
 
 ROOT = Path(__file__).parent.parent
@@ -75,7 +75,7 @@ def test_what_a_row_names_exists(row):
         assert place.rpartition("::")[2].startswith("test_"), place
     for recipe in row.get("recipes", ()):
         assert (RECIPES / recipe / "train.yaml").is_file(), recipe
-    keys = {item.name for argument in ARGUMENTS for item in dataclasses.fields(argument)}
+    keys = {item.name for argument in _ARGUMENTS for item in dataclasses.fields(argument)}
     assert set(row.get("keys", ())) <= keys
 
 
@@ -109,7 +109,7 @@ def test_the_page_is_made_of_the_tables():
 
 def test_the_page_names_every_setting_of_the_model():
     text = PAGE.read_text("utf-8")
-    loading = set(NOT_SETTINGS) - {"system"}
+    loading = set(_NOT_SETTINGS) - {"system"}
     keys = [item.name for item in dataclasses.fields(ModelArguments) if item.name not in loading]
     assert not [key for key in keys if f"`{key}`" not in text and f"`{key}:" not in text]
 

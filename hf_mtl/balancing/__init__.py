@@ -1,1 +1,1 @@
-"""How much each task's loss counts."""
+"""Weights of the tasks' losses and gradients."""

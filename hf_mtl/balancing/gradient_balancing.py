@@ -18,7 +18,7 @@ from ..modeling.errors import InputError
 # Which parameters that the tasks share are balanced.
 BALANCED_PARAMETERS = "all, adapters, or last_<k>_layers such as last_2_layers"
 
-INSTALL = "pip install 'hf_mtl[balance]'"
+_INSTALL = "pip install 'hf_mtl[balance]'"
 
 
 class GradientBalancer(ABC):
@@ -45,9 +45,9 @@ class GradientBalancer(ABC):
         with torch.random.fork_rng(devices=[]):
             # Of the processor, where the weights are found: others, which draw dropout, go on as they were.
             torch.default_generator.manual_seed(self.seed * 1_000_003 + self.step)
-            found = self.weights(gramian.cpu().double())
+            weights = self.weights(gramian.cpu().double())
         self.step += 1
-        return found
+        return weights
 
     @abstractmethod
     def weights(self, gramian: torch.Tensor) -> torch.Tensor:
@@ -86,8 +86,8 @@ class WeightingBalancer(GradientBalancer):
                 # A first call gives each tensor its size and type.
                 self.weighting(torch.eye(state["num_tasks"], dtype=torch.float64))
             sized = self.weighting.state_dict()
-            known = {name: torch.tensor(values, dtype=sized[name].dtype) for name, values in state["memory"].items()}
-            self.weighting.load_state_dict(known)
+            memory = {name: torch.tensor(values, dtype=sized[name].dtype) for name, values in state["memory"].items()}
+            self.weighting.load_state_dict(memory)
 
 
 class TorchjdBalancer(WeightingBalancer):
@@ -106,7 +106,7 @@ class TorchjdBalancer(WeightingBalancer):
             if importlib.util.find_spec(package) is None:
                 raise InputError(
                     f"The gradient balancing {type(self).__name__} needs the package {package!r}, which is not "
-                    f"installed; type: {INSTALL}"
+                    f"installed; type: {_INSTALL}"
                 )
         self.weighting = self._build()
 
@@ -140,7 +140,7 @@ class GivenBalancer(WeightingBalancer):
             )
         for part in _parts(weighting):
             reads_gradients = "_MatrixWeighting" in [kind.__name__ for kind in type(part).__mro__]
-            if reads_gradients and type(part).__name__ not in READ_ONLY_THE_NUMBER:
+            if reads_gradients and type(part).__name__ not in _READ_ONLY_THE_NUMBER:
                 raise InputError(
                     f"{type(part).__name__} of torchjd reads the gradients themselves; a weighting is given their "
                     "products here, (tasks, tasks). Choose one that takes a Gram matrix, such as UPGradWeighting()."
@@ -149,7 +149,7 @@ class GivenBalancer(WeightingBalancer):
 
 
 # Weightings of torchjd for which gradients and their products are one, since they look only at how many there are.
-READ_ONLY_THE_NUMBER = ("MeanWeighting", "SumWeighting", "ConstantWeighting", "RandomWeighting")
+_READ_ONLY_THE_NUMBER = ("MeanWeighting", "SumWeighting", "ConstantWeighting", "RandomWeighting")
 
 
 def _parts(weighting: Any) -> list[Any]:
@@ -241,15 +241,15 @@ class NashMTLBalancer(TorchjdBalancer):
         return self._solver(len(gramian))(root)
 
     def state(self) -> dict[str, Any]:
-        known = {size: solver.prvs_alpha.tolist() for size, solver in self.solvers_by_size.items()}
-        return {"step": self.step, "weights": known}
+        weights = {size: solver.prvs_alpha.tolist() for size, solver in self.solvers_by_size.items()}
+        return {"step": self.step, "weights": weights}
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         self.step = state["step"]
         self.weighting = self._build()
-        for size, known in state["weights"].items():
+        for size, weights in state["weights"].items():
             solver = self._solver(int(size))
-            solver.prvs_alpha = torch.tensor(known, dtype=torch.float64).numpy()
+            solver.prvs_alpha = torch.tensor(weights, dtype=torch.float64).numpy()
 
 
 GRADIENT_BALANCERS: dict[str, type[GradientBalancer]] = {

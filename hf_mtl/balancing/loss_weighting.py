@@ -16,7 +16,7 @@ from .running_means import LearnedVector, RunningMeans
 from .weighting_base import LossWeighting, Needs, WeightingOptions
 
 # Losses below it count as it, so that a solved task does not take everything.
-LEAST_LOSS = 1e-3
+_LEAST_LOSS = 1e-3
 
 
 class FixedLossWeighting(LossWeighting):
@@ -32,8 +32,8 @@ class ScaledLossWeighting(LossWeighting):
     """
 
     def factors(self) -> torch.Tensor:
-        found = 1 / torch.tensor(self.options.chance_losses, dtype=torch.float64)
-        return found / found.mean()
+        inverses = 1 / torch.tensor(self.options.chance_losses, dtype=torch.float64)
+        return inverses / inverses.mean()
 
 
 class RandomLossWeighting(LossWeighting):
@@ -105,7 +105,7 @@ class SmoothedLossWeighting(LossWeighting):
     def factors(self) -> torch.Tensor:
         if not self.losses.seen.any():
             return torch.ones_like(self.fixed_weights)
-        return self.from_losses(self.losses.values().clamp(min=LEAST_LOSS))
+        return self.from_losses(self.losses.values().clamp(min=_LEAST_LOSS))
 
     @abstractmethod
     def from_losses(self, losses: torch.Tensor) -> torch.Tensor:
@@ -169,7 +169,7 @@ class SmoothTchebycheffLossWeighting(SmoothedLossWeighting):
         super().observe(losses, present)
         self.step += 1
         if self.nadir is None and self.step >= self.options.epoch_steps:
-            self.nadir = self.losses.values().clamp(min=LEAST_LOSS)
+            self.nadir = self.losses.values().clamp(min=_LEAST_LOSS)
 
     def state(self) -> dict[str, Any]:
         nadir = None if self.nadir is None else self.nadir.tolist()
@@ -198,7 +198,7 @@ class DynamicAverageLossWeighting(LossWeighting):
     def factors(self) -> torch.Tensor:
         if len(self.epochs) < 2:
             return torch.ones_like(self.fixed_weights)
-        before, last = torch.tensor(self.epochs, dtype=torch.float64).clamp(min=LEAST_LOSS)
+        before, last = torch.tensor(self.epochs, dtype=torch.float64).clamp(min=_LEAST_LOSS)
         return self.num_tasks * torch.softmax(last / before / (self.options.temperature or 2.0), dim=0)
 
     def observe(self, losses: torch.Tensor, present: torch.Tensor) -> None:
@@ -208,8 +208,8 @@ class DynamicAverageLossWeighting(LossWeighting):
         if self.step % self.options.epoch_steps == 0:
             means = self.sums[0] / self.sums[1].clamp(min=1)
             # A task that an epoch lacked stands where it stood.
-            known = torch.tensor(self.epochs[-1], dtype=torch.float64) if self.epochs else torch.ones_like(means)
-            self.epochs = [*self.epochs[-1:], torch.where(self.sums[1] > 0, means, known).tolist()]
+            last = torch.tensor(self.epochs[-1], dtype=torch.float64) if self.epochs else torch.ones_like(means)
+            self.epochs = [*self.epochs[-1:], torch.where(self.sums[1] > 0, means, last).tolist()]
             self.sums.zero_()
 
     def state(self) -> dict[str, Any]:
@@ -235,11 +235,11 @@ class FamoLossWeighting(SmoothedLossWeighting):
         self.logits = LearnedVector([0.0] * self.num_tasks, self.options.learning_rate, weight_decay=1e-3)
 
     def from_losses(self, losses: torch.Tensor) -> torch.Tensor:
-        found = self.logits.values.softmax(dim=0) / losses
-        return self.num_tasks * found / found.sum()
+        shares = self.logits.values.softmax(dim=0) / losses
+        return self.num_tasks * shares / shares.sum()
 
     def observe_after(self, before: torch.Tensor, after: torch.Tensor, present: torch.Tensor) -> None:
-        falls = torch.log(before.clamp(min=LEAST_LOSS)) - torch.log(after.clamp(min=LEAST_LOSS))
+        falls = torch.log(before.clamp(min=_LEAST_LOSS)) - torch.log(after.clamp(min=_LEAST_LOSS))
         falls = torch.where(present, falls, torch.zeros_like(falls)).cpu().double()
         shares = self.logits.values.softmax(dim=0)
         # The transposed Jacobian of a softmax: diag(z) - z z^T.
@@ -276,7 +276,7 @@ class GradNormLossWeighting(LossWeighting):
 
     def observe_gradients(self, norms: torch.Tensor, losses: torch.Tensor, present: torch.Tensor) -> None:
         new = present.cpu() & ~self.losses.seen
-        self.first_losses = torch.where(new, losses.cpu().double().clamp(min=LEAST_LOSS), self.first_losses)
+        self.first_losses = torch.where(new, losses.cpu().double().clamp(min=_LEAST_LOSS), self.first_losses)
         self.losses.update(losses, present)
         self.norms.update(norms, present)
         seen = self.losses.seen

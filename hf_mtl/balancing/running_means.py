@@ -54,7 +54,7 @@ class RunningMeans:
 
 
 class LearnedVector:
-    """A number a task, moved by Adam; those without a gradient in a step stay where they are.
+    """A number per task, moved by Adam; those without a gradient in a step stay where they are.
 
     Args:
         start: The numbers at the start.
@@ -88,18 +88,20 @@ class LearnedVector:
         moments = self.optimizer.state_dict()["state"]
         return {
             "values": self.values.tolist(),
-            "moments": {place: {key: float(value) for key, value in own.items()} for place, own in moments.items()},
+            "moments": {
+                place: {key: float(value) for key, value in numbers.items()} for place, numbers in moments.items()
+            },
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from what a checkpoint kept."""
         self.set(torch.tensor(state["values"], dtype=torch.float64))
-        known = self.optimizer.state_dict()
-        known["state"] = {
+        current = self.optimizer.state_dict()
+        current["state"] = {
             int(place): {
                 key: torch.tensor(value, dtype=torch.float32 if key == "step" else torch.float64)
-                for key, value in own.items()
+                for key, value in numbers.items()
             }
-            for place, own in state["moments"].items()
+            for place, numbers in state["moments"].items()
         }
-        self.optimizer.load_state_dict(known)
+        self.optimizer.load_state_dict(current)

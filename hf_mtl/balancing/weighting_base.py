@@ -1,4 +1,4 @@
-"""What every loss weighting is: weights for a step, and what it learns from the steps before."""
+"""The base of loss weightings: weights for a step, learned from the steps before."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What programs print, and what they keep others from printing."""
+"""The screen of programs: lines they print, and lines they keep others from printing."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from typing import TextIO
 import datasets
 from transformers.utils.logging import disable_progress_bar
 
-PROGRAM = "hf-mtl"
+_PROGRAM = "hf-mtl"
 
 
 def quiet_libraries() -> None:
@@ -22,7 +22,7 @@ def quiet_libraries() -> None:
 
 
 def is_main_process() -> bool:
-    """Whether this process prints and writes: the first one that torchrun or accelerate started, or the only one."""
+    """Return whether this process prints and writes: the only one, or the first of torchrun or accelerate."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -35,4 +35,4 @@ def say(*lines: str, stream: TextIO | None = None) -> None:
 def program() -> str:
     """Return what to type for this program: its name where the shell finds it, else as it was typed."""
     typed = Path(sys.argv[0])
-    return PROGRAM if shutil.which(PROGRAM) or typed.name != PROGRAM else shlex.quote(str(typed))
+    return _PROGRAM if shutil.which(_PROGRAM) or typed.name != _PROGRAM else shlex.quote(str(typed))

@@ -12,12 +12,12 @@ from ..modeling.task_config import TaskConfig
 from ..recipe import RECIPE_FILE, Recipe, read_recipe
 from ..tables import baseline_scores, score_table
 from ..training.trainer import MultiTaskTrainer
-from .checkpoints import load_checkpoint
 from .console import quiet_libraries
 from .mix import read_mixture
+from .predict import load_checkpoint
 
 # What a task is read and answered with, which training did not fix.
-ANSWERING = ("max_length", "stride", "threshold", "max_answer_length", "num_best", "null_answer")
+_ANSWERING = ("max_length", "stride", "threshold", "max_answer_length", "num_best", "null_answer")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,12 +32,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
+def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Score and print."""
-    recipe_file = known.recipe or Path(known.checkpoint) / RECIPE_FILE
+    recipe_file = args.recipe or Path(args.checkpoint) / RECIPE_FILE
     recipe = read_recipe(recipe_file, overrides)
     quiet_libraries()
-    model, tokenizer = load_checkpoint(known.checkpoint, recipe.model.trust_remote_code)
+    model, tokenizer = load_checkpoint(args.checkpoint, recipe.model.trust_remote_code)
     for spec in recipe.tasks:
         check_choice("task of the recipe (the checkpoint has others):", spec.name, model.config.task_names)
     if [spec.name for spec in recipe.tasks] != model.config.task_names:
@@ -45,7 +45,7 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
             f"The checkpoint has the tasks {', '.join(model.config.task_names)}, the recipe "
             f"{', '.join(spec.name for spec in recipe.tasks)}; expected the same in the same order."
         )
-    override_tasks(model, recipe, overrides)
+    _override_tasks(model, recipe, overrides)
     mixture = read_mixture(recipe)
     trainer = MultiTaskTrainer(model, recipe.training, train_dataset=mixture, processing_class=tokenizer)
     scores = trainer.task_scores(trainer.evaluate())
@@ -54,20 +54,20 @@ def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
     return 0
 
 
-def override_tasks(model: MultiTaskAttentionModel, recipe: Recipe, overrides: Sequence[str]) -> None:
+def _override_tasks(model: MultiTaskAttentionModel, recipe: Recipe, overrides: Sequence[str]) -> None:
     """Give a model what a command line says of how its tasks read and answer.
 
     Raises:
         InputError: It says something else that the model holds: that was trained.
     """
-    trained = {item.name for item in dataclasses.fields(TaskConfig)} - set(ANSWERING)
+    trained = {item.name for item in dataclasses.fields(TaskConfig)} - set(_ANSWERING)
     for spec, row in zip(recipe.tasks, cast(list[dict], model.config.tasks)):
         for argument in overrides:
             key = argument.partition("=")[0].removeprefix(f"--tasks.{spec.name}.")
             if key in trained and getattr(spec, key) != row.get(key):
                 raise InputError(
                     f"{argument}: the checkpoint was trained with {key}={row.get(key)!r}. What a model holds of its "
-                    f"tasks stays but for {', '.join(ANSWERING)}."
+                    f"tasks stays but for {', '.join(_ANSWERING)}."
                 )
-            if key in ANSWERING:
+            if key in _ANSWERING:
                 row[key] = getattr(spec, key)

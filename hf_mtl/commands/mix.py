@@ -28,9 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
+def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Print the mixture."""
-    recipe = read_recipe(known.recipe, overrides)
+    recipe = read_recipe(args.recipe, overrides)
     quiet_libraries()
     # How long rows may be is what the encoder reads, so that they are cut here as they are in training.
     limits = limits_of(load_encoder(recipe.encoder, pooler=False, **recipe.model.encoder_kwargs()))

@@ -7,12 +7,12 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
-from ..data.files import ROW_READERS, read_rows
-from ..data.text_lines import FileRow
+from ..modeling.configuration_multitask import MultiTaskAttentionConfig
 from ..modeling.errors import InputError
 from ..modeling.input_rows import ROW_FIELDS, missing_fields
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
@@ -20,15 +20,17 @@ from ..modeling.pipeline_multitask import Answerer
 from ..modeling.problem_heads import TASK_HEADS
 from ..modeling.task_config import TaskConfig
 from ..modeling.task_head import Answer
-from .checkpoints import load_checkpoint
 from .console import quiet_libraries
 
+if TYPE_CHECKING:
+    from ..data.text_lines import FileRow
+
 # What the output says of a row beside its own values.
-WRITTEN = ("answers", "error")
-Outcome = dict[str, Any]
+_WRITTEN = ("answers", "error")
+_Outcome = dict[str, Any]
 
 # Rows whose errors are printed; the output holds all of them.
-MOST_ERRORS = 20
+_MOST_ERRORS = 20
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -47,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--question", help="of question answering, beside --context")
     parser.add_argument("--context", help="of question answering, beside --question")
     parser.add_argument("--choices", nargs="+", help="of multiple choice, beside --text")
-    parser.add_argument("--file", help=f"a file whose rows have these fields ({', '.join(ROW_READERS)})")
+    parser.add_argument("--file", help="a file whose rows have these fields (.csv, .jsonl, .parquet, ...)")
     parser.add_argument("--output", help="the jsonl file to write, beside --file")
     parser.add_argument("--tasks", nargs="+", help="the tasks to answer; by default all whose fields are given")
     parser.add_argument("--batch_size", type=int, default=32, help="rows in one pass of the encoder")
@@ -58,35 +60,38 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(known: argparse.Namespace, rest: Sequence[str]) -> int:
+def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
     """Answer the row on the command line, or the rows of a file; return 1 where some of them could not be."""
     if rest:
         raise InputError(f"Unknown argument {rest[0]!r}; `hf-mtl predict --help` lists them.")
-    row = {name: getattr(known, name) for name in ROW_FIELDS if getattr(known, name) is not None}
-    if bool(known.file) != bool(known.output) or bool(known.file) == bool(row):
+    row = {name: getattr(args, name) for name in ROW_FIELDS if getattr(args, name) is not None}
+    if bool(args.file) != bool(args.output) or bool(args.file) == bool(row):
         raise InputError('Give a row, e.g. --text "...", or a file: --file in.jsonl --output out.jsonl.')
-    if known.batch_size < 1:
-        raise InputError(f"--batch_size {known.batch_size}; expected a whole number >= 1.")
-    rows = _rows_to_answer(Path(known.file)) if known.file else []
-    if known.output and Path(known.output).exists():
-        raise InputError(f"{known.output!r} exists; nothing was written over. Name another --output.")
-    if known.output and not Path(known.output).parent.is_dir():
-        raise InputError(f"There is no folder {str(Path(known.output).parent)!r}; make it or name another --output.")
+    if args.batch_size < 1:
+        raise InputError(f"--batch_size {args.batch_size}; expected a whole number >= 1.")
+    rows = _rows_to_answer(Path(args.file)) if args.file else []
+    if args.output and Path(args.output).exists():
+        raise InputError(f"{args.output!r} exists; nothing was written over. Name another --output.")
+    if args.output and not Path(args.output).parent.is_dir():
+        raise InputError(f"There is no folder {str(Path(args.output).parent)!r}; make it or name another --output.")
     quiet_libraries()
-    model, tokenizer = load_checkpoint(known.checkpoint, known.trust_remote_code)
+    model, tokenizer = load_checkpoint(args.checkpoint, args.trust_remote_code)
     answerer = Answerer(model, tokenizer)
-    if known.file:
-        return _answer_file(answerer, rows, known)
-    answers = answerer.answer([row], known.tasks)[0]
-    print(json.dumps(answers, ensure_ascii=False, indent=2) if known.json else "\n".join(_lines(model, answers)))
+    if args.file:
+        return _answer_file(answerer, rows, args)
+    answers = answerer.answer([row], args.tasks)[0]
+    print(json.dumps(answers, ensure_ascii=False, indent=2) if args.json else "\n".join(_lines(model, answers)))
     _say_cut(answerer, [answers])
-    for task in _unanswered(model, row, answers, known.tasks):
+    for task in _unanswered(model, row, answers, args.tasks):
         print(f"{task.name}: not answered, needs --{missing_fields(task, row)[0]}", file=sys.stderr)
     return 0
 
 
-def _rows_to_answer(path: Path) -> list[FileRow]:
+def _rows_to_answer(path: Path) -> "list[FileRow]":
     """The rows of a file, of which at least one can be read and has an input field."""
+    # Imported here, since a row that is typed needs no reader of files.
+    from ..data.files import read_rows
+
     rows = read_rows(path)
     columns = dict.fromkeys(name for row in rows for name in row.values)
     if all(row.fault for row in rows):
@@ -96,48 +101,48 @@ def _rows_to_answer(path: Path) -> list[FileRow]:
             f"{path} has the columns {', '.join(columns) or 'of no name'}; expected input fields: "
             f"{', '.join(ROW_FIELDS)}. Rename the columns to answer."
         )
-    for name in WRITTEN:
+    for name in _WRITTEN:
         if name in columns:
             raise InputError(f"{path} has a column {name!r}, which the output would write over; rename it.")
     return rows
 
 
-def _answer_file(answerer: Answerer, rows: Sequence[FileRow], known: argparse.Namespace) -> int:
+def _answer_file(answerer: Answerer, rows: "Sequence[FileRow]", args: argparse.Namespace) -> int:
     """Write each row with its answers, or with the error that says why it has none; return the exit code."""
-    answerer.tasks_by_name(known.tasks)
-    outcomes: dict[int, Outcome] = {}
+    answerer.tasks_by_name(args.tasks)
+    outcomes: dict[int, _Outcome] = {}
     good: dict[int, tuple[str, dict[str, Any]]] = {}
     for index, row in enumerate(rows):
-        place = f"{known.file}, line {row.line}"
+        place = f"{args.file}, line {row.line}"
         try:
             if row.fault:
                 raise InputError(f"{place}: {row.fault}.")
-            good[index] = (place, answerer.check_row(row.values, place, known.tasks))
+            good[index] = (place, answerer.check_row(row.values, place, args.tasks))
         except InputError as error:
             outcomes[index] = {"error": str(error)}
     with tqdm(total=len(good), unit="rows") as bar:
-        for start in range(0, len(good), known.batch_size):
-            indices = [*good][start : start + known.batch_size]
-            outcomes.update(zip(indices, _outcomes(answerer, [good[index] for index in indices], known.tasks)))
+        for start in range(0, len(good), args.batch_size):
+            indices = [*good][start : start + args.batch_size]
+            outcomes.update(zip(indices, _outcomes(answerer, [good[index] for index in indices], args.tasks)))
             bar.update(len(indices))
     # Written whole and then renamed, so that a broken run leaves no half file.
-    part = Path(f"{known.output}.part")
+    part = Path(f"{args.output}.part")
     with part.open("w", encoding="utf-8") as stream:
         for index, row in enumerate(rows):
             written = _without_nan({**row.values, **outcomes[index]})
             stream.write(json.dumps(written, ensure_ascii=False, allow_nan=False) + "\n")
-    part.rename(known.output)
+    part.rename(args.output)
     errors = [outcomes[index]["error"] for index in range(len(rows)) if "error" in outcomes[index]]
-    print(f"{len(rows) - len(errors)} rows answered: {known.output}")
+    print(f"{len(rows) - len(errors)} rows answered: {args.output}")
     _say_cut(answerer, [outcomes[index].get("answers", {}) for index in range(len(rows))])
     answered = [row for index, (_, row) in good.items() if "answers" in outcomes[index]]
-    _say_lacking(answerer.tasks_by_name(known.tasks), answered, len(rows))
-    return _report_errors(errors, len(rows), known.output)
+    _say_lacking(answerer.tasks_by_name(args.tasks), answered, len(rows))
+    return _report_errors(errors, len(rows), args.output)
 
 
 def _outcomes(
     answerer: Answerer, batch: Sequence[tuple[str, dict[str, Any]]], tasks: Sequence[str] | None
-) -> list[Outcome]:
+) -> list[_Outcome]:
     """The answers of a batch; where they cannot be had together, each row's own, so that one spoils no other."""
     try:
         return [{"answers": answers} for answers in answerer.answer([row for _, row in batch], tasks, len(batch))]
@@ -149,10 +154,10 @@ def _outcomes(
 
 def _report_errors(errors: Sequence[str], num_rows: int, output: str) -> int:
     """Print which rows were not answered; return the exit code."""
-    for error in errors[:MOST_ERRORS]:
+    for error in errors[:_MOST_ERRORS]:
         print(f"hf-mtl predict: {error}", file=sys.stderr)
-    if len(errors) > MOST_ERRORS:
-        print(f"hf-mtl predict: ... and {len(errors) - MOST_ERRORS} rows more.", file=sys.stderr)
+    if len(errors) > _MOST_ERRORS:
+        print(f"hf-mtl predict: ... and {len(errors) - _MOST_ERRORS} rows more.", file=sys.stderr)
     if errors:
         print(
             f"hf-mtl predict: {len(errors)} of {num_rows} rows not answered; `error` in {output} says why.",
@@ -207,3 +212,39 @@ def _lines(model: MultiTaskAttentionModel, answers: Mapping[str, Answer]) -> lis
     width = max((len(name) for name in answers), default=0)
     heads = {task.name: TASK_HEADS[task.problem_type] for task in model.config.task_configs}
     return [f"{name.ljust(width)}  {heads[name].summary(answer)}" for name, answer in answers.items()]
+
+
+def load_checkpoint(
+    folder: str, trust_remote_code: bool = False
+) -> tuple[MultiTaskAttentionModel, PreTrainedTokenizerBase]:
+    """Return the model of a checkpoint folder and its tokenizer.
+
+    Args:
+        folder: The folder.
+        trust_remote_code: Whether to run the code that an encoder brought along.
+
+    Raises:
+        InputError: No checkpoint, one of another model type, or one whose files are damaged.
+    """
+    path = Path(folder)
+    if not (path / "config.json").is_file():
+        raise InputError(
+            f"{folder!r} is no checkpoint folder: it holds no config.json. Type the folder that training named."
+        )
+    try:
+        values = json.loads((path / "config.json").read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder}/config.json is no valid JSON: {error}") from error
+    model_type = values.get("model_type") if isinstance(values, dict) else None
+    if model_type != MultiTaskAttentionConfig.model_type:
+        raise InputError(
+            f"{folder!r} holds a checkpoint of type {model_type!r}; expected {MultiTaskAttentionConfig.model_type!r}. "
+            "A plain encoder goes into a recipe: encoder: FOLDER, then hf-mtl train."
+        )
+    try:
+        model = MultiTaskAttentionModel.from_pretrained(folder, trust_remote_code=trust_remote_code).eval()
+        return model, model.load_tokenizer()
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"The checkpoint {folder!r} cannot be read: {str(error).splitlines()[0]}") from error

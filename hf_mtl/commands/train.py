@@ -28,10 +28,10 @@ from ..training.training_order import Stage, arguments_of, left_out, mixture_of,
 from .console import is_main_process, program, quiet_libraries, say
 from .mix import read_mixture
 
-RESULTS_FILE = "results.json"
-TEST_RESULTS_FILE = "test_results.json"
-EXAMPLE_LENGTH = 100
-EXAMPLES = {
+_RESULTS_FILE = "results.json"
+_TEST_RESULTS_FILE = "test_results.json"
+_EXAMPLE_LENGTH = 100
+_EXAMPLES = {
     "text": '--text "…"',
     "text_pair": '--text_pair "…"',
     "tokens": '--text "…"',
@@ -54,18 +54,18 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(known: argparse.Namespace, overrides: Sequence[str]) -> int:
+def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Train; a folder that holds this recipe's unfinished run is continued, another one is refused."""
-    code = train(read_recipe(known.recipe, overrides))
+    code = _train(read_recipe(args.recipe, overrides))
     leave_together()
     return code
 
 
-def train(recipe: Recipe) -> int:
+def _train(recipe: Recipe) -> int:
     """Train what a recipe says, stage by stage; return 0, or 130 after an interrupt."""
     refuse_ignored_arguments(recipe.training)
     folder = recipe.folder
-    if finished := check_output_folder(folder, recipe):
+    if finished := _check_output_folder(folder, recipe):
         say(f"This run is finished: {finished}. To train again, choose another --output_dir.")
         return 0
     find_encoder(recipe.encoder)
@@ -89,20 +89,20 @@ def train(recipe: Recipe) -> int:
     for place, stage in enumerate(stages):
         if len(stages) > 1:
             say("", f"Stage {place + 1} of {len(stages)}: {stage.name or 'the last'}")
-        trained, scores[stage.name] = run_stage(recipe, stage, whole, first, mixture)
+        trained, scores[stage.name] = _run_stage(recipe, stage, whole, first, mixture)
         if trained is None:
             say("Type the same command again to continue.", stream=sys.stderr)
             return 130
         first = first or trained
     if stages[-1].name:
-        alone = {name: own for stage in stages[1:] for name, own in scores[stage.name].items()}
-        say("", "Before and after each task trained on alone:", *change_table(scores[stages[0].name], alone))
+        after = {name: task_scores for stage in stages[1:] for name, task_scores in scores[stage.name].items()}
+        say("", "Before and after each task trained on alone:", *change_table(scores[stages[0].name], after))
         if is_main_process():
-            _write_scores(folder / RESULTS_FILE, alone)
+            _write_scores(folder / _RESULTS_FILE, after)
     return 0
 
 
-def run_stage(
+def _run_stage(
     recipe: Recipe,
     stage: Stage,
     whole: MultiTaskAttentionModel,
@@ -119,10 +119,10 @@ def run_stage(
         mixture: The rows of all tasks.
     """
     folder, args, names = recipe.folder / stage.name, recipe.training, [spec.name for spec in mixture.specs]
-    if stage.name and (folder / RESULTS_FILE).is_file():
-        say(f"It is finished: {folder / RESULTS_FILE}.")
+    if stage.name and (folder / _RESULTS_FILE).is_file():
+        say(f"It is finished: {folder / _RESULTS_FILE}.")
         finished = MultiTaskAttentionModel.from_pretrained(folder, **recipe.model.encoder_kwargs())
-        return finished, read_scores(folder / RESULTS_FILE)
+        return finished, _read_scores(folder / _RESULTS_FILE)
     model, whole_mixture = first or whole, mixture
     if stage.tasks is not None:
         if gone := left_out(whole, stage.tasks):
@@ -155,18 +155,18 @@ def run_stage(
             return None, {}
         # Apart, no task reads another: there is nothing to report of what mixes them.
         report = PartReport(start) if recipe.data.report_parts and stage.trained is not tasks_apart else None
-        return model, finish(trainer, recipe, folder, report)
+        return model, _finish(trainer, recipe, folder, report)
 
 
 def _prepare_folder(folder: Path, recipe: Recipe) -> None:
     """Make a stage's folder, without the results of a shorter run that goes on, and save the recipe."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (RESULTS_FILE, TEST_RESULTS_FILE):
+    for name in (_RESULTS_FILE, _TEST_RESULTS_FILE):
         (folder / name).unlink(missing_ok=True)
     recipe.save(recipe.folder)
 
 
-def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
+def _check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
     """Return the results of a finished run of this recipe, if the folder holds one.
 
     Raises:
@@ -176,7 +176,7 @@ def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
         return None
     if not is_main_process():
         # The first process may be writing the recipe this very moment; it is the one that refuses.
-        return folder / RESULTS_FILE if (folder / RESULTS_FILE).is_file() else None
+        return folder / _RESULTS_FILE if (folder / _RESULTS_FILE).is_file() else None
     before = saved_values(folder)
     if before is None:
         raise InputError(
@@ -189,17 +189,17 @@ def check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
             f"The output folder {str(folder)!r} holds another recipe's run; it differs in {', '.join(differing)}. "
             "Choose another --output_dir."
         )
-    if longer and (folder / RESULTS_FILE).is_file():
+    if longer and (folder / _RESULTS_FILE).is_file():
         if last_whole_checkpoint(folder)[0] is None:
             raise InputError(
                 f"The run in {str(folder)!r} is finished and holds no whole checkpoint from which a longer one could "
                 "go on. Choose another --output_dir."
             )
         return None
-    return folder / RESULTS_FILE if (folder / RESULTS_FILE).is_file() else None
+    return folder / _RESULTS_FILE if (folder / _RESULTS_FILE).is_file() else None
 
 
-def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: PartReport | None) -> Scores:
+def _finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: PartReport | None) -> Scores:
     """Save the chosen model, score it, print what a user wants to know, and return the scores."""
     if is_main_process():
         trainer.model.save_pretrained(folder)
@@ -213,30 +213,34 @@ def finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: Part
         tested = trainer.task_scores(output.metrics or {}, "test")
         say("", "Test split (never used to choose):", *score_table(tested, {}))
         if is_main_process():
-            _write_scores(folder / TEST_RESULTS_FILE, tested)
+            _write_scores(folder / _TEST_RESULTS_FILE, tested)
     if report is not None and trainer.model.num_tasks > 1:
         say("", *report.lines(trainer, mtl_average(scores)))
     if is_main_process():
         write_model_card(folder, trainer, scores, recipe.encoder)
         # Last of all: with it the run counts as finished.
-        _write_scores(folder / RESULTS_FILE, scores)
-        say("", f"The checkpoint lies in {folder}. Ask it:", f"  {next_command(trainer, folder)}")
+        _write_scores(folder / _RESULTS_FILE, scores)
+        say("", f"The checkpoint lies in {folder}. Ask it:", f"  {_next_command(trainer, folder)}")
     return scores
 
 
-def next_command(trainer: MultiTaskTrainer, folder: Path) -> str:
+def _next_command(trainer: MultiTaskTrainer, folder: Path) -> str:
     """Return a command that answers the first task, ready to type."""
     spec = trainer.mixture.specs[0]
     row = trainer.mixture.validation[spec.name][0]
     if "text" in row and len(spec.input_fields) == 1:
-        text = textwrap.shorten(row["text"], EXAMPLE_LENGTH, placeholder=" …")
+        text = textwrap.shorten(row["text"], _EXAMPLE_LENGTH, placeholder=" …")
         return f"{program()} predict {shlex.quote(str(folder))} --text {shlex.quote(text)}"
-    return f"{program()} predict {shlex.quote(str(folder))} {' '.join(EXAMPLES[name] for name in spec.input_fields)}"
+    return f"{program()} predict {shlex.quote(str(folder))} {' '.join(_EXAMPLES[name] for name in spec.input_fields)}"
 
 
-def read_scores(path: Path) -> Scores:
+def _read_scores(path: Path) -> Scores:
     """Return the scores that a finished run wrote."""
-    return {name: own for name, own in json.loads(path.read_text("utf-8")).items() if isinstance(own, Mapping)}
+    return {
+        name: task_scores
+        for name, task_scores in json.loads(path.read_text("utf-8")).items()
+        if isinstance(task_scores, Mapping)
+    }
 
 
 def _write_scores(path: Path, scores: Mapping[str, Mapping[str, float]]) -> None:

@@ -1,4 +1,4 @@
-"""How the rows drawn in a window become steps, and a step's rows batches."""
+"""Forms of batches: the rows drawn in a window become steps, and a step's rows batches."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Steps = list[list[np.ndarray]]
 
 @dataclass(frozen=True)
 class RowCosts:
-    """What rows cost in a batch.
+    """The cost of rows in a batch.
 
     Args:
         lengths: (rows,) word pieces of the longest sequence of each row.
@@ -32,7 +32,7 @@ class RowCosts:
 
 @dataclass(frozen=True)
 class StepShape:
-    """How large a step is.
+    """The size of a step.
 
     Args:
         batch_rows: Rows of a batch.
@@ -53,7 +53,7 @@ class StepShape:
 
 
 class BatchForm(ABC):
-    """Which rows may share a batch.
+    """A rule for rows that may share a batch.
 
     A block is a number of consecutive draws that go to one task.
     """
@@ -127,12 +127,12 @@ class TaskBlocks(BatchForm):
         costs: RowCosts,
         rng: np.random.Generator,
     ) -> np.ndarray:
-        found = np.empty_like(blocks)
+        order = np.empty_like(blocks)
         for task in np.unique(tasks):
-            own = np.flatnonzero(tasks == task)
-            rows = _by_length(rng.permutation(blocks[own].reshape(-1)), costs)
-            found[own] = rng.permutation(rows.reshape(len(own), -1))
-        return found
+            places = np.flatnonzero(tasks == task)
+            rows = _by_length(rng.permutation(blocks[places].reshape(-1)), costs)
+            order[places] = rng.permutation(rows.reshape(len(places), -1))
+        return order
 
 
 class OneTaskBatches(TaskBlocks):
@@ -187,17 +187,17 @@ def token_steps(rows: np.ndarray, shape: StepShape, costs: RowCosts, rng: np.ran
 
 
 def _within_budget(rows: np.ndarray, budget: int, costs: RowCosts) -> list[np.ndarray]:
-    found: list[np.ndarray] = []
+    batches: list[np.ndarray] = []
     start, sequences = 0, 0
     counts = np.ones(len(rows), dtype=np.int64) if costs.sequences is None else costs.sequences[rows]
     for place, (length, count) in enumerate(zip(costs.lengths[rows].tolist(), counts.tolist())):
         # Rows come by length, so the row at hand is the longest.
         if place > start and (sequences + count) * length > budget:
-            found.append(rows[start:place])
+            batches.append(rows[start:place])
             start, sequences = place, 0
         sequences += count
-    found.append(rows[start:])
-    return found
+    batches.append(rows[start:])
+    return batches
 
 
 BATCH_FORMS: dict[str, Callable[[], BatchForm]] = {

@@ -21,7 +21,7 @@ from .label_kinds import label_kind
 from .label_values import choice_keys
 from .row_places import RowPlaces
 
-LIST_FIELDS = ("tokens", "choices")
+_LIST_FIELDS = ("tokens", "choices")
 
 
 def canonical_splits(
@@ -155,8 +155,8 @@ def _field(spec: TaskSpec, rows: Dataset, name: str, places: RowPlaces, local: b
         values = plain_column(spec, rows, str(source), places.split)
     for index, value in enumerate(values):
         is_list = isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value) and len(value) > 0
-        if not (is_list if name in LIST_FIELDS else isinstance(value, str)):
-            kind = "a list of texts" if name in LIST_FIELDS else "a text"
+        if not (is_list if name in _LIST_FIELDS else isinstance(value, str)):
+            kind = "a list of texts" if name in _LIST_FIELDS else "a text"
             advice = choices_of_task_help(spec, rows) if name == "choices" else give_texts([str(source)])
             raise InputError(
                 f"Task {spec.name!r}, {places.name(index)}: {name} is {value!r}; expected {kind}.{advice}"

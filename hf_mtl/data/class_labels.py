@@ -13,10 +13,10 @@ from .label_columns import LabelColumn, is_missing, listed, whole_number
 from .label_form import first_ids, is_id, label_form
 
 # Class names of a column of booleans.
-BOOLEAN_NAMES = ["False", "True"]
-OUTSIDE = "O"
+_BOOLEAN_NAMES = ["False", "True"]
+_OUTSIDE = "O"
 # Of a number; longer ones are texts.
-MOST_DIGITS = 19
+_MOST_DIGITS = 19
 
 
 def class_vocabulary(spec: TaskSpec, column: LabelColumn) -> list[str]:
@@ -70,13 +70,13 @@ def _names_of(spec: TaskSpec, column: LabelColumn, rows: Sequence[tuple[int, Any
     rows = [(row, whole_number(value)) for row, value in rows if value is not None]
     values = [value for _, value in rows]
     if values and all(isinstance(value, bool) for value in values):
-        return list(BOOLEAN_NAMES)
+        return list(_BOOLEAN_NAMES)
     if values and all(isinstance(value, str) and value for value in values):
         names = set(values)
         if all(map(_is_number, names)):
             return sorted(names, key=int)
         # "O" first, so that an untrained or cut-off word is outside every span.
-        return sorted(names, key=lambda name: (name != OUTSIDE, name))
+        return sorted(names, key=lambda name: (name != _OUTSIDE, name))
     if values and all(is_id(value) for value in values):
         return [str(value) for value in sorted(set(values))]
     odd_rows = [(row, value) for row, value in rows if not is_id(value) and not (isinstance(value, str) and value)]
@@ -91,7 +91,7 @@ def _names_of(spec: TaskSpec, column: LabelColumn, rows: Sequence[tuple[int, Any
 def _is_number(text: str) -> bool:
     """Whether a text is a whole number as it is usually written: "7" and "-3", not "07"."""
     digits = text.removeprefix("-")
-    return digits.isdecimal() and digits.isascii() and len(digits) < MOST_DIGITS and str(int(text)) == text
+    return digits.isdecimal() and digits.isascii() and len(digits) < _MOST_DIGITS and str(int(text)) == text
 
 
 class ClassReader:
@@ -244,7 +244,7 @@ def _flag_reader(spec: TaskSpec, column: LabelColumn) -> Callable[[Any], list[in
     return read
 
 
-FLAGS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True, "no": False, "yes": True}
+_FLAGS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.0": True, "no": False, "yes": True}
 
 
 def _titles(columns: Sequence[str]) -> list[str]:
@@ -255,7 +255,7 @@ def _titles(columns: Sequence[str]) -> list[str]:
 
 def _flag(value: Any) -> bool:
     # Files of texts hold flags as texts.
-    flag = FLAGS.get(str(value).lower()) if isinstance(value, (bool, int, float, str)) else None
+    flag = _FLAGS.get(str(value).lower()) if isinstance(value, (bool, int, float, str)) else None
     if flag is None:
         raise ValueError(f"found {value!r}; expected a 0 or 1 (or false or true) for each label")
     return flag

@@ -1,4 +1,4 @@
-"""What the columns of a data set look like, for messages that say what to write."""
+"""Guesses at the columns of a data set, for messages that say what to write."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from datasets import Value
 
 from ..modeling.problem_types import problem_type_with
 
-TEXTS = ("string", "large_string", "string_view")
+_TEXTS = ("string", "large_string", "string_view")
 # Columns of texts that number the rows.
 ROW_NAMES = ("id", "idx")
 # What tokenizers make of texts.
-TOKENISED = ("input_ids", "attention_mask", "token_type_ids")
+_TOKENISED = ("input_ids", "attention_mask", "token_type_ids")
 # Names of two columns that are read together.
 PAIRS = (
     ("text", "text_pair"),
@@ -30,12 +30,12 @@ PAIRS = (
     ("query", "document"),
 )
 # A number or a letter after whatever several columns have in common.
-NUMBERED = re.compile(r"(.*?)(\d+|[a-zA-Z])")
+_NUMBERED = re.compile(r"(.*?)(\d+|[a-zA-Z])")
 
 
 def is_text(feature: Any) -> bool:
-    """Whether a feature is that of a column of texts."""
-    return isinstance(feature, Value) and feature.dtype in TEXTS
+    """Return whether a feature is that of a column of texts."""
+    return isinstance(feature, Value) and feature.dtype in _TEXTS
 
 
 def tokenised_help(features: Mapping[str, Any], label: Any = None) -> str:
@@ -46,9 +46,9 @@ def tokenised_help(features: Mapping[str, Any], label: Any = None) -> str:
         label: The column of the labels.
     """
     texts = [name for name in features if is_text(features[name]) and name not in (*ROW_NAMES, label)]
-    if TOKENISED[0] not in features or texts:
+    if _TOKENISED[0] not in features or texts:
         return ""
-    return give_texts([name for name in TOKENISED if name in features])
+    return give_texts([name for name in _TOKENISED if name in features])
 
 
 def give_texts(columns: Sequence[str]) -> str:
@@ -57,7 +57,7 @@ def give_texts(columns: Sequence[str]) -> str:
     Args:
         columns: Names of columns.
     """
-    if not set(columns) <= set(TOKENISED):
+    if not set(columns) <= set(_TOKENISED):
         return ""
     return (
         f" The rows are tokenised already ({', '.join(columns)}); give the texts themselves, which are tokenised here "
@@ -65,7 +65,7 @@ def give_texts(columns: Sequence[str]) -> str:
     )
 
 
-def choice_columns(columns: Sequence[str]) -> list[str]:
+def _choice_columns(columns: Sequence[str]) -> list[str]:
     """Return the columns that look like choices, such as ``choice1`` and ``choice2``, or ``option_a`` to ``option_d``.
 
     They have a beginning in common, which is no column itself, and count on from 0, 1 or A; none are returned where
@@ -76,8 +76,8 @@ def choice_columns(columns: Sequence[str]) -> list[str]:
     """
     groups: dict[tuple[str, bool], dict[str, str]] = {}
     for name in columns:
-        if found := NUMBERED.fullmatch(name):
-            groups.setdefault((found[1], found[2].isdecimal()), {})[found[2]] = name
+        if match := _NUMBERED.fullmatch(name):
+            groups.setdefault((match[1], match[2].isdecimal()), {})[match[2]] = name
     pairs = [set(pair) for pair in PAIRS]
     found_groups = [
         list(group.values())
@@ -105,7 +105,7 @@ def choices_help(features: Mapping[str, Any], task: str, columns: Mapping[str, A
         columns: What is known of its columns: ``text`` and ``label``.
     """
     texts = [name for name in features if is_text(features[name])]
-    choices = choice_columns(texts)
+    choices = _choice_columns(texts)
     others = [name for name in texts if name not in choices and name != columns.get("label")]
     text = columns.get("text") if columns.get("text") in features else next(iter(others), None)
     if not choices or text is None:

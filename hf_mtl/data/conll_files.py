@@ -1,4 +1,4 @@
-"""Sentences of CoNLL files: one token a line, columns parted by tabs or blanks, a blank line after each sentence."""
+"""Sentences of CoNLL files: one token per line, columns parted by tabs or blanks, a blank line after each sentence."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,24 +8,24 @@ from typing import Any
 from .text_lines import FileRow, LineError
 
 # The columns of CoNLL-U by name.
-CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
+_CONLLU_COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
 
 HOW_TO_NAME = (
     "columns: {tokens: 0, label: -1}, which are the numbers of the file's columns: 0 is the first, -1 the last; of a "
     ".conllu file also a name, e.g. {tokens: form, label: upos}"
 )
 
-DOCUMENT_START = "-DOCSTART-"
+_DOCUMENT_START = "-DOCSTART-"
 
 # "1-2" of words that a text writes as one, and "1.1" of words that it does not write.
-EXTRA_ID = re.compile(r"\d+[-.]\d+")
-FIRST_ID = re.compile(r"1(-\d+)?|0\.1")
+_EXTRA_ID = re.compile(r"\d+[-.]\d+")
+_FIRST_ID = re.compile(r"1(-\d+)?|0\.1")
 
 # "# a note" may be a comment; "#wow O" is a token.
-HASH = re.compile(r"#(\s|$)")
+_HASH = re.compile(r"#(\s|$)")
 # Comments of CoNLL-U and OntoNotes, however many columns they seem to have; "# NN O" is a token.
-NOTE = re.compile(r"# +[\w.:-]+( +[\w.:-]+)* *=|# +(newdoc|newpar|sent_id|text)\b")
-DOCUMENT_NOTE = re.compile(r"#(begin|end) document\b")
+_NOTE = re.compile(r"# +[\w.:-]+( +[\w.:-]+)* *=|# +(newdoc|newpar|sent_id|text)\b")
+_DOCUMENT_NOTE = re.compile(r"#(begin|end) document\b")
 
 
 def token_columns(columns: Mapping[str, Any], is_conllu: bool) -> dict[str, int]:
@@ -44,8 +44,8 @@ def token_columns(columns: Mapping[str, Any], is_conllu: bool) -> dict[str, int]
         name = str(column)
         if re.fullmatch(r"-?\d+", name):
             numbers[name] = int(name)
-        elif is_conllu and name.lower() in CONLLU_COLUMNS:
-            numbers[name] = CONLLU_COLUMNS.index(name.lower())
+        elif is_conllu and name.lower() in _CONLLU_COLUMNS:
+            numbers[name] = _CONLLU_COLUMNS.index(name.lower())
         elif name == field and field in defaults:
             numbers[name] = defaults[field]
         else:
@@ -93,7 +93,7 @@ def _token_lines(
     width = len(_cells(model, has_tabs))
     for number, line in enumerate(chain(head, lines), start=1):
         cells = _cells(line, has_tabs)
-        if cells[0] == DOCUMENT_START or not any(cells):
+        if cells[0] == _DOCUMENT_START or not any(cells):
             is_first = True
             yield number, None
             continue
@@ -107,7 +107,7 @@ def _token_lines(
         if has_ids is None:
             _check_places(number, width, places)
             has_ids = is_conllu or _are_ids(cells, places)
-        if has_ids and EXTRA_ID.fullmatch(cells[0]):
+        if has_ids and _EXTRA_ID.fullmatch(cells[0]):
             continue
         is_first = False
         yield number, [_filled(cells, place, number) for place in places]
@@ -118,7 +118,7 @@ def _first_lines(lines: Iterator[str], is_conllu: bool) -> tuple[list[str], str]
     head, like_comment = [], ""
     for line in lines:
         head.append(line)
-        if not line.strip() or line.startswith(DOCUMENT_START):
+        if not line.strip() or line.startswith(_DOCUMENT_START):
             continue
         if not _is_comment(line, is_conllu, is_token=False, has_tabs=False):
             return head, line
@@ -136,15 +136,15 @@ def _is_comment(line: str, is_conllu: bool, is_token: bool, has_tabs: bool) -> b
         is_token: Whether it has a token's columns.
         has_tabs: Whether tabs part those, which no comment has.
     """
-    if is_conllu or DOCUMENT_NOTE.match(line):
+    if is_conllu or _DOCUMENT_NOTE.match(line):
         return line.startswith("#")
-    return HASH.match(line) is not None and (not is_token or (not has_tabs and NOTE.match(line) is not None))
+    return _HASH.match(line) is not None and (not is_token or (not has_tabs and _NOTE.match(line) is not None))
 
 
 def _are_ids(cells: Sequence[str], places: Sequence[int]) -> bool:
     """Whether the first column of a first token numbers words as CoNLL-U does."""
-    is_wide = len(cells) == len(CONLLU_COLUMNS)
-    return is_wide and places[0] % len(cells) > 0 and FIRST_ID.fullmatch(cells[0]) is not None
+    is_wide = len(cells) == len(_CONLLU_COLUMNS)
+    return is_wide and places[0] % len(cells) > 0 and _FIRST_ID.fullmatch(cells[0]) is not None
 
 
 def _filled(cells: Sequence[str], place: int, line: int) -> str:

@@ -9,14 +9,14 @@ from itertools import chain
 from .text_lines import FileRow, LineError
 
 # What stands between the columns of files that are called csv, beside the comma.
-OTHER_SEPARATORS = (";", "\t", "|")
+_OTHER_SEPARATORS = (";", "\t", "|")
 
 # What pandas calls the column of its index when it reads what it wrote.
-INDEX_COLUMN = "Unnamed: 0"
+_INDEX_COLUMN = "Unnamed: 0"
 
-QUOTED = re.compile(r'"[^"]*+(?:""[^"]*+)*+"')
+_QUOTED = re.compile(r'"[^"]*+(?:""[^"]*+)*+"')
 
-QUOTED_TSV = (
+_QUOTED_TSV = (
     "the fields are quoted as in a csv file, but a .tsv is read without quotes (a quotation mark is a character of a "
     "text). Call the file .csv, whose quotes are read and which may have tabs; or write it without quotes, in pandas: "
     "to_csv(path, sep='\\t', index=False, quoting=csv.QUOTE_NONE)"
@@ -71,8 +71,8 @@ def read_tsv_rows(lines: Iterator[str]) -> Iterator[FileRow]:
         raise LineError(
             start, f"the header has no tab: {cells[0]!r}; a .tsv has tabs between its columns. Call the file .csv"
         )
-    if all(QUOTED.fullmatch(cell) for cell in cells):
-        raise LineError(start, QUOTED_TSV)
+    if all(_QUOTED.fullmatch(cell) for cell in cells):
+        raise LineError(start, _QUOTED_TSV)
     names = _checked_names(cells, start)
     quoted, unquoted = 0, False
     for number, line in enumerate(lines, start=start + 1):
@@ -83,17 +83,17 @@ def read_tsv_rows(lines: Iterator[str]) -> Iterator[FileRow]:
         fault = _count_fault(cells, names, "\t")
         if '"' in line:
             quoted = quoted or (number if any(_is_csv_cell(cell) for cell in cells) else 0)
-            unquoted = unquoted or any('"' in cell and not QUOTED.fullmatch(cell) for cell in cells)
+            unquoted = unquoted or any('"' in cell and not _QUOTED.fullmatch(cell) for cell in cells)
             if fault and any(cell.startswith('"') for cell in cells):
-                fault += f". Or {QUOTED_TSV}"
+                fault += f". Or {_QUOTED_TSV}"
         yield _row(number, names, cells, fault)
     # One field with a quote that no csv file could hold says that quotes are characters here.
     if quoted and not unquoted:
-        raise LineError(quoted, QUOTED_TSV)
+        raise LineError(quoted, _QUOTED_TSV)
 
 
 def _is_csv_cell(cell: str) -> bool:
-    return '""' in cell[1:-1] and QUOTED.fullmatch(cell) is not None
+    return '""' in cell[1:-1] and _QUOTED.fullmatch(cell) is not None
 
 
 def _first_line(lines: Iterator[str]) -> tuple[int, str | None]:
@@ -113,7 +113,7 @@ def _separator(header: str, line: int) -> str:
 
     if columns(",") > 1:
         return ","
-    others = [separator for separator in OTHER_SEPARATORS if columns(separator) > 1]
+    others = [separator for separator in _OTHER_SEPARATORS if columns(separator) > 1]
     if len(others) > 1:
         raise LineError(
             line,
@@ -125,7 +125,7 @@ def _separator(header: str, line: int) -> str:
 
 def _checked_names(cells: Sequence[str], line: int) -> list[str]:
     """The columns' names. An empty first one is the index that pandas writes."""
-    names = [INDEX_COLUMN if not cells[0] and len(cells) > 1 else cells[0], *cells[1:]]
+    names = [_INDEX_COLUMN if not cells[0] and len(cells) > 1 else cells[0], *cells[1:]]
     for number, name in enumerate(names, start=1):
         if not name.strip():
             raise LineError(
@@ -161,17 +161,18 @@ def _quote_fault(recent: Sequence[str], line: int, separator: str, reason: str) 
     """What is wrong with the quotes of one line; of several lines it is not known which rows they hold."""
     text = "".join(recent)
     field = re.compile(
-        rf'(?:{QUOTED.pattern}|(?!")[^{re.escape(separator)}\r\n]*+)(?:{re.escape(separator)}|\r?\n|\r)'
+        rf'(?:{_QUOTED.pattern}|(?!")[^{re.escape(separator)}\r\n]*+)(?:{re.escape(separator)}|\r?\n|\r)'
     )
     place = 0
     while match := field.match(text, place):
         place = match.end()
-    opened = line + len(re.findall(r"\r\n|\r|\n", text[:place]))
+    first_line = line + len(re.findall(r"\r\n|\r|\n", text[:place]))
     expected = 'A quotation mark inside a quoted field is doubled: "so ""called"" tea"'
     if "unexpected end of data" in reason:
-        raise LineError(opened, f"a quoted field opens here and is not closed by the end of the file. {expected}")
+        raise LineError(first_line, f"a quoted field opens here and is not closed by the end of the file. {expected}")
     if len(recent) > 1:
         raise LineError(
-            opened, f"a quoted field opens here and ends within line {line + len(recent) - 1}: {reason}. {expected}"
+            first_line,
+            f"a quoted field opens here and ends within line {line + len(recent) - 1}: {reason}. {expected}",
         )
     return f"a quoted field ends within the line: {reason}. {expected}"

@@ -19,14 +19,14 @@ logger = get_logger(__name__)
 Rows: TypeAlias = Dataset | IterableDataset
 
 # What stands in an example where the caller has named no task yet.
-EXAMPLE_TASK = "mood"
-COLUMN = (list, tuple, np.ndarray, pd.Series)
-ARGUMENTS = {"train": "train_dataset", "validation": "eval_dataset", "test": "test_dataset"}
+_EXAMPLE_TASK = "mood"
+_COLUMN = (list, tuple, np.ndarray, pd.Series)
+_ARGUMENTS = {"train": "train_dataset", "validation": "eval_dataset", "test": "test_dataset"}
 # What becomes of the rows that each holds.
-DONE_WITH = {"train": "trained on", "validation": "scored", "test": "answered"}
+_DONE_WITH = {"train": "trained on", "validation": "scored", "test": "answered"}
 
 # Parts of names by which a split of another name may be meant for one of `SPLITS`.
-SPLIT_WORDS = {"train": ("train",), "validation": ("val", "dev", "held", "hold"), "test": ("test",)}
+_SPLIT_WORDS = {"train": ("train",), "validation": ("val", "dev", "held", "hold"), "test": ("test",)}
 
 
 def named_datasets(given: Any, names: Sequence[str], split: str) -> dict[str, Rows]:
@@ -42,25 +42,29 @@ def named_datasets(given: Any, names: Sequence[str], split: str) -> dict[str, Ro
         InputError: Something else, or several names that it could be meant for; the message shows the line to write.
     """
     if given is None or isinstance(given, str):
-        raise InputError(_no_rows((names or [EXAMPLE_TASK])[0], given, split))
-    if not isinstance(given, Mapping) or is_splits(given, names) or _is_unnamed_table(given, names):
+        raise InputError(_no_rows((names or [_EXAMPLE_TASK])[0], given, split))
+    if not isinstance(given, Mapping) or _is_splits(given, names) or _is_unnamed_table(given, names):
         if len(names) != 1:
             raise InputError(_which_task(given, names, split))
         given = {names[0]: given}
     if not given:
-        raise InputError(f"{ARGUMENTS[split]} is empty; expected data sets by task, such as {_example(names, split)}.")
+        raise InputError(
+            f"{_ARGUMENTS[split]} is empty; expected data sets by task, such as {_example(names, split)}."
+        )
     for name, rows in given.items():
         _say_which_split(name, rows, split)
-    return {str(name): rows_of(name, rows, split) for name, rows in given.items()}
+    return {str(name): _rows_of(name, rows, split) for name, rows in given.items()}
 
 
 def splits_of(given: Any, names: Sequence[str], split: str) -> dict[str, Rows]:
     """Return the rows of a split, by name, that stand beside the training rows of what was given to train on."""
-    if is_splits(given, names):
+    if _is_splits(given, names):
         given = {names[0]: given}
     if not isinstance(given, Mapping) or _is_unnamed_table(given, names):
         return {}
-    return {str(name): rows_of(name, rows, split) for name, rows in given.items() if is_splits(rows) and split in rows}
+    return {
+        str(name): _rows_of(name, rows, split) for name, rows in given.items() if _is_splits(rows) and split in rows
+    }
 
 
 def test_rows_beside(train_dataset: Any, eval_dataset: Any, names: Sequence[str]) -> dict[str, Rows]:
@@ -86,19 +90,19 @@ def _are_same(rows: Rows, others: Rows) -> bool:
     return rows is others
 
 
-def check_names(given: Iterable[str], known: Sequence[str], split: str) -> None:
+def check_names(given: Iterable[str], names: Sequence[str], split: str) -> None:
     """Raise `InputError` for data sets under names that are none of a task or a source.
 
     Args:
         given: The names of data sets.
-        known: The names that there are.
+        names: The names that there are.
         split: Which argument has them.
     """
     for name in given:
-        if name not in known:
+        if name not in names:
             raise InputError(
-                f"{ARGUMENTS[split]} has the task {name!r}; expected one of {', '.join(known)}."
-                f"{nearest(name, known)} {second_set_help(known[0], name, split)}"
+                f"{_ARGUMENTS[split]} has the task {name!r}; expected one of {', '.join(names)}."
+                f"{nearest(name, names)} {second_set_help(names[0], name, split)}"
             )
 
 
@@ -118,19 +122,19 @@ def second_set_help(task: str, name: str, split: str = "validation", rows: str =
     )
 
 
-def is_splits(given: Any, names: Iterable[str] = ()) -> bool:
-    """Whether something is one data set's splits; a mapping whose names are tasks' is none."""
-    if not isinstance(given, Mapping) or not given or is_table(given):
+def _is_splits(given: Any, names: Iterable[str] = ()) -> bool:
+    """Return whether something is one data set's splits; a mapping whose names are tasks' is none."""
+    if not isinstance(given, Mapping) or not given or _is_table(given):
         return False
     return not set(given) & set(names) and bool(set(given) & set(SPLITS))
 
 
-def is_table(given: Any) -> bool:
-    """Whether a mapping holds columns, and not lists of rows by task."""
+def _is_table(given: Any) -> bool:
+    """Return whether a mapping holds columns, and not lists of rows by task."""
     return (
         isinstance(given, Mapping)
         and bool(given)
-        and all(isinstance(value, COLUMN) for value in given.values())
+        and all(isinstance(value, _COLUMN) for value in given.values())
         and not all(_is_list_of_rows(value) for value in given.values())
     )
 
@@ -138,7 +142,7 @@ def is_table(given: Any) -> bool:
 def _is_unnamed_table(given: Any, names: Sequence[str]) -> bool:
     """Whether a mapping is one table: its keys are columns, and not the names of tasks."""
     # Where no task is named yet, one column has nothing to learn: its key is a task.
-    return is_table(given) and not set(given) <= set(names) and (bool(names) or len(given) > 1)
+    return _is_table(given) and not set(given) <= set(names) and (bool(names) or len(given) > 1)
 
 
 def with_texts(given: Any, names: Sequence[str], columns: Mapping[str, str]) -> Any:
@@ -151,7 +155,7 @@ def with_texts(given: Any, names: Sequence[str], columns: Mapping[str, str]) -> 
     """
     if _are_texts(given) and len(names) == 1:
         given = {names[0]: given}
-    if not isinstance(given, Mapping) or is_splits(given, names) or _is_unnamed_table(given, names):
+    if not isinstance(given, Mapping) or _is_splits(given, names) or _is_unnamed_table(given, names):
         return given
     return {
         name: {columns[name]: list(rows)} if name in columns and _are_texts(rows) else rows
@@ -160,10 +164,10 @@ def with_texts(given: Any, names: Sequence[str], columns: Mapping[str, str]) -> 
 
 
 def _are_texts(given: Any) -> bool:
-    return isinstance(given, COLUMN) and len(given) > 0 and all(isinstance(text, str) for text in given)
+    return isinstance(given, _COLUMN) and len(given) > 0 and all(isinstance(text, str) for text in given)
 
 
-def rows_of(name: str, given: Any, split: str) -> Rows:
+def _rows_of(name: str, given: Any, split: str) -> Rows:
     """Return one data set, of the split that is wanted where splits are given.
 
     Raises:
@@ -185,7 +189,7 @@ def rows_of(name: str, given: Any, split: str) -> Rows:
             # Of all rows: a key that the first row lacks is a column too.
             keys = dict.fromkeys(key for row in given for key in row)
             return Dataset.from_dict({key: [row.get(key) for row in given] for key in keys})
-        if is_table(given):
+        if _is_table(given):
             return Dataset.from_dict({key: list(values) for key, values in given.items()})
     except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"The rows of {name!r} are no table: {' '.join(str(error).split())}.") from error
@@ -193,10 +197,10 @@ def rows_of(name: str, given: Any, split: str) -> Rows:
 
 
 def _no_rows(name: str, given: Any, split: str) -> str:
-    if isinstance(given, COLUMN):
+    if isinstance(given, _COLUMN):
         return _no_list_of_rows(name, given, split)
     return (
-        f"{ARGUMENTS[split]} has {_kind(given)} for {name!r}; expected rows: a Dataset, a list of mappings, columns "
+        f"{_ARGUMENTS[split]} has {_kind(given)} for {name!r}; expected rows: a Dataset, a list of mappings, columns "
         f"or a DataFrame. A file is read with load_dataset('csv', data_files=...)['train'], or by the task's row: "
         "load_mixture([TaskSpec(..., data_files={'train': ...})])."
     )
@@ -206,18 +210,19 @@ def _no_list_of_rows(name: str, given: Any, split: str) -> str:
     items = given.tolist() if isinstance(given, (np.ndarray, pd.Series)) else given
     odd = [(place, item) for place, item in enumerate(items) if not isinstance(item, Mapping)]
     if not odd:
-        return f"{ARGUMENTS[split]} has {_kind(given)} for {name!r} without any row; expected one at least."
+        return f"{_ARGUMENTS[split]} has {_kind(given)} for {name!r} without any row; expected one at least."
     place, item = odd[0]
     row = "{'text': ...}" if split == "test" else "{'text': ..., 'label': ...}"
     return (
-        f"{ARGUMENTS[split]} has {_kind(given)} for {name!r}, and item {place} is {reprlib.repr(item)}; expected rows "
-        f"that name their fields: {ARGUMENTS[split]}={{{name!r}: [{row}]}}, or a Dataset, columns or a DataFrame."
+        f"{_ARGUMENTS[split]} has {_kind(given)} for {name!r}, and item {place} is {reprlib.repr(item)}; expected "
+        f"rows that name their fields: {_ARGUMENTS[split]}={{{name!r}: [{row}]}}, or a Dataset, columns or a "
+        "DataFrame."
     )
 
 
 def _has_splits(given: Any) -> bool:
     """Whether what stands for one data set is several, whatever they are called."""
-    if isinstance(given, (DatasetDict, IterableDatasetDict)) or is_splits(given):
+    if isinstance(given, (DatasetDict, IterableDatasetDict)) or _is_splits(given):
         return True
     is_mapping = isinstance(given, Mapping) and bool(given)
     return is_mapping and all(
@@ -238,7 +243,7 @@ def _split_of(name: str, splits: Mapping[str, Any], split: str) -> Any:
     elif split in splits and not unread:
         return splits[split]
     elif split in splits:
-        reason = f"{ARGUMENTS[split]} would leave out {', '.join(map(repr, unread))}"
+        reason = f"{_ARGUMENTS[split]} would leave out {', '.join(map(repr, unread))}"
     shown = [_split_to_write(splits, one) for one in _splits_to_write(splits, split)]
     further = [other for other in unread if other not in shown and other not in _names_like(splits, "train")]
     helps = [second_set_help(name, other, split, f'data["{other}"]') for other in further[:1]]
@@ -252,13 +257,13 @@ def _say_which_split(name: str, given: Any, split: str) -> None:
     """Say which of a data set's usual splits is read, where the others are not: those beside training rows all are."""
     if split != "train" and _has_splits(given) and split in given and len(given) > 1:
         logger.warning_once(
-            f"{ARGUMENTS[split]} has the splits {', '.join(map(str, given))} of {name!r}; {split} is "
-            f"{DONE_WITH[split]} here, the others are not."
+            f"{_ARGUMENTS[split]} has the splits {', '.join(map(str, given))} of {name!r}; {split} is "
+            f"{_DONE_WITH[split]} here, the others are not."
         )
 
 
 def _names_like(splits: Iterable[str], split: str) -> list[str]:
-    return [name for name in splits if any(word in str(name).lower() for word in SPLIT_WORDS[split])]
+    return [name for name in splits if any(word in str(name).lower() for word in _SPLIT_WORDS[split])]
 
 
 def _split_to_write(splits: Mapping[str, Any], split: str) -> str:
@@ -273,7 +278,7 @@ def _split_to_write(splits: Mapping[str, Any], split: str) -> str:
 
 
 def _is_list_of_rows(given: Any) -> bool:
-    return isinstance(given, COLUMN) and len(given) > 0 and all(isinstance(row, Mapping) for row in given)
+    return isinstance(given, _COLUMN) and len(given) > 0 and all(isinstance(row, Mapping) for row in given)
 
 
 def _kind(given: Any) -> str:
@@ -283,21 +288,21 @@ def _kind(given: Any) -> str:
 def _which_task(given: Any, names: Sequence[str], split: str) -> str:
     """The error for rows without a name."""
     after = f"a task ({', '.join(names)})" if names else "their task"
-    if is_splits(given):
+    if _is_splits(given):
         lacking = "" if split in given else f" (none of them is called {split!r})"
         return (
-            f"{ARGUMENTS[split]} is one data set's splits ({', '.join(given)}){lacking}, and which task they are of "
-            f"is open. Name them after {after}: {_splits_example((names or [EXAMPLE_TASK])[0], given, split)}."
+            f"{_ARGUMENTS[split]} is one data set's splits ({', '.join(given)}){lacking}, and which task they are of "
+            f"is open. Name them after {after}: {_splits_example((names or [_EXAMPLE_TASK])[0], given, split)}."
         )
-    is_what = f"a table with the columns {', '.join(map(str, given))}" if is_table(given) else _kind(given)
+    is_what = f"a table with the columns {', '.join(map(str, given))}" if _is_table(given) else _kind(given)
     return (
-        f"{ARGUMENTS[split]} is {is_what}, and which task its rows are of is open. Name them after {after}: "
+        f"{_ARGUMENTS[split]} is {is_what}, and which task its rows are of is open. Name them after {after}: "
         f"{_example(names, split)}."
     )
 
 
 def _example(names: Sequence[str], split: str) -> str:
-    return f"{ARGUMENTS[split]}={{{(names or [EXAMPLE_TASK])[0]!r}: data}}".replace("'", '"')
+    return f"{_ARGUMENTS[split]}={{{(names or [_EXAMPLE_TASK])[0]!r}: data}}".replace("'", '"')
 
 
 def _splits_to_write(given: Mapping[str, Any], split: str) -> list[str]:
@@ -306,7 +311,7 @@ def _splits_to_write(given: Mapping[str, Any], split: str) -> list[str]:
 
 def _splits_example(task: str, given: Mapping[str, Any], split: str) -> str:
     return ", ".join(
-        f'{ARGUMENTS[name]}={{"{task}": data["{_split_to_write(given, name)}"]}}'
+        f'{_ARGUMENTS[name]}={{"{task}": data["{_split_to_write(given, name)}"]}}'
         for name in _splits_to_write(given, split)
     )
 

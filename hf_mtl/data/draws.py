@@ -1,4 +1,4 @@
-"""Which task and row the k-th draw of a mixture is: pure functions of the position, nothing stored."""
+"""The task and the row of the k-th draw of a mixture: pure functions of the position, nothing stored."""
 
 import heapq
 import math
@@ -7,15 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 # What sums of shares may be off by, in draws.
-ROUNDING = 1e-6
+_ROUNDING = 1e-6
 # Four would do for large tasks; in small ones they leave some orders more likely than others.
-FEISTEL_ROUNDS = 8
+_FEISTEL_ROUNDS = 8
 
 
-class ShareTree:
-    """How often each task is drawn among the first n draws: near exact shares, any n reached at once.
+class _ShareTree:
+    """Counts of each task among the first n draws: near exact shares, any n reached at once.
 
     A binary tree over the tasks; of a node's n draws the left child gets the rounded share of n, so a child's count is
     known from its parent's alone and never falls as n grows. Tasks are split where the halves weigh most alike.
@@ -46,20 +46,20 @@ class ShareTree:
 
     def counts(self, total: int) -> np.ndarray:
         """Return how often each task was drawn in the first `total` draws, (tasks,)."""
-        found = np.zeros(self.num_tasks, dtype=np.int64)
+        drawn = np.zeros(self.num_tasks, dtype=np.int64)
         pending = [(0, total)] if self._nodes else []
         if not pending:
-            found[0] = total
+            drawn[0] = total
         while pending:
             node, count = pending.pop()
             left_child, right_child, share = self._nodes[node]
             left = math.floor(count * share + 0.5)
-            for child, own in ((left_child, left), (right_child, count - left)):
+            for child, child_count in ((left_child, left), (right_child, count - left)):
                 if child >= 0:
-                    pending.append((child, own))
+                    pending.append((child, child_count))
                 else:
-                    found[-1 - child] = own
-        return found
+                    drawn[-1 - child] = child_count
+        return drawn
 
 
 def _balanced_cut(sums: np.ndarray, first: int, past: int) -> int:
@@ -69,7 +69,7 @@ def _balanced_cut(sums: np.ndarray, first: int, past: int) -> int:
     return cut - 1 if cut - 1 > first and middle - sums[cut - 1] <= sums[cut] - middle else cut
 
 
-def within_quota(counts: np.ndarray, owed: np.ndarray, steady: np.ndarray) -> np.ndarray:
+def _within_quota(counts: np.ndarray, owed: np.ndarray, steady: np.ndarray) -> np.ndarray:
     """Return counts less than one draw away from what is owed, with the same sum.
 
     Bounding counts that never fall by bounds that never fall leaves them so; what that takes from the sum, or adds to
@@ -80,19 +80,19 @@ def within_quota(counts: np.ndarray, owed: np.ndarray, steady: np.ndarray) -> np
         owed: (tasks,) shares of the draws so far.
         steady: (tasks,) whether a task is drawn at least twice a window.
     """
-    lower, upper = np.floor(owed + ROUNDING), np.ceil(owed - ROUNDING)
-    found = np.clip(counts, lower, upper).astype(np.int64)
-    missing = int(counts.sum() - found.sum())
-    room = np.flatnonzero(steady & (found < upper) if missing > 0 else steady & (found > lower))
+    lower, upper = np.floor(owed + _ROUNDING), np.ceil(owed - _ROUNDING)
+    quota = np.clip(counts, lower, upper).astype(np.int64)
+    missing = int(counts.sum() - quota.sum())
+    room = np.flatnonzero(steady & (quota < upper) if missing > 0 else steady & (quota > lower))
     # First those that are furthest on the other side.
-    room = room[np.argsort((found - owed)[room] * np.sign(missing), kind="stable")][: abs(missing)]
-    found[room] += np.sign(missing)
+    room = room[np.argsort((quota - owed)[room] * np.sign(missing), kind="stable")][: abs(missing)]
+    quota[room] += np.sign(missing)
     if len(room) < abs(missing):
         return counts
-    return found
+    return quota
 
 
-def in_order(before: np.ndarray, own: np.ndarray, owed: np.ndarray, shares: np.ndarray) -> np.ndarray:
+def _in_order(before: np.ndarray, counts: np.ndarray, owed: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Return the task of each draw of a window, so that every task keeps near its share at every draw.
 
     The earliest deadline first: task t's next draw, its j-th (from 0), may come when what t is owed is above j, and
@@ -102,29 +102,29 @@ def in_order(before: np.ndarray, own: np.ndarray, owed: np.ndarray, shares: np.n
 
     Args:
         before: (tasks,) draws before the window.
-        own: (tasks,) draws in the window.
+        counts: (tasks,) draws in the window.
         owed: (tasks,) what each task is owed before the window.
         shares: (tasks,) shares of the window's draws.
     """
-    tasks = np.flatnonzero(own)
+    tasks = np.flatnonzero(counts)
     rates = np.maximum(shares[tasks], 1e-300).tolist()
     starts = (before - owed)[tasks].tolist()
-    left = own[tasks].tolist()
+    left = counts[tasks].tolist()
     # (when it may come, when it must have come, which of the tasks)
     waiting = [(start / rate, (start + 1) / rate, place) for place, (start, rate) in enumerate(zip(starts, rates))]
     heapq.heapify(waiting)
     ready: list[tuple[float, int]] = []
-    found = []
-    for draw in range(int(own.sum())):
-        while waiting and (waiting[0][0] < draw + 1 - ROUNDING or not ready):
+    places = []
+    for draw in range(int(counts.sum())):
+        while waiting and (waiting[0][0] < draw + 1 - _ROUNDING or not ready):
             _, deadline, place = heapq.heappop(waiting)
             heapq.heappush(ready, (deadline, place))
         deadline, place = heapq.heappop(ready)
-        found.append(place)
+        places.append(place)
         left[place] -= 1
         if left[place]:
             heapq.heappush(waiting, (deadline, deadline + 1 / rates[place], place))
-    return tasks[np.array(found, dtype=np.int64)]
+    return tasks[np.array(places, dtype=np.int64)]
 
 
 def _counted(tasks: np.ndarray, before: np.ndarray) -> np.ndarray:
@@ -166,17 +166,17 @@ class FixedDraws(DrawSequence):
 
     def __init__(self, shares: np.ndarray, window_draws: int) -> None:
         self.shares = np.asarray(shares, dtype=float)
-        self.tree = ShareTree(self.shares)
-        self.steady = self.shares * window_draws >= 2 + ROUNDING
+        self.tree = _ShareTree(self.shares)
+        self.steady = self.shares * window_draws >= 2 + _ROUNDING
 
     def window(self, number: int, first: int, past: int) -> tuple[np.ndarray, np.ndarray]:
         before = self.before(number, first)
-        own = self.before(number + 1, past) - before
-        tasks = in_order(before, own, first * self.shares, self.shares)
+        counts = self.before(number + 1, past) - before
+        tasks = _in_order(before, counts, first * self.shares, self.shares)
         return tasks, _counted(tasks, before)
 
     def before(self, number: int, first: int) -> np.ndarray:
-        return within_quota(self.tree.counts(first), first * self.shares, self.steady)
+        return _within_quota(self.tree.counts(first), first * self.shares, self.steady)
 
 
 class CyclicDraws(DrawSequence):
@@ -218,8 +218,8 @@ class ChangingDraws(DrawSequence):
     def window(self, number: int, first: int, past: int) -> tuple[np.ndarray, np.ndarray]:
         before, owed = self._at(number)
         shares = self.shares(number)
-        own = _apportioned(owed + shares * (past - first) - before, past - first)
-        tasks = in_order(before, own, owed, shares)
+        counts = _apportioned(owed + shares * (past - first) - before, past - first)
+        tasks = _in_order(before, counts, owed, shares)
         return tasks, _counted(tasks, before)
 
     def before(self, number: int, first: int) -> np.ndarray:
@@ -267,15 +267,15 @@ def row_order(seed: int, tasks: np.ndarray, counts: np.ndarray, sizes: np.ndarra
         counts: (draws,) how often the task was drawn before.
         sizes: (tasks,) rows of each task.
     """
-    own = sizes[tasks]
-    passes, within = np.divmod(counts, own)
+    row_counts = sizes[tasks]
+    passes, within = np.divmod(counts, row_counts)
     with np.errstate(over="ignore"):
-        key = _mixed(np.uint64(seed) * GOLDEN + tasks.astype(np.uint64))
-        key = _mixed(key + passes.astype(np.uint64) * GOLDEN)
-    return permuted(within, own, key)
+        key = _mixed(np.uint64(seed) * _GOLDEN + tasks.astype(np.uint64))
+        key = _mixed(key + passes.astype(np.uint64) * _GOLDEN)
+    return _permuted(within, row_counts, key)
 
 
-def permuted(index: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
+def _permuted(index: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray:
     """Return the place of each index in the permutation of `size` rows that `key` selects, without storing it.
 
     A Feistel network (Luby and Rackoff 1988) over the next power of four, walked until the place is inside.
@@ -291,7 +291,7 @@ def permuted(index: np.ndarray, size: np.ndarray, key: np.ndarray) -> np.ndarray
     place = index.astype(np.uint64)
     outside = np.arange(len(place))
     with np.errstate(over="ignore"):
-        rounds = [_mixed(key + np.uint64(number + 1) * GOLDEN) for number in range(FEISTEL_ROUNDS)]
+        rounds = [_mixed(key + np.uint64(number + 1) * _GOLDEN) for number in range(_FEISTEL_ROUNDS)]
         while len(outside):
             width, low_bits = half[outside], mask[outside]
             high, low = place[outside] >> width, place[outside] & low_bits

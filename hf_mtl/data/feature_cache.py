@@ -26,15 +26,15 @@ from .fingerprint import fingerprint_rows
 logger = get_logger(__name__)
 
 # Beside `modeling`, the modules whose code decides what features are.
-MODELING = f"{__package__.rpartition('.')[0]}.modeling"
-FEATURE_MODULES = ("features.py", "feature_rows.py")
+_MODELING = f"{__package__.rpartition('.')[0]}.modeling"
+_FEATURE_MODULES = ("features.py", "feature_rows.py")
 # What the schema of a file calls its number of rows.
-ROW_COUNT = b"rows"
+_ROW_COUNT = b"rows"
 # What of a task its features do not depend on.
-UNREAD_SETTINGS = {"name", "reads", "threshold", "class_weights", "label_mean", "label_scale", "num_best"}
+_UNREAD_SETTINGS = {"name", "reads", "threshold", "class_weights", "label_mean", "label_scale", "num_best"}
 # What of a fast tokenizer no encoding depends on: where it was read from, what its backend was made of (which stands
 # in the backend), and what calls leave behind.
-UNREAD_STATE = {
+_UNREAD_STATE = {
     "_tokenizer",
     "_vocab",
     "_merges",
@@ -59,7 +59,7 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
         return Hasher.hash(tokenizer)
     # A call sets truncation and padding of its own.
     backend = {**json.loads(tokenizer.backend_tokenizer.to_str()), "truncation": None, "padding": None}
-    state = {name: value for name, value in vars(tokenizer).items() if name not in UNREAD_STATE}
+    state = {name: value for name, value in vars(tokenizer).items() if name not in _UNREAD_STATE}
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
     return Hasher.hash((type(tokenizer), json.dumps(backend), special, state))
 
@@ -68,7 +68,7 @@ def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
 def _code_key() -> str:
     """A hash of the code that makes features, so that none are read that another version made."""
     hashed = xxhash.xxh3_128()
-    modules = [*files(MODELING).iterdir(), *(files(__package__) / name for name in FEATURE_MODULES)]
+    modules = [*files(_MODELING).iterdir(), *(files(__package__) / name for name in _FEATURE_MODULES)]
     for module in sorted(modules, key=lambda module: module.name):
         if module.name.endswith(".py") and module.is_file():
             hashed.update(module.read_bytes())
@@ -86,7 +86,7 @@ def features_key(spec: TaskSpec, rows: Dataset, tokenizer: str) -> str:
     settings = dataclasses.asdict(spec.with_settings().to_config())
     made_of: list[Any] = [
         tokenizer,
-        {name: value for name, value in settings.items() if name not in UNREAD_SETTINGS},
+        {name: value for name, value in settings.items() if name not in _UNREAD_SETTINGS},
         fingerprint_rows(rows),
         [_code_key(), transformers.__version__, tokenizers.__version__],
     ]
@@ -135,7 +135,7 @@ def _read(path: Path) -> Dataset | None:
         return None
     try:
         with pa.OSFile(str(path)) as file, pa.ipc.open_stream(file) as reader:
-            count = (reader.schema.metadata or {}).get(ROW_COUNT)
+            count = (reader.schema.metadata or {}).get(_ROW_COUNT)
         features = Dataset.from_file(str(path))
     except (pa.ArrowException, OSError):
         return None
@@ -144,7 +144,7 @@ def _read(path: Path) -> Dataset | None:
 
 
 def _write(table: pa.Table, path: Path) -> Dataset:
-    table = table.replace_schema_metadata({ROW_COUNT: str(len(table))})
+    table = table.replace_schema_metadata({_ROW_COUNT: str(len(table))})
     unfinished = path.with_suffix(".incomplete")
     try:
         with unfinished.open("wb") as file:

@@ -10,7 +10,7 @@ from datasets import Dataset
 from ..modeling.feature_encoding import Feature
 
 # Numbers in one chunk of a list column at most: Arrow counts them with 32 bits.
-CHUNK_NUMBERS = 2**30
+_CHUNK_NUMBERS = 2**30
 
 
 def table_of(features: Sequence[Feature]) -> pa.Table:
@@ -34,7 +34,7 @@ def _narrow_type(given: pa.DataType) -> pa.DataType:
 def join_tables(tables: Sequence[pa.Table]) -> pa.Table:
     """Return tables as one of few chunks, from which rows are read fastest."""
     joined = pa.concat_tables(tables, promote_options="permissive")
-    most = max(1, CHUNK_NUMBERS * len(joined) // max(joined.nbytes, 1))
+    most = max(1, _CHUNK_NUMBERS * len(joined) // max(joined.nbytes, 1))
     parts = [joined.slice(start, most).combine_chunks() for start in range(0, len(joined), most)]
     return pa.concat_tables(parts)
 

@@ -20,9 +20,9 @@ from .feature_cache import cached_features, features_key, tokenizer_key
 from .feature_rows import FeatureRows, join_tables, table_of
 from .label_kinds import label_kind
 
-ROWS_AT_ONCE = 1000
+_ROWS_AT_ONCE = 1000
 # Fewer rows are tokenised about as fast as their file would be read.
-LEAST_CACHED_ROWS = 100
+_LEAST_CACHED_ROWS = 100
 
 
 class FeatureDataset(data.Dataset):
@@ -54,7 +54,7 @@ class FeatureDataset(data.Dataset):
         self.task_indices = {name: processor.indices[name] for name in rows}
         # Of the tokenizer once: hashing it takes longer than tokenising a task's few rows.
         tokenizer = f"{tokenizer_key(processor.tokenizer)} {processor.most_pieces}" if progress else None
-        self.features = {name: tokenised(processor, specs[name], given, tokenizer) for name, given in rows.items()}
+        self.features = {name: _tokenised(processor, specs[name], given, tokenizer) for name, given in rows.items()}
         self._readers = {name: FeatureRows(features) for name, features in self.features.items()}
         self.truncated = {name: int(reader.numbers("truncated").sum()) for name, reader in self._readers.items()}
         self.tasks_of = tasks_by_source(self.specs.values())
@@ -66,11 +66,11 @@ class FeatureDataset(data.Dataset):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "rows": {}}
 
-    def _items_of(self, names: Sequence[str]) -> "OneTaskItems | SharedItems":
+    def _items_of(self, names: Sequence[str]) -> "_OneTaskItems | _SharedItems":
         if len(names) == 1:
-            return OneTaskItems(names[0], len(self._readers[names[0]]))
+            return _OneTaskItems(names[0], len(self._readers[names[0]]))
         rows = {name: np.asarray(self.rows[name][ROW_FIELD][:]) for name in names}
-        return SharedItems(rows, {name: self._readers[name] for name in names})
+        return _SharedItems(rows, {name: self._readers[name] for name in names})
 
     def _numbers(self, name: str) -> np.ndarray:
         """A column of all items, which is that of each one's first entry."""
@@ -107,7 +107,7 @@ def _item(entries: list[dict[str, Any]]) -> Feature:
     return {"sequences": first["sequences"], "segments": first["segments"], "entries": entries}
 
 
-class OneTaskItems:
+class _OneTaskItems:
     """The items of a source of one task: its features.
 
     Args:
@@ -130,7 +130,7 @@ class OneTaskItems:
         return numbers[self.name]
 
 
-class SharedItems:
+class _SharedItems:
     """The items of a source of several tasks, by row: features of one row whose sequences are equal.
 
     Args:
@@ -173,22 +173,22 @@ class SharedItems:
         """Return each item's number, which is its first entry's, of columns by task."""
         firsts = self.starts[:-1]
         tasks, places = self.tasks[firsts], self.places[firsts]
-        found = np.empty(len(self), dtype=np.int64)
+        of_items = np.empty(len(self), dtype=np.int64)
         for task, name in enumerate(self.names):
             of_task = tasks == task
-            found[of_task] = numbers[name][places[of_task]]
-        return found
+            of_items[of_task] = numbers[name][places[of_task]]
+        return of_items
 
 
 def _inputs(reader: FeatureRows) -> Iterator[tuple[bytes, ...]]:
     """Each feature's sequences as bytes, which are compared fast."""
-    for start in range(0, len(reader), ROWS_AT_ONCE):
-        places = np.arange(start, min(start + ROWS_AT_ONCE, len(reader)))
+    for start in range(0, len(reader), _ROWS_AT_ONCE):
+        places = np.arange(start, min(start + _ROWS_AT_ONCE, len(reader)))
         for feature in reader.read(places, ["sequences"]):
             yield tuple(array("q", sequence).tobytes() for sequence in feature["sequences"])
 
 
-def tokenised(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, tokenizer: str | None) -> Dataset:
+def _tokenised(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, tokenizer: str | None) -> Dataset:
     """Return the features of a task's rows.
 
     Args:
@@ -202,8 +202,8 @@ def tokenised(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, toke
     """
     if not len(rows):
         raise InputError(f"Task {spec.name!r} has a data set without rows; leave it out.")
-    starts = range(0, len(rows), ROWS_AT_ONCE)
-    if tokenizer is None or len(rows) < LEAST_CACHED_ROWS:
+    starts = range(0, len(rows), _ROWS_AT_ONCE)
+    if tokenizer is None or len(rows) < _LEAST_CACHED_ROWS:
         return Dataset(join_tables([_tokenise(processor, spec, rows, start) for start in starts]))
 
     def make() -> pa.Table:
@@ -211,14 +211,14 @@ def tokenised(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, toke
         with tqdm(total=len(rows), desc=f"Tokenising {spec.name}", unit=" rows") as bar:
             for start in starts:
                 tables.append(_tokenise(processor, spec, rows, start))
-                bar.update(min(ROWS_AT_ONCE, len(rows) - start))
+                bar.update(min(_ROWS_AT_ONCE, len(rows) - start))
         return join_tables(tables)
 
     return cached_features(features_key(spec, rows, tokenizer), make)
 
 
 def _tokenise(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, start: int) -> pa.Table:
-    batch = rows[start : start + ROWS_AT_ONCE]
+    batch = rows[start : start + _ROWS_AT_ONCE]
     if LABEL_FIELD in batch:
         batch[LABEL_FIELD] = label_kind(spec).trainable(spec, batch[LABEL_FIELD])
     features = processor.features(spec, batch)

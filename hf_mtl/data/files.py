@@ -16,42 +16,42 @@ from .json_files import read_json_rows
 from .row_places import RowPlaces
 from .text_lines import FileRow, LineError, read_lines
 
-ROW_READERS: dict[str, Callable[[Iterator[str]], Iterator[FileRow]]] = {
+_ROW_READERS: dict[str, Callable[[Iterator[str]], Iterator[FileRow]]] = {
     ".jsonl": read_json_rows,
     ".ndjson": read_json_rows,
     ".json": read_json_rows,
     ".csv": read_csv_rows,
     ".tsv": read_tsv_rows,
 }
-CONLL_SUFFIXES = (".conll", ".conllu", ".iob", ".bio")
+_CONLL_SUFFIXES = (".conll", ".conllu", ".iob", ".bio")
 
 # Read as CoNLL where the task's columns are numbers.
-MAYBE_CONLL_SUFFIXES = (".txt", ".tsv")
+_MAYBE_CONLL_SUFFIXES = (".txt", ".tsv")
 
-ARROW_READERS: dict[str, Callable[[str], Dataset]] = {".parquet": Dataset.from_parquet, ".arrow": Dataset.from_file}
+_ARROW_READERS: dict[str, Callable[[str], Dataset]] = {".parquet": Dataset.from_parquet, ".arrow": Dataset.from_file}
 
-SUFFIXES = (*ARROW_READERS, *ROW_READERS, *CONLL_SUFFIXES)
+SUFFIXES = (*_ARROW_READERS, *_ROW_READERS, *_CONLL_SUFFIXES)
 
 # Every text format packed, too.
-ALL_SUFFIXES = (*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES if suffix not in ARROW_READERS))
+ALL_SUFFIXES = (*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES if suffix not in _ARROW_READERS))
 
-IN_PANDAS = "In pandas: {reader}(PATH).to_json('rows.jsonl', orient='records', lines=True)"
-UNPACK = "Unpack it and name the file inside; of packed files .gz is read"
-REFUSED = {
-    ".zip": UNPACK,
-    ".tar": UNPACK,
-    ".bz2": UNPACK,
-    ".xz": UNPACK,
-    ".zst": UNPACK,
-    ".xlsx": "Save the sheet as csv (UTF-8). " + IN_PANDAS.replace("{reader}", "pd.read_excel"),
-    ".xls": "Save the sheet as csv (UTF-8). " + IN_PANDAS.replace("{reader}", "pd.read_excel"),
-    ".pkl": "A pickle runs code when it is read. " + IN_PANDAS.replace("{reader}", "pd.read_pickle"),
-    ".pickle": "A pickle runs code when it is read. " + IN_PANDAS.replace("{reader}", "pd.read_pickle"),
-    ".feather": IN_PANDAS.replace("{reader}", "pd.read_feather"),
+_IN_PANDAS = "In pandas: {reader}(PATH).to_json('rows.jsonl', orient='records', lines=True)"
+_UNPACK = "Unpack it and name the file inside; of packed files .gz is read"
+_REFUSED = {
+    ".zip": _UNPACK,
+    ".tar": _UNPACK,
+    ".bz2": _UNPACK,
+    ".xz": _UNPACK,
+    ".zst": _UNPACK,
+    ".xlsx": "Save the sheet as csv (UTF-8). " + _IN_PANDAS.replace("{reader}", "pd.read_excel"),
+    ".xls": "Save the sheet as csv (UTF-8). " + _IN_PANDAS.replace("{reader}", "pd.read_excel"),
+    ".pkl": "A pickle runs code when it is read. " + _IN_PANDAS.replace("{reader}", "pd.read_pickle"),
+    ".pickle": "A pickle runs code when it is read. " + _IN_PANDAS.replace("{reader}", "pd.read_pickle"),
+    ".feather": _IN_PANDAS.replace("{reader}", "pd.read_feather"),
     ".txt": f"A .txt is read as CoNLL where the columns of a token task are numbers: {HOW_TO_NAME}",
 }
 
-KINDS: dict[type, str] = {
+_KINDS: dict[type, str] = {
     bool: "true or false",
     int: "a number",
     float: "a number",
@@ -69,7 +69,7 @@ def read_file(path: Path, split: str, columns: Mapping[str, Any] | None = None) 
     keep their features.
 
     Args:
-        path: A file whose ending is one of `ALL_SUFFIXES`, or of `MAYBE_CONLL_SUFFIXES` where columns are numbers.
+        path: A file whose ending is one of `ALL_SUFFIXES`, or of `_MAYBE_CONLL_SUFFIXES` where columns are numbers.
         split: What messages call the rows of files without lines.
         columns: A token task's column of ``tokens`` and of ``label``; None for other tasks.
 
@@ -77,14 +77,14 @@ def read_file(path: Path, split: str, columns: Mapping[str, Any] | None = None) 
         InputError: No such file, one that is not read, or one of its rows cannot be read.
     """
     suffix = _suffix(path)
-    if suffix in ARROW_READERS:
+    if suffix in _ARROW_READERS:
         return _read_arrow(path, suffix), RowPlaces(split, str(path))
-    if suffix in CONLL_SUFFIXES or (suffix in MAYBE_CONLL_SUFFIXES and _are_numbers(columns)):
+    if suffix in _CONLL_SUFFIXES or (suffix in _MAYBE_CONLL_SUFFIXES and _are_numbers(columns)):
         rows = _read_conll(path, suffix, columns)
-    elif suffix not in ROW_READERS:
+    elif suffix not in _ROW_READERS:
         raise InputError(_refusal(path, suffix))
     else:
-        rows = _checked(path, ROW_READERS[suffix](read_lines(path)))
+        rows = _checked(path, _ROW_READERS[suffix](read_lines(path)))
     lines = []
     kept: list[dict[str, Any]] = []
     for row in rows:
@@ -102,9 +102,9 @@ def read_rows(path: Path) -> list[FileRow]:
         InputError: No such file, one of another format, without rows, or whose rows cannot be told apart.
     """
     suffix = _suffix(path)
-    if suffix not in ROW_READERS:
-        raise InputError(f"{path}: the ending {suffix!r} is not read here; expected one of {', '.join(ROW_READERS)}.")
-    rows = list(_checked(path, ROW_READERS[suffix](read_lines(path))))
+    if suffix not in _ROW_READERS:
+        raise InputError(f"{path}: the ending {suffix!r} is not read here; expected one of {', '.join(_ROW_READERS)}.")
+    rows = list(_checked(path, _ROW_READERS[suffix](read_lines(path))))
     if not rows:
         raise InputError(f"{path} holds no rows.")
     return rows
@@ -122,15 +122,15 @@ def _suffix(path: Path) -> str:
         suffix = path.with_suffix("").suffix.lower()
     if not path.is_file():
         raise InputError(f"There is no file {str(path)!r}.")
-    if packed and suffix in ARROW_READERS:
+    if packed and suffix in _ARROW_READERS:
         raise InputError(f"{path}: a {suffix} is not read packed. Type: gunzip {path}")
-    if suffix in SUFFIXES or suffix in MAYBE_CONLL_SUFFIXES:
+    if suffix in SUFFIXES or suffix in _MAYBE_CONLL_SUFFIXES:
         return suffix
     raise InputError(_refusal(path, suffix))
 
 
 def _refusal(path: Path, suffix: str) -> str:
-    advice = f" {REFUSED[suffix].replace('PATH', repr(str(path)))}." if suffix in REFUSED else ""
+    advice = f" {_REFUSED[suffix].replace('PATH', repr(str(path)))}." if suffix in _REFUSED else ""
     ending = f"has the ending {suffix!r}, which is not read" if suffix else "has no ending that says its format"
     return f"{str(path)!r} {ending}; expected one of {', '.join(SUFFIXES)}.{advice}"
 
@@ -161,7 +161,7 @@ def _read_conll(path: Path, suffix: str, columns: Mapping[str, Any] | None) -> I
 
 def _read_arrow(path: Path, suffix: str) -> Dataset:
     try:
-        return ARROW_READERS[suffix](str(path))
+        return _ARROW_READERS[suffix](str(path))
     except (OSError, ValueError, TypeError, pa.ArrowException, DatasetGenerationError) as error:
         reason = str(error.__cause__ or error).splitlines()[0]
         raise InputError(f"{str(path)!r} cannot be read as {suffix[1:]}: {reason}") from error
@@ -206,7 +206,7 @@ def _refuse_mixed(path: Path, name: str, values: Sequence[Any], lines: Sequence[
     first: dict[str, tuple[str, int, Any]] = {}
     for value, line in zip(values, lines):
         for place, item in _parts(name, value):
-            kind = KINDS[type(item)]
+            kind = _KINDS[type(item)]
             other, other_line, other_item = first.setdefault(place, (kind, line, item))
             if kind != other:
                 raise InputError(

@@ -4,7 +4,7 @@ import pyarrow as pa
 import xxhash
 from datasets import Dataset
 
-ROWS_AT_ONCE = 10_000
+_ROWS_AT_ONCE = 10_000
 
 
 def fingerprint_rows(rows: Dataset) -> str:
@@ -17,8 +17,8 @@ def fingerprint_rows(rows: Dataset) -> str:
     names = sorted(rows.column_names)
     plain = rows.with_format("arrow").select_columns(names)
     hashed.update(repr([(name, str(rows.features[name])) for name in names]).encode())
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        _add(hashed, plain[start : start + ROWS_AT_ONCE])
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        _add(hashed, plain[start : start + _ROWS_AT_ONCE])
     return hashed.hexdigest()
 
 

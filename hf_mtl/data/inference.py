@@ -1,4 +1,4 @@
-"""What a task is, read off the features of its data set where they say it."""
+"""A task, read off the features of its data set where they say it."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -12,9 +12,9 @@ from ..tasks import TaskSpec
 from .column_hints import PAIRS, ROW_NAMES, choices_help, is_text, tokenised_help
 from .label_columns import names_of_feature
 
-LABELS = ("label", "labels", "tags", "ner_tags", "answerKey")
+_LABELS = ("label", "labels", "tags", "ner_tags", "answerKey")
 # Of a column of texts, the share of its rows that differ from each other, above which they are no classes.
-MOST_NAMES = 0.5
+_MOST_NAMES = 0.5
 
 
 def infer_spec(name: str, rows: Dataset) -> TaskSpec:
@@ -66,7 +66,7 @@ def _labels_and_columns(name: str, rows: Dataset, features: Mapping[str, Any]) -
 
 
 def _label_column(name: str, features: Mapping[str, Any]) -> str | None:
-    tags = [column for column in features if column in LABELS or _is_tags(column, features)]
+    tags = [column for column in features if column in _LABELS or _is_tags(column, features)]
     if len(tags) > 1:
         raise InputError(
             f"Data set {name!r} has several columns that could be the label: {', '.join(tags)}. Say which: "
@@ -99,7 +99,7 @@ def _are_names(values: Sequence[Any]) -> bool:
     """Whether a column's texts are names of classes: few, and no numbers with a point."""
     names = {value for value in values if value is not None}
     numbers = any("." in name and name.replace(".", "", 1).removeprefix("-").isdecimal() for name in names)
-    return 1 < len(names) <= max(MOST_NAMES * len(values), 2) and not numbers
+    return 1 < len(names) <= max(_MOST_NAMES * len(values), 2) and not numbers
 
 
 def _text_columns(name: str, features: Mapping[str, Any], texts: Sequence[str], label: str) -> dict[str, str]:
@@ -118,8 +118,8 @@ def _text_columns(name: str, features: Mapping[str, Any], texts: Sequence[str], 
 
 def _unknown(name: str, features: Mapping[str, Any], label: str | None) -> InputError:
     reason = f"The task of data set {name!r} cannot be read off its features ({', '.join(features)})."
-    known = {} if label is None else {"label": label}
-    if advice := tokenised_help(features, label) or choices_help(features, name, known):
+    columns = {} if label is None else {"label": label}
+    if advice := tokenised_help(features, label) or choices_help(features, name, columns):
         return InputError(reason + advice)
     return InputError(
         f"{reason} Say it: tasks=[TaskSpec(name={name!r}, problem_type={problem_type_with('class')!r}, "

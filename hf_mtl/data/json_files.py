@@ -1,4 +1,4 @@
-"""Rows of JSON files: one object a line, or one list of objects."""
+"""Rows of JSON files: one object per line, or one list of objects."""
 
 import json
 import re
@@ -9,12 +9,12 @@ from typing import Any
 from ..modeling.problem_types import input_fields
 from .text_lines import FileRow, LineError
 
-INPUT_NAMES = set(input_fields())
+_INPUT_NAMES = set(input_fields())
 
-ONE_OBJECT_A_LINE = 'Expected one object a line, such as {"text": "...", "label": "..."}, or one list of them'
+_ONE_OBJECT_A_LINE = 'Expected one object per line, such as {"text": "...", "label": "..."}, or one list of them'
 
 # How the files of SQuAD, articles of paragraphs of questions, become rows.
-SQUAD_ROWS = (
+_SQUAD_ROWS = (
     "The articles of SQuAD hold `paragraphs`, and no rows; expected rows with question, context and answers. Write "
     "them in Python: [{'question': qa['question'], 'context': paragraph['context'], 'answers': qa['answers']} for "
     "article in json.load(open('FILE'))['data'] for paragraph in article['paragraphs'] for qa in paragraph['qas']], "
@@ -22,11 +22,11 @@ SQUAD_ROWS = (
     "need `columns: {label: answers}`"
 )
 
-BLANKS = re.compile(r"[ \t\r\n]*")
-HALF_PAIR = re.compile("[\ud800-\udfff]")
+_BLANKS = re.compile(r"[ \t\r\n]*")
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
-class RepeatedKey(ValueError):
+class _RepeatedKey(ValueError):
     """A key that stands twice in one object, of which readers of JSON silently take the last."""
 
 
@@ -62,30 +62,30 @@ def _unrepeated(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
         names = [name for name, _ in pairs]
-        raise RepeatedKey(next(name for name in names if names.count(name) > 1))
+        raise _RepeatedKey(next(name for name in names if names.count(name) > 1))
     return values
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=_unrepeated)
+_DECODER = json.JSONDecoder(object_pairs_hook=_unrepeated)
 
 
 def _line_row(number: int, line: str) -> FileRow:
     try:
-        value = DECODER.decode(line)
-    except RepeatedKey as error:
+        value = _DECODER.decode(line)
+    except _RepeatedKey as error:
         return FileRow(number, {}, _repeated(error))
     except (ValueError, RecursionError) as error:
-        return FileRow(number, {}, f"no valid JSON: {error}. {ONE_OBJECT_A_LINE}")
+        return FileRow(number, {}, f"no valid JSON: {error}. {_ONE_OBJECT_A_LINE}")
     return _object_row(number, value, line)
 
 
 def _object_row(number: int, value: Any, text: str) -> FileRow:
     if _is_article(value):
-        return FileRow(number, {}, SQUAD_ROWS)
+        return FileRow(number, {}, _SQUAD_ROWS)
     if not isinstance(value, dict):
-        return FileRow(number, {}, f"{_shortened(value)} is no object. {ONE_OBJECT_A_LINE}")
+        return FileRow(number, {}, f"{_shortened(value)} is no object. {_ONE_OBJECT_A_LINE}")
     # Only an escape can write half a pair, which no tokenizer reads and no file takes.
-    if "\\u" in text and (half := HALF_PAIR.search(json.dumps(value, ensure_ascii=False))):
+    if "\\u" in text and (half := _HALF_PAIR.search(json.dumps(value, ensure_ascii=False))):
         return FileRow(
             number, {}, f"\\u{ord(half.group()):04x} is half of a character (a surrogate). Write both halves"
         )
@@ -104,15 +104,15 @@ def _list_rows(text: str, start: int) -> Iterator[FileRow]:
 
     def skip_blanks() -> None:
         nonlocal place, line
-        end = BLANKS.match(text, place).end()
+        end = _BLANKS.match(text, place).end()
         line += _line_ends(text[place:end])
         place = end
 
     skip_blanks()
     while text[place : place + 1] != "]":
         try:
-            value, end = DECODER.raw_decode(text, place)
-        except RepeatedKey as error:
+            value, end = _DECODER.raw_decode(text, place)
+        except _RepeatedKey as error:
             raise LineError(line, _repeated(error)) from None
         except (ValueError, RecursionError) as error:
             raise LineError(line, f"no valid JSON in a list of objects: {error}") from None
@@ -130,7 +130,7 @@ def _list_rows(text: str, start: int) -> Iterator[FileRow]:
     place += 1
     skip_blanks()
     if place < len(text):
-        raise LineError(line, f"the list of objects ends before this line; {_rest(text, place)}. {ONE_OBJECT_A_LINE}")
+        raise LineError(line, f"the list of objects ends before this line; {_rest(text, place)}. {_ONE_OBJECT_A_LINE}")
 
 
 def _line_ends(text: str) -> int:
@@ -141,7 +141,7 @@ def _rest(text: str, place: int) -> str:
     return f"{text[place : place + 20]!r} follows" if place < len(text) else "the file ends"
 
 
-def _repeated(error: RepeatedKey) -> str:
+def _repeated(error: _RepeatedKey) -> str:
     return f"the key {str(error)!r} stands twice in one object. Write it once"
 
 
@@ -153,24 +153,24 @@ def _shortened(value: Any) -> str:
 def _refuse_one_object(text: str, line: int) -> None:
     """Refuse a file that is one object over several lines."""
     try:
-        values = DECODER.decode(text)
+        values = _DECODER.decode(text)
     except (ValueError, RecursionError):
         return
     if isinstance(values, dict):
         _refuse_wrapped(values, line)
-        raise LineError(line, f"the file is one object over several lines. {ONE_OBJECT_A_LINE}: jq -c . FILE")
+        raise LineError(line, f"the file is one object over several lines. {_ONE_OBJECT_A_LINE}: jq -c . FILE")
 
 
 def _refuse_wrapped(values: dict[str, Any], line: int) -> None:
     """Refuse a file whose one object is no row but holds the rows."""
-    if values.keys() & INPUT_NAMES:
+    if values.keys() & _INPUT_NAMES:
         return
     for name, value in values.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
             if _is_article(value[0]):
-                raise LineError(line, SQUAD_ROWS)
+                raise LineError(line, _SQUAD_ROWS)
             raise LineError(
                 line,
-                f"the file is one object, whose rows stand under {name!r}. {ONE_OBJECT_A_LINE}; write them so: "
+                f"the file is one object, whose rows stand under {name!r}. {_ONE_OBJECT_A_LINE}; write them so: "
                 f"jq -c '.{name}[]' FILE > rows.jsonl",
             )

@@ -113,14 +113,14 @@ def choices_of_task_help(spec: TaskSpec, rows: Any) -> str:
     """Return the task to write where a multiple-choice task's choices stand in numbered columns; else nothing."""
     if spec.problem.inputs != "choices" or rows.features is None:
         return ""
-    known: dict[str, Any] = {field: spec.columns[field] for field in ("text", "label") if field in spec.columns}
+    columns: dict[str, Any] = {field: spec.columns[field] for field in ("text", "label") if field in spec.columns}
     if "label" in rows.column_names:
-        known.setdefault("label", "label")
-    return choices_help(rows.features, spec.name, known)
+        columns.setdefault("label", "label")
+    return choices_help(rows.features, spec.name, columns)
 
 
 def is_missing(label: Any, named: bool = False) -> bool:
-    """Whether a row has no label in a column with holes.
+    """Return whether a row has no label in a column with holes.
 
     Args:
         label: The row's value.

@@ -8,7 +8,7 @@ from ..tasks import LABEL_FORMS, TaskSpec
 from .label_columns import LabelColumn, whole_number
 
 # Texts that could be flags in a list of labels.
-DIGITS = ("0", "1")
+_DIGITS = ("0", "1")
 
 
 def is_id(value: Any) -> bool:
@@ -47,7 +47,7 @@ def label_form(spec: TaskSpec, column: LabelColumn) -> str:
         return "ids"
     if any(isinstance(item, (bool, float)) for item in items):
         return "flags"
-    if any(isinstance(item, str) and item not in DIGITS for item in items):
+    if any(isinstance(item, str) and item not in _DIGITS for item in items):
         return "ids"
     return spec.label_form or _form_of_numbers(spec, column, items)
 
@@ -61,7 +61,7 @@ def form_of_numbers(spec: TaskSpec, column: LabelColumn) -> str | None:
     form = label_form(spec, column)
     items = [item for row in column.values for item in row]
     of_numbers = column.columns is None and column.names is None and bool(items)
-    plain = all(not isinstance(item, (bool, float)) and (is_id(item) or item in DIGITS) for item in items)
+    plain = all(not isinstance(item, (bool, float)) and (is_id(item) or item in _DIGITS) for item in items)
     return form if of_numbers and plain else None
 
 
@@ -70,7 +70,7 @@ def _form_of_numbers(spec: TaskSpec, column: LabelColumn, items: Sequence[Any]) 
     rows, names = column.values, spec.labels
     lengths = {len(row) for row in rows}
     even = len(lengths) == 1 and (names is None or lengths == {len(names)}) and max(lengths) > 0
-    as_flags = even and all(str(item) in DIGITS for item in items)
+    as_flags = even and all(str(item) in _DIGITS for item in items)
     twice = next((index for index, row in enumerate(rows) if _stands_twice(row)), None)
     ids = set(names or ()) | set(range(len(names or ()))) | set(first_ids(len(names or ())))
     as_ids = twice is None and (names is None or all(item in ids for item in items))

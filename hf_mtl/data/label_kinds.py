@@ -33,8 +33,8 @@ LabelReader = Callable[[Any, int], Any]
 Fields = Mapping[str, Sequence[Any]]
 
 # Choices of a row whose number is unknown, because rows are streamed.
-CHOICES = 4
-MEASURED_ROWS = 1000
+_CHOICES = 4
+_MEASURED_ROWS = 1000
 
 
 class LabelKind(ABC):
@@ -99,12 +99,7 @@ class LabelKind(ABC):
 
     @abstractmethod
     def chance_loss(self, spec: TaskSpec, rows: Dataset | None = None) -> float:
-        """Return the loss of a prediction that knows nothing.
-
-        Args:
-            spec: The task.
-            rows: Its training rows; None of a stream.
-        """
+        """Return the loss of a prediction that knows nothing; of a stream `rows` are None."""
 
     @abstractmethod
     def predictions(self, spec: TaskSpec, answers: Sequence[Answer]) -> list[Any]:
@@ -324,7 +319,7 @@ class ChoiceLabels(LabelKind):
         return []
 
     def chance_loss(self, spec: TaskSpec, rows: Dataset | None = None) -> float:
-        counts = [len(choices) for choices in rows["choices"][:MEASURED_ROWS]] if rows is not None else [CHOICES]
+        counts = [len(choices) for choices in rows["choices"][:_MEASURED_ROWS]] if rows is not None else [_CHOICES]
         return sum(map(math.log, counts)) / len(counts)
 
     def predictions(self, spec: TaskSpec, answers: Sequence[Answer]) -> list[int]:
@@ -348,3 +343,6 @@ LABEL_KINDS: dict[str, LabelKind] = {
 def label_kind(spec: TaskSpec) -> LabelKind:
     """Return the kind of a task's labels."""
     return LABEL_KINDS[spec.problem.labels]
+
+
+__all__ = ["LABEL_KINDS", "LabelKind", "label_kind"]

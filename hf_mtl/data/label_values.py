@@ -12,8 +12,8 @@ from ..tasks import TaskSpec
 from .label_columns import NO_CLASS, NO_LABEL, LabelColumn, inside, is_missing, listed, split_path, whole_number
 
 # Where a column of choices has their keys beside their texts.
-KEYS = "label"
-LETTERS = "ABCDEFGHIJ"
+_KEYS = "label"
+_LETTERS = "ABCDEFGHIJ"
 
 
 def number_reader(column: LabelColumn) -> Callable[[Any], float]:
@@ -80,10 +80,10 @@ def choice_keys(spec: TaskSpec, rows: Dataset, local: bool) -> list[list[str]] |
     if not isinstance(source, str):
         return None
     column, path = split_path(rows.column_names, source)
-    if not path or path[-1] == KEYS:
+    if not path or path[-1] == _KEYS:
         return None
     try:
-        keys = [inside(value, [*path[:-1], KEYS]) for value in rows.with_format(None)[column]]
+        keys = [inside(value, [*path[:-1], _KEYS]) for value in rows.with_format(None)[column]]
         return [[str(whole_number(key)) for key in row] for row in keys]
     except (KeyError, TypeError):
         return None
@@ -108,7 +108,7 @@ def choice_reader(
     """
     sources = spec.columns.get("choices")
     titles = [str(name) for name in sources] if isinstance(sources, (list, tuple)) else []
-    names = [titles, list(spec.labels or LETTERS)]
+    names = [titles, list(spec.labels or _LETTERS)]
     if keys is None and column.names is None:
         _refuse_places_from_one(spec, column, choices, titles)
 

@@ -26,7 +26,7 @@ def load_splits(spec: TaskSpec, data_dir: str | None = None) -> tuple[Splits, bo
 
     Args:
         spec: The task.
-        data_dir: A folder with a folder a task, read in place of the Hub.
+        data_dir: A folder with a folder per task, read in place of the Hub.
 
     Raises:
         InputError: No such data set, folder, file or split, a file that cannot be read, or a split without rows.
@@ -115,7 +115,7 @@ def _read_hub(spec: TaskSpec) -> tuple[Splits, Places]:
         raise InputError(
             f"Task {spec.name!r}: the data set {spec.dataset!r} could not be loaded"
             f"{' (the Hub is out of reach and it is not in the local cache)' if offline else f': {error}'}. "
-            "To read local files in its place, type --data_dir FOLDER (a folder a task)."
+            "To read local files in its place, type --data_dir FOLDER (a folder per task)."
         ) from error
     named = {split: spec.splits.get(split, split) for split in SPLITS}
     for split in spec.splits:

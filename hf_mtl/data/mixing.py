@@ -1,4 +1,4 @@
-"""How often each task is drawn: a share of the draws for every task, fixed or changing over the run."""
+"""Mixing strategies: a share of the draws for every task, fixed or changing over the run."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -10,14 +10,14 @@ import numpy as np
 from ..modeling.errors import InputError
 
 # Stickland and Murray 2019: the exponent falls from 1 by this much over the run.
-ANNEALED_FALL = 0.8
+_ANNEALED_FALL = 0.8
 
 SharesFunction = Callable[[np.ndarray, float], Sequence[float]]
 
 
 @dataclass(frozen=True)
 class MixingOptions:
-    """What a strategy may read of a run's settings.
+    """The settings of a run that a strategy may read.
 
     Args:
         temperature: Of `temperature`.
@@ -132,7 +132,7 @@ class AnnealedMixing(MixingStrategy):
     changes = True
 
     def shares(self, sizes: np.ndarray, progress: float = 0.0) -> np.ndarray:
-        return _power(sizes, 1.0 - ANNEALED_FALL * progress)
+        return _power(sizes, 1.0 - _ANNEALED_FALL * progress)
 
 
 class CallableMixing(MixingStrategy):
@@ -149,13 +149,13 @@ class CallableMixing(MixingStrategy):
         self.function = function
 
     def shares(self, sizes: np.ndarray, progress: float = 0.0) -> np.ndarray:
-        found = np.asarray(self.function(sizes, progress), dtype=float)
-        if found.shape != sizes.shape or not np.isfinite(found).all() or found.min() < 0 or found.sum() <= 0:
+        numbers = np.asarray(self.function(sizes, progress), dtype=float)
+        if numbers.shape != sizes.shape or not np.isfinite(numbers).all() or numbers.min() < 0 or numbers.sum() <= 0:
             raise InputError(
-                f"The mixing function returned {found.tolist()} at progress {progress:.2f}; expected {len(sizes)} "
+                f"The mixing function returned {numbers.tolist()} at progress {progress:.2f}; expected {len(sizes)} "
                 "numbers >= 0, not all 0."
             )
-        return found / found.sum()
+        return numbers / numbers.sum()
 
 
 class DevGapMixing(MixingStrategy):
@@ -188,11 +188,11 @@ class DevGapMixing(MixingStrategy):
 
     def shares_of_window(self, window: int, sizes: np.ndarray) -> np.ndarray:
         """Return the shares that hold in a window."""
-        found = self.shares(sizes)
+        current = self.shares(sizes)
         for first, shares in self.history:
             if first <= window:
-                found = np.array(shares)
-        return found
+                current = np.array(shares)
+        return current
 
     def update(self, window: int, scores: Mapping[str, float]) -> None:
         """Take the scores (0-100) of an evaluation during `window`."""

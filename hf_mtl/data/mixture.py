@@ -22,7 +22,7 @@ from .overlap import input_keys, without_overlap
 logger = get_logger(__name__)
 
 # Labels of a stream are measured in so many rows at its beginning.
-MEASURED_ROWS = 1000
+_MEASURED_ROWS = 1000
 
 
 @dataclass
@@ -61,7 +61,7 @@ def load_mixture(
 
     Args:
         specs: The tasks; the labels of those that name none are filled in. Label statistics are in `Mixture.specs`.
-        data_dir: A folder with a folder a task, read in place of the Hub.
+        data_dir: A folder with a folder per task, read in place of the Hub.
         exclude_overlap: Drop training rows whose normalised input, of 12 characters or more, stands in any task's
             held-out split. None drops them, unless they are more than half of a task's rows: then an error asks for
             True or False.
@@ -76,13 +76,13 @@ def load_mixture(
     for spec in map(as_spec, specs):
         loaded, local, places = load_splits(spec, data_dir)
         read, rows = canonical_task(spec.without_measured(), loaded, local, places)
-        splits[spec.name] = with_validation(rows, read)
+        splits[spec.name] = _with_validation(rows, read)
         spec.show_labels(read)
         read_specs.append(read)
-    return build_mixture(read_specs, splits, exclude_overlap, max_train_samples, max_eval_samples, seed)
+    return _build_mixture(read_specs, splits, exclude_overlap, max_train_samples, max_eval_samples, seed)
 
 
-def build_mixture(
+def _build_mixture(
     specs: Sequence[TaskSpec],
     splits: Mapping[str, Mapping[str, Dataset]],
     exclude_overlap: bool | None = None,
@@ -104,7 +104,7 @@ def build_mixture(
     for name in train:
         if len(train[name]) == 0:
             raise InputError(f"Task {name!r} has no training rows; expected one at least.")
-        by_name[name] = measure_labels(by_name[name], train[name])
+        by_name[name] = _measure_labels(by_name[name], train[name])
     caps = {name: smaller_cap(spec.max_eval_samples, max_eval_samples) for name, spec in by_name.items()}
     validation, test = (
         drawn_rows(held_out[split], caps, specs, EVAL_SEED, "max_eval_samples") for split in ("validation", "test")
@@ -131,7 +131,7 @@ def mixture_from_datasets(
     Raises:
         InputError: Names that do not fit together, or rows that cannot be used.
     """
-    ordered = specs_of_datasets(train, validation, specs, labels)
+    ordered = _specs_of_datasets(train, validation, specs, labels)
     splits, read_specs = {}, []
     for spec in ordered:
         rows = {"train": train[spec.source_name]}
@@ -139,9 +139,9 @@ def mixture_from_datasets(
             if validation and name in validation:
                 rows["validation"] = validation[name]
         read, canonical = canonical_task(spec, rows, local=False)
-        splits[spec.name] = with_validation(canonical, read)
+        splits[spec.name] = _with_validation(canonical, read)
         read_specs.append(read)
-    mixture = build_mixture(read_specs, splits, exclude_overlap)
+    mixture = _build_mixture(read_specs, splits, exclude_overlap)
     for name, count in mixture.dropped.items():
         if count:
             logger.warning(f"Task {name}: {count:,} training rows dropped, their input stands in a held-out split.")
@@ -165,9 +165,9 @@ def mixture_from_streams(
                 f"Some training sets are streams, {name!r} is not; make it one with .to_iterable_dataset(), or load "
                 "the others into memory."
             )
-    ordered = specs_of_datasets(train, validation, specs, labels)
+    ordered = _specs_of_datasets(train, validation, specs, labels)
     held_out = {}
-    measured = [measure_first_rows(spec, train[spec.source_name]) for spec in ordered]
+    measured = [_measure_first_rows(spec, train[spec.source_name]) for spec in ordered]
     for spec in measured:
         for name in (spec.source_name, spec.name):
             if validation and name in validation:
@@ -177,13 +177,13 @@ def mixture_from_streams(
     return Mixture(measured, {}, held_out, streams=dict(train))
 
 
-def measure_first_rows(spec: TaskSpec, stream: IterableDataset) -> TaskSpec:
+def _measure_first_rows(spec: TaskSpec, stream: IterableDataset) -> TaskSpec:
     """Return a task with labels and label statistics of its stream's features and first rows.
 
     Raises:
         InputError: No rows, or labels that neither the stream's features nor the task's row name.
     """
-    first = dataset_of_rows(list(stream.take(MEASURED_ROWS)), stream.features)
+    first = dataset_of_rows(list(stream.take(_MEASURED_ROWS)), stream.features)
     if len(first) == 0:
         raise InputError(f"The stream of task {spec.name!r} has no rows.")
     column = str(spec.column_of(LABEL_FIELD, local=False)).partition(".")[0]
@@ -194,10 +194,10 @@ def measure_first_rows(spec: TaskSpec, stream: IterableDataset) -> TaskSpec:
             "task's row, or give the stream ClassLabel features."
         )
     spec, rows = canonical_task(spec, {"train": first}, local=False)
-    return measure_labels(spec, rows["train"])
+    return _measure_labels(spec, rows["train"])
 
 
-def specs_of_datasets(
+def _specs_of_datasets(
     train: Mapping[str, Any],
     validation: Mapping[str, Any] | None,
     specs: Sequence[TaskSpec] | None,
@@ -231,7 +231,7 @@ def specs_of_datasets(
     return ordered
 
 
-def measure_labels(spec: TaskSpec, rows: Dataset) -> TaskSpec:
+def _measure_labels(spec: TaskSpec, rows: Dataset) -> TaskSpec:
     """Return the task with the statistics of its training labels: those of numbers, and the weights of rare labels
     where it asks for them.
     """
@@ -250,10 +250,10 @@ def measure_labels(spec: TaskSpec, rows: Dataset) -> TaskSpec:
     return spec
 
 
-HASHES = 2**32
+_HASHES = 2**32
 
 
-def with_validation(splits: Mapping[str, Dataset], spec: TaskSpec) -> dict[str, Dataset]:
+def _with_validation(splits: Mapping[str, Dataset], spec: TaskSpec) -> dict[str, Dataset]:
     """Return a task's canonical splits; where there is no validation split, `validation_share` of the training rows
     becomes it.
 
@@ -266,7 +266,7 @@ def with_validation(splits: Mapping[str, Dataset], spec: TaskSpec) -> dict[str, 
     if "validation" in splits or spec.validation_share is None:
         return dict(splits)
     rows = splits["train"]
-    out = [zlib.crc32(key.encode()) < spec.validation_share * HASHES for key in input_keys(rows, spec)]
+    out = [zlib.crc32(key.encode()) < spec.validation_share * _HASHES for key in input_keys(rows, spec)]
     if all(out) or not any(out):
         raise InputError(
             f"Task {spec.name!r} has {len(rows)} training rows; validation_share={spec.validation_share!r} leaves "

@@ -11,9 +11,9 @@ from ..modeling.words import letters_of
 from ..tasks import TaskSpec
 
 # Shorter inputs ("yes", "thank you") repeat by chance.
-MIN_CHARACTERS = 12
+_MIN_CHARACTERS = 12
 # By default no more of a task's training rows than this are dropped without being asked for.
-MOST_DROPPED = 0.5
+_MOST_DROPPED = 0.5
 
 
 def input_keys(rows: Dataset, spec: TaskSpec) -> list[str]:
@@ -34,7 +34,7 @@ def _parts(cells: Sequence[Any], inputs: str) -> Iterator[str]:
             yield letters_of(" ".join(cell))
 
 
-def drop_overlap(
+def _drop_overlap(
     train: Mapping[str, Dataset], held_out: Iterable[Mapping[str, Dataset]], specs: Mapping[str, TaskSpec]
 ) -> tuple[dict[str, Dataset], dict[str, int]]:
     """Return the training rows whose input stands in no held-out split of any task, and how many each task lost.
@@ -48,7 +48,7 @@ def drop_overlap(
     kept, dropped = {}, {}
     for name, rows in train.items():
         keys = input_keys(rows, specs[name])
-        keep = [index for index, key in enumerate(keys) if len(key) < MIN_CHARACTERS or key not in seen]
+        keep = [index for index, key in enumerate(keys) if len(key) < _MIN_CHARACTERS or key not in seen]
         dropped[name] = len(rows) - len(keep)
         kept[name] = rows.select(keep) if dropped[name] else rows
     return kept, dropped
@@ -73,8 +73,8 @@ def without_overlap(
     """
     if said is False:
         return dict(train), {}
-    kept, dropped = drop_overlap(train, held_out.values(), specs)
-    most = 1.0 if said else MOST_DROPPED
+    kept, dropped = _drop_overlap(train, held_out.values(), specs)
+    most = 1.0 if said else _MOST_DROPPED
     lost = [name for name, rows in train.items() if not kept[name] or dropped[name] > most * len(rows)]
     if not lost:
         return kept, dropped
@@ -97,7 +97,7 @@ def _loss(
     specs: Mapping[str, TaskSpec],
 ) -> str:
     """Say how many of a task's training rows stand in which held-out splits."""
-    keys = [key for key in input_keys(rows, spec) if len(key) >= MIN_CHARACTERS]
+    keys = [key for key in input_keys(rows, spec) if len(key) >= _MIN_CHARACTERS]
     places = []
     for split, by_task in held_out.items():
         for name, others in by_task.items():
@@ -112,4 +112,4 @@ def _loss(
 
 def count_inputs(rows: Dataset, spec: TaskSpec) -> Counter[int]:
     """Return how often each input stands in the rows, by the hash of what is left of it; short ones are left out."""
-    return Counter(hash(key) for key in input_keys(rows, spec) if len(key) >= MIN_CHARACTERS)
+    return Counter(hash(key) for key in input_keys(rows, spec) if len(key) >= _MIN_CHARACTERS)

@@ -1,4 +1,4 @@
-"""Where the rows of a split stand, for messages about one of them."""
+"""The places of a split's rows, for messages about one of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

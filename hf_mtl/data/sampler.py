@@ -1,4 +1,4 @@
-"""Which rows make up which step: a pure function of the seed, the step and the tasks' sizes."""
+"""The rows of each step: a pure function of the seed, the step and the tasks' sizes."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -145,8 +145,8 @@ class MixtureBatchSampler(Sampler[list[int]]):
     def _step_after(self, window: int) -> int:
         """The first step after a window, under a token budget."""
         while len(self._first_steps) <= window + 1:
-            known = len(self._first_steps) - 1
-            self._first_steps.append(self._first_steps[known] + len(self._arranged(known)))
+            last = len(self._first_steps) - 1
+            self._first_steps.append(self._first_steps[last] + len(self._arranged(last)))
         return self._first_steps[window + 1]
 
     def _arranged(self, window: int) -> Steps:

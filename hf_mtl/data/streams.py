@@ -25,7 +25,7 @@ from .sampler import WINDOW_STEPS
 # Strategies that need no numbers of rows, which a stream does not know.
 STREAM_STRATEGIES = ("uniform", "explicit", "round_robin")
 # A stream has no epochs that a Trainer could count.
-ENDLESS = 2**62
+_ENDLESS = 2**62
 STREAM_STATE = "stream_state"
 
 
@@ -52,7 +52,7 @@ class StreamedMixture(data.IterableDataset):
         InputError: A task whose rows become several inputs.
     """
 
-    epoch_steps = ENDLESS
+    epoch_steps = _ENDLESS
 
     def __init__(
         self,
@@ -119,15 +119,15 @@ class StreamedMixture(data.IterableDataset):
         """A source's rows with a label, pass after pass."""
         labels = [self._label_column(name) for name in self.tasks_of[source]]
         shared = self.specs[self.tasks_of[source][0]].source is not None
-        found = resumed
+        rows_read = resumed
         while True:
             for row in self.streams[source]:
                 if not shared or not all(is_missing(row.get(label)) for label in labels):
-                    found = True
+                    rows_read = True
                     yield row
-            if not found:
+            if not rows_read:
                 raise InputError(f"The stream of {source!r} gave no labelled row in a whole pass.")
-            found = False
+            rows_read = False
             passes[source] += 1
             self.streams[source].set_epoch(passes[source])
 
@@ -138,27 +138,27 @@ class StreamedMixture(data.IterableDataset):
         counts = np.bincount(tasks, minlength=len(self.sizes)) * self.block_rows
         read = {name: list(islice(rows[name], int(count))) for name, count in zip(self.sizes, counts) if count}
         self._read = list(read)
-        found = FeatureDataset(self.processor, self.specs, self._canonical(read), progress=False)
+        features = FeatureDataset(self.processor, self.specs, self._canonical(read), progress=False)
         # The n-th block of a source holds its n-th rows of the window.
         blocks = np.empty((size, self.block_rows), dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         for task in np.unique(tasks):
-            own = np.flatnonzero(tasks == task)
-            blocks[own] = starts[task] + np.arange(len(own) * self.block_rows).reshape(-1, self.block_rows)
+            places = np.flatnonzero(tasks == task)
+            blocks[places] = starts[task] + np.arange(len(places) * self.block_rows).reshape(-1, self.block_rows)
         rng = np.random.default_rng([self.seed, window])
-        steps = self.form.steps(blocks, tasks, self.shape, found.costs if self.grouped else None, rng)
+        steps = self.form.steps(blocks, tasks, self.shape, features.costs if self.grouped else None, rng)
         for step in steps:
-            yield [self.collate(found.__getitems__(batch)) for batch in step]
+            yield [self.collate(features.__getitems__(batch)) for batch in step]
 
     def _canonical(self, read: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Dataset]:
-        found = {}
+        canonical = {}
         for source, rows in read.items():
             given = dataset_of_rows(rows, self.streams[source].features)
             for name in self.tasks_of[source]:
                 # A window may hold no label of a task.
                 if any(not is_missing(row.get(self._label_column(name))) for row in rows):
-                    found[name] = canonical_splits(self.specs[name], {"train": given}, local=False)["train"]
-        return found
+                    canonical[name] = canonical_splits(self.specs[name], {"train": given}, local=False)["train"]
+        return canonical
 
     def _label_column(self, name: str) -> str:
         return str(self.specs[name].column_of(LABEL_FIELD, local=False)).partition(".")[0]

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 from ..modeling.errors import InputError
 
 # The longer marks first: that of UTF-32 begins with that of UTF-16.
-MARKS = (
+_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -36,7 +36,7 @@ class FileRow(NamedTuple):
 
 
 class LineError(ValueError):
-    """What makes a file unreadable from one of its lines on.
+    """An error that makes a file unreadable from one of its lines on.
 
     Args:
         line: The line, from 1.
@@ -58,7 +58,7 @@ def read_lines(path: Path) -> Iterator[str]:
     try:
         with gzip.open(path) if packed else path.open("rb") as stream:
             start = stream.peek(4)
-            encoding = next((name for mark, name in MARKS if start.startswith(mark)), "utf-8")
+            encoding = next((name for mark, name in _MARKS if start.startswith(mark)), "utf-8")
             # Universal lines: `str.splitlines` would also end one at separators that may stand inside a text.
             text = io.TextIOWrapper(cast(BinaryIO, stream), encoding=encoding, newline="")
             for number, line in enumerate(text, start=1):

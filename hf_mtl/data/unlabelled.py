@@ -11,7 +11,7 @@ from .label_columns import is_missing, plain_column, split_path
 from .label_kinds import label_kind
 
 
-def count_labelled(spec: TaskSpec, rows: Dataset) -> int:
+def _count_labelled(spec: TaskSpec, rows: Dataset) -> int:
     """Return how many rows have a label: not None, NaN, -100 or a list of such, nor -1 in the place of a class.
 
     A number of -1 or an empty text is a label unless the whole column holds nothing else.
@@ -41,7 +41,7 @@ def rows_to_score(spec: TaskSpec, rows: Dataset) -> Dataset:
     Raises:
         InputError: No row has a label, or the rows cannot be used.
     """
-    if len(rows) and not count_labelled(spec, rows):
+    if len(rows) and not _count_labelled(spec, rows):
         raise InputError(
             f"Task {spec.name!r}: none of the {len(rows)} rows has a label (column "
             f"{spec.column_of(LABEL_FIELD, local=False)!r}), so there is nothing to score. To answer them, write "
@@ -55,7 +55,7 @@ def rows_to_answer(spec: TaskSpec, rows: Dataset) -> tuple[Dataset, int]:
 
     Of a task that shares its source, rows without a label belong to other tasks: they are left out unless all are.
     """
-    labelled = count_labelled(spec, rows)
+    labelled = _count_labelled(spec, rows)
     if labelled == len(rows) or (labelled and spec.source is not None):
         return canonical_splits(spec, {"test": rows}, local=False)["test"], 0
     return canonical_inputs(spec, rows, "test"), len(rows) - labelled

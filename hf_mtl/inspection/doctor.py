@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from ..training.trainer import MultiTaskTrainer
 
 # Of two tasks' inputs, the share in common from which they count as one data set.
-SAME_DATA = 0.9
+_SAME_DATA = 0.9
 # Share of the most frequent class from which accuracy says little.
-ONE_SIDED = 0.9
+_ONE_SIDED = 0.9
 # Rows of each task whose loss is sent backward.
-ROWS_SENT = 4
+_ROWS_SENT = 4
 # Names that a finding lists.
-NAMED = 4
+_NAMED = 4
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the doctor found.
+    """The doctor's findings.
 
     Args:
         findings: In the order of the checks.
@@ -55,21 +55,21 @@ class Diagnosis:
 
     def lines(self) -> list[str]:
         """Return the diagnosis for the screen."""
-        found = []
+        report = []
         if self.step_seconds is not None:
-            total = duration(self.step_seconds * self.total_steps)
-            found.append(f"A step's passes take {self.step_seconds:.2f} s here, {self.total_steps:,} steps {total}.")
+            total = _duration(self.step_seconds * self.total_steps)
+            report.append(f"A step's passes take {self.step_seconds:.2f} s here, {self.total_steps:,} steps {total}.")
         if self.step_seconds is not None and self.plain_seconds is not None:
             ratio = self.step_seconds / self.plain_seconds
-            found.append(f"Without loss weighting and gradient balancing {self.plain_seconds:.2f} s ({ratio:.2f}:1).")
+            report.append(f"Without loss weighting and gradient balancing {self.plain_seconds:.2f} s ({ratio:.2f}:1).")
         if self.shared_inputs:
             rows = [[train, held_out, f"{count:,}"] for (train, held_out), count in self.shared_inputs.items()]
-            found += ["Training rows whose input stands in a validation split:"]
-            found += [f"  {line}" for line in table(["training", "validation", "rows"], rows)]
-        return [*found, *(f"- {finding}" for finding in self.findings)]
+            report += ["Training rows whose input stands in a validation split:"]
+            report += [f"  {line}" for line in table(["training", "validation", "rows"], rows)]
+        return [*report, *(f"- {finding}" for finding in self.findings)]
 
 
-def duration(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     """Return a rough time in the unit that suits it."""
     for unit, size in (("h", 3600), ("min", 60)):
         if seconds >= size:
@@ -84,12 +84,12 @@ def diagnose(trainer: "MultiTaskTrainer") -> Diagnosis:
     """
     findings = [finding for check in CHECKS for finding in check(trainer)]
     inputs = {name: count_inputs(rows, trainer.specs[name]) for name, rows in trainer.mixture.train.items()}
-    findings += same_data(trainer, inputs)
-    shared = shared_inputs(trainer, inputs)
+    findings += _same_data(trainer, inputs)
+    shared = _shared_inputs(trainer, inputs)
     findings += _leaks(shared)
     seconds: tuple[float | None, float | None] = (None, None)
     if not any(finding.check == "labels_out_of_range" for finding in findings) and not _is_divided(trainer):
-        findings += gradients(trainer)
+        findings += _gradients(trainer)
         seconds = step_seconds(trainer)
     return Diagnosis(findings, shared, *seconds, trainer.total_steps())
 
@@ -102,7 +102,7 @@ def _is_divided(trainer: "MultiTaskTrainer") -> bool:
 def never_drawn(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Sources of which the run draws no row, and tasks without weight."""
     steps = trainer.total_steps()
-    found = [
+    findings = [
         Finding(
             "never_drawn",
             share.task,
@@ -115,13 +115,13 @@ def never_drawn(trainer: "MultiTaskTrainer") -> list[Finding]:
     for name, spec in trainer.specs.items():
         if spec.weight == 0:
             what = "its weight is 0, so nothing trains its head"
-            found.append(Finding("never_drawn", name, what, "Give it a weight, or leave the task out."))
-    return found
+            findings.append(Finding("never_drawn", name, what, "Give it a weight, or leave the task out."))
+    return findings
 
 
 def labels_out_of_range(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Labels that the task's head has no output for, in a mixture that was not checked when it was made."""
-    found = []
+    findings = []
     for split, name, rows in _splits(trainer):
         spec = trainer.specs[name]
         if spec.problem.inputs == "choices":
@@ -136,13 +136,13 @@ def labels_out_of_range(trainer: "MultiTaskTrainer") -> list[Finding]:
             continue
         if wrong:
             what = f"{wrong:,} {split} labels are not {expected}"
-            found.append(Finding("labels_out_of_range", name, what, "Correct the labels, or list all in `labels`."))
-    return found
+            findings.append(Finding("labels_out_of_range", name, what, "Correct the labels, or list all in `labels`."))
+    return findings
 
 
 def constant_label(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Tasks whose labels are all one."""
-    found = []
+    findings = []
     for split, name, rows in _splits(trainer):
         spec = trainer.specs[name]
         labels = [label for label in label_kind(spec).constants(rows[LABEL_FIELD][:]) if label != IGNORED_LABEL]
@@ -151,71 +151,71 @@ def constant_label(trainer: "MultiTaskTrainer") -> list[Finding]:
             what = f"every label of its {len(rows):,} {split} rows is {_label_name(spec, labels[0])}"
             if split == "validation":
                 what, advice = f"{what}; its scores say nothing", "Check the label column and how the rows were split."
-            found.append(Finding("constant_label", name, what, advice))
-    return found
+            findings.append(Finding("constant_label", name, what, advice))
+    return findings
 
 
 def metric_fits(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Metrics under which a task looks solved that is not."""
-    found = []
+    findings = []
     for name, rows in trainer.mixture.validation.items():
         spec = trainer.specs[name]
         if spec.problem.labels != "class" or spec.metric_names != ["accuracy"]:
             continue
         labels = [label for label in rows[LABEL_FIELD][:] if label != IGNORED_LABEL]
         share = max(Counter(labels).values(), default=0) / max(len(labels), 1)
-        if ONE_SIDED <= share < 1:
+        if _ONE_SIDED <= share < 1:
             what = f"{share:.0%} of the validation rows have one label, and accuracy alone scores it"
             advice = "Take metrics: [f1_macro] or [matthews_correlation], and perhaps balance_classes: true."
-            found.append(Finding("metric_fits", name, what, advice))
-    return found
+            findings.append(Finding("metric_fits", name, what, advice))
+    return findings
 
 
-def same_data(trainer: "MultiTaskTrainer", inputs: Mapping[str, Counter]) -> list[Finding]:
+def _same_data(trainer: "MultiTaskTrainer", inputs: Mapping[str, Counter]) -> list[Finding]:
     """Tasks that read the same rows without saying so.
 
     Args:
         trainer: The trainer.
         inputs: By task, its training inputs.
     """
-    found = []
-    for place, (name, own) in enumerate(inputs.items()):
+    findings = []
+    for place, (name, texts) in enumerate(inputs.items()):
         for other, others in list(inputs.items())[place + 1 :]:
-            least = min(len(own), len(others))
+            least = min(len(texts), len(others))
             one_source = trainer.specs[name].source_name == trainer.specs[other].source_name
-            if least and not one_source and len(own.keys() & others.keys()) >= SAME_DATA * least:
-                what = f"{len(own.keys() & others.keys()):,} of its inputs are those of {other}"
+            if least and not one_source and len(texts.keys() & others.keys()) >= _SAME_DATA * least:
+                what = f"{len(texts.keys() & others.keys()):,} of its inputs are those of {other}"
                 advice = "Give both tasks one `source`, and each row is encoded once; or drop one of them."
-                found.append(Finding("same_data", name, what, advice))
-    return found
+                findings.append(Finding("same_data", name, what, advice))
+    return findings
 
 
 def outside_optimizer(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Trained parameters that no optimizer holds, or holds at a learning rate of 0; tasks that train nothing."""
-    found = []
+    findings = []
     for name in trainer.specs:
-        if not any(own.requires_grad for own in trainer.model.task_parameters(name)):
+        if not any(parameter.requires_grad for parameter in trainer.model.task_parameters(name)):
             advice = "Set requires_grad on its head, or leave the task out."
-            found.append(Finding("outside_optimizer", name, "all parameters of its own are frozen", advice))
+            findings.append(Finding("outside_optimizer", name, "all parameters of its own are frozen", advice))
     if _is_divided(trainer):
-        return found
+        return findings
     given = trainer.optimizer
     groups = trainer.create_optimizer().param_groups
     trainer.optimizer = given
     # A scheduler that warms up has set the rate itself to 0.
-    rates = {id(own): group.get("initial_lr", group["lr"]) for group in groups for own in group["params"]}
-    trained = {name: own for name, own in trainer.model.named_parameters() if own.requires_grad}
-    outside = [name for name, own in trained.items() if id(own) not in rates]
-    still = [name for name, own in trained.items() if rates.get(id(own)) == 0]
+    rates = {id(parameter): group.get("initial_lr", group["lr"]) for group in groups for parameter in group["params"]}
+    trained = {name: parameter for name, parameter in trainer.model.named_parameters() if parameter.requires_grad}
+    outside = [name for name, parameter in trained.items() if id(parameter) not in rates]
+    still = [name for name, parameter in trained.items() if rates.get(id(parameter)) == 0]
     if outside:
         advice = "Build the optimizer after the model is whole, or leave `optimizers` to the trainer."
         what = "the optimizer does not hold these trained parameters"
-        found.append(Finding("outside_optimizer", modules_of(outside), what, advice))
+        findings.append(Finding("outside_optimizer", _modules_of(outside), what, advice))
     if still:
         what = "their learning rate is 0, so they stay as they are"
         advice = "Set learning_rate, parts_learning_rate or the task's own; or freeze them, which costs less."
-        found.append(Finding("outside_optimizer", modules_of(still), what, advice))
-    return found
+        findings.append(Finding("outside_optimizer", _modules_of(still), what, advice))
+    return findings
 
 
 def settings(trainer: "MultiTaskTrainer") -> list[Finding]:
@@ -227,12 +227,12 @@ def settings(trainer: "MultiTaskTrainer") -> list[Finding]:
     return [Finding("settings", unread, "no part of this model reads it", advice)] if unread else []
 
 
-def gradients(trainer: "MultiTaskTrainer") -> list[Finding]:
+def _gradients(trainer: "MultiTaskTrainer") -> list[Finding]:
     """Parts and heads that no loss reaches, and losses that are not finite."""
     model = trainer.model
     with trainer.compute_loss_context_manager():
         reach = gradient_reach(model, _batches_by_task(trainer))
-    found = [
+    findings = [
         Finding(
             "gradients",
             name,
@@ -241,21 +241,23 @@ def gradients(trainer: "MultiTaskTrainer") -> list[Finding]:
         )
         for name in reach.bad_tasks
     ]
-    not_judged = [own for name in trainer.specs if name not in reach.judged for own in model.task_parameters(name)]
-    known = {id(own) for own in not_judged}
+    not_judged = [
+        parameter for name in trainer.specs if name not in reach.judged for parameter in model.task_parameters(name)
+    ]
+    unjudged = {id(parameter) for parameter in not_judged}
     unreached = [
         name
-        for name, own in model.named_parameters()
-        if own.requires_grad and id(own) not in known and name not in reach.reached
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and id(parameter) not in unjudged and name not in reach.reached
     ]
     if unreached:
         what = "no task's loss gives these trained parameters a gradient"
         advice = "Something detaches them or nothing reads them; repair it, or freeze them with requires_grad_(False)."
-        found.append(Finding("gradients", modules_of(unreached), what, advice))
-    return found
+        findings.append(Finding("gradients", _modules_of(unreached), what, advice))
+    return findings
 
 
-def shared_inputs(trainer: "MultiTaskTrainer", inputs: Mapping[str, Counter]) -> dict[tuple[str, str], int]:
+def _shared_inputs(trainer: "MultiTaskTrainer", inputs: Mapping[str, Counter]) -> dict[tuple[str, str], int]:
     """Return, by task with training rows and task with validation rows, how many training inputs stand in both.
 
     Args:
@@ -264,12 +266,12 @@ def shared_inputs(trainer: "MultiTaskTrainer", inputs: Mapping[str, Counter]) ->
     """
     rows_of = trainer.mixture.validation.items()
     held_out = {name: count_inputs(rows, trainer.specs[name]) for name, rows in rows_of}
-    found = {}
-    for name, own in inputs.items():
+    counts = {}
+    for name, texts in inputs.items():
         for other, others in held_out.items():
-            if count := sum(own[key] for key in own.keys() & others.keys()):
-                found[name, other] = count
-    return found
+            if count := sum(texts[key] for key in texts.keys() & others.keys()):
+                counts[name, other] = count
+    return counts
 
 
 def _leaks(shared: Mapping[tuple[str, str], int]) -> list[Finding]:
@@ -281,7 +283,7 @@ def _leaks(shared: Mapping[tuple[str, str], int]) -> list[Finding]:
     return [Finding("leaks", tasks, what, advice)]
 
 
-# Those that read neither inputs nor gradients; `gradients` comes last, where labels fit.
+# Those that read neither inputs nor gradients; `_gradients` comes last, where labels fit.
 CHECKS: tuple[Callable[["MultiTaskTrainer"], list[Finding]], ...] = (
     never_drawn,
     labels_out_of_range,
@@ -296,11 +298,11 @@ CHECKS: tuple[Callable[["MultiTaskTrainer"], list[Finding]], ...] = (
 )
 
 
-def modules_of(names: Sequence[str]) -> str:
+def _modules_of(names: Sequence[str]) -> str:
     """Return the modules in which parameters lie, the first few of them."""
     modules = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
-    more = f" and {len(modules) - NAMED} more" if len(modules) > NAMED else ""
-    return ", ".join(modules[:NAMED]) + more
+    more = f" and {len(modules) - _NAMED} more" if len(modules) > _NAMED else ""
+    return ", ".join(modules[:_NAMED]) + more
 
 
 def _splits(trainer: "MultiTaskTrainer") -> list[tuple[str, str, Dataset]]:
@@ -320,10 +322,13 @@ def _batches_by_task(trainer: "MultiTaskTrainer") -> dict[str, dict[str, Any]]:
     if mixture.streams:
         batch = {key: value for key, value in typical_batches(trainer)[0].items() if key != "stream_state"}
         return dict.fromkeys(trainer.specs, move(batch))
-    found = {}
+    by_task = {}
     for name, rows in mixture.train.items():
         few = FeatureDataset(
-            trainer.processor, trainer.specs, {name: rows.select(range(min(ROWS_SENT, len(rows))))}, progress=False
+            trainer.processor, trainer.specs, {name: rows.select(range(min(_ROWS_SENT, len(rows))))}, progress=False
         )
-        found[name] = move(trainer.data_collator([few[place] for place in range(min(len(few), ROWS_SENT))]))
-    return found
+        by_task[name] = move(trainer.data_collator([few[place] for place in range(min(len(few), _ROWS_SENT))]))
+    return by_task
+
+
+__all__ = ["CHECKS", "Diagnosis", "diagnose"]

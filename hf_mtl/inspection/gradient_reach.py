@@ -1,4 +1,4 @@
-"""Which parameters a task's loss reaches."""
+"""The parameters that a task's loss reaches."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from torch import nn
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 
 # Paths that start closed (a zero matrix at their end) are opened by so much, to see what lies behind them.
-OPENED_STD = 0.02
+_OPENED_STD = 0.02
 
 
 @dataclass
 class GradientReach:
-    """What the backward passes of single tasks found.
+    """The findings of backward passes of single tasks.
 
     Args:
         reached: Names of the parameters to which some task's loss gave a gradient other than zero.
@@ -36,36 +36,38 @@ def gradient_reach(model: MultiTaskAttentionModel, batches: Mapping[str, Mapping
         model: The model.
         batches: By task, a batch of some of its rows, on the model's device.
     """
-    found = GradientReach()
-    with opened(model):
+    reach = GradientReach()
+    with _open_closed_parameters(model):
         for name, batch in batches.items():
             model.zero_grad()
             outputs = model(**batch)
             index = model.config.task_names.index(name)
             if outputs.task_label_counts[index] == 0:
                 continue
-            found.judged.append(name)
+            reach.judged.append(name)
             loss = outputs.task_loss_sums[index]
             if outputs.task_penalty_sums is not None:
                 loss = loss + outputs.task_penalty_sums[index]
             loss.backward()
-            gradients = {own: tensor.grad for own, tensor in model.named_parameters() if tensor.grad is not None}
+            gradients = {
+                parameter: tensor.grad for parameter, tensor in model.named_parameters() if tensor.grad is not None
+            }
             if not bool(loss.isfinite()) or not all(bool(tensor.isfinite().all()) for tensor in gradients.values()):
-                found.bad_tasks.append(name)
-            found.reached |= {own for own, tensor in gradients.items() if bool(tensor.any())}
-    return found
+                reach.bad_tasks.append(name)
+            reach.reached |= {parameter for parameter, tensor in gradients.items() if bool(tensor.any())}
+    return reach
 
 
 @contextmanager
-def opened(model: nn.Module) -> Iterator[None]:
+def _open_closed_parameters(model: nn.Module) -> Iterator[None]:
     """Without dropout, and with small numbers in the trained tensors that are all zero, while the block runs."""
     mode = model.training
-    closed = [own for own in model.parameters() if own.requires_grad and not bool(own.any())]
+    closed = [parameter for parameter in model.parameters() if parameter.requires_grad and not bool(parameter.any())]
     generator = torch.Generator().manual_seed(0)
     try:
         with torch.no_grad():
             for tensor in closed:
-                tensor.copy_(OPENED_STD * torch.randn(tensor.shape, generator=generator))
+                tensor.copy_(_OPENED_STD * torch.randn(tensor.shape, generator=generator))
         model.eval()
         for module in model.modules():
             if isinstance(module, nn.RNNBase):

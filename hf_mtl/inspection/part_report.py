@@ -1,4 +1,4 @@
-"""What each part of a trained model contributes: how far it moved, and what the scores are without it."""
+"""The contribution of each part of a trained model: how far it moved, and what the scores are without it."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # A part is called idle where the mean score changes by less without it (points); a change below what another seed
 # would make anyway is called too small to tell.
-IDLE_POINTS = 0.1
-TELLING_POINTS = 1.0
+_IDLE_POINTS = 0.1
+_TELLING_POINTS = 1.0
 
 
 def initial_parts(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
@@ -41,19 +41,19 @@ class PartReport:
     def lines(self, trainer: "MultiTaskTrainer", score: float) -> list[str]:
         """Return the report for a trainer whose evaluation gave `score` as the mean over tasks."""
         model = trainer.model
-        found = ["What the parts contribute (validation rows):"]
+        report = ["What the parts contribute (validation rows):"]
         for part, (moved, size) in self.movement(model).items():
-            found.append(f"  {part}: weights moved by {moved:.3f} (norm; {size:.3f} at the start)")
-        gate, gates = mean_gate(model)
+            report.append(f"  {part}: weights moved by {moved:.3f} (norm; {size:.3f} at the start)")
+        gate, gates = _mean_gate(model)
         with gate:
-            shuffled = score_without(trainer, shuffled_tasks(model))
+            shuffled = _score_without(trainer, _shuffled_tasks(model))
         if not isinstance(model.mtl.gate, OpenGate):
-            found.append(f"  mean gate: {sum(gates) / len(gates):.3f}")
+            report.append(f"  mean gate: {sum(gates) / len(gates):.3f}")
         if not isinstance(model.mtl.interaction, NoInteraction):
-            bypassed = score_without(trainer, bypassed_interaction(model))
-            found.append(_verdict("interaction bypassed", score, bypassed, "the interaction"))
-        found.append(_verdict("task states shuffled among tasks", score, shuffled, "telling tasks apart"))
-        return found
+            bypassed = _score_without(trainer, _bypassed_interaction(model))
+            report.append(_verdict("interaction bypassed", score, bypassed, "the interaction"))
+        report.append(_verdict("task states shuffled among tasks", score, shuffled, "telling tasks apart"))
+        return report
 
     def movement(self, model: MultiTaskAttentionModel) -> dict[str, tuple[float, float]]:
         """Return for each part the norm of its weights' change and their norm at the start."""
@@ -63,22 +63,22 @@ class PartReport:
             change = (tensor.detach().cpu() - before).square().sum().item()
             parts.setdefault(name.split(".")[0], []).append((change, before.square().sum().item()))
         return {
-            part: (sum(change for change, _ in found) ** 0.5, sum(size for _, size in found) ** 0.5)
-            for part, found in parts.items()
+            part: (sum(change for change, _ in tensors) ** 0.5, sum(size for _, size in tensors) ** 0.5)
+            for part, tensors in parts.items()
         }
 
 
 def _verdict(what: str, score: float, without: float, part: str) -> str:
-    if abs(score - without) < IDLE_POINTS:
+    if abs(score - without) < _IDLE_POINTS:
         verdict = f": {part} is IDLE here, it changes nothing"
-    elif abs(score - without) < TELLING_POINTS:
+    elif abs(score - without) < _TELLING_POINTS:
         verdict = f": too small a change for one run to tell whether {part} helps"
     else:
         verdict = f": {part} {'helps' if score > without else 'does harm'} here"
     return f"  {what}: mean score {without:.1f} instead of {score:.1f}{verdict}"
 
 
-def score_without(trainer: "MultiTaskTrainer", change: Any) -> float:
+def _score_without(trainer: "MultiTaskTrainer", change: Any) -> float:
     """Return the mean over tasks of the validation scores while `change` holds."""
     with change:
         output = trainer.evaluation_loop(trainer.get_eval_dataloader(), description="Parts")
@@ -90,7 +90,7 @@ def score_without(trainer: "MultiTaskTrainer", change: Any) -> float:
 
 
 @contextmanager
-def bypassed_interaction(model: MultiTaskAttentionModel) -> Iterator[None]:
+def _bypassed_interaction(model: MultiTaskAttentionModel) -> Iterator[None]:
     """Let tasks not read each other for a while."""
     interaction = model.mtl.interaction
     model.mtl.interaction = NoInteraction(model.config)
@@ -101,12 +101,12 @@ def bypassed_interaction(model: MultiTaskAttentionModel) -> Iterator[None]:
 
 
 @contextmanager
-def shuffled_tasks(model: MultiTaskAttentionModel) -> Iterator[None]:
+def _shuffled_tasks(model: MultiTaskAttentionModel) -> Iterator[None]:
     """Give every head the state of the next task for a while."""
 
     def ask_all(module: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict]:
         # Where only the tasks asked of a row are computed, there is no next one.
-        return given, {**named, "asked": None}
+        return given, {**named, "asked_tasks": None}
 
     def shuffle(module: nn.Module, given: tuple[Any, ...]) -> tuple[Any, ...]:
         token_states, task_states, entries = given
@@ -121,7 +121,7 @@ def shuffled_tasks(model: MultiTaskAttentionModel) -> Iterator[None]:
             hook.remove()
 
 
-def mean_gate(model: MultiTaskAttentionModel) -> tuple[Any, list[float]]:
+def _mean_gate(model: MultiTaskAttentionModel) -> tuple[Any, list[float]]:
     """Return a context in which the gate's batch means are appended to a list, and the list."""
     means: list[float] = []
 

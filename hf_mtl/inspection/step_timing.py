@@ -1,4 +1,4 @@
-"""What a step of a run costs, with its method and without, before the run begins."""
+"""The cost of a run's step, with its method and without, before the run begins."""
 
 import copy
 import time
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from ..training.trainer import MultiTaskTrainer
 
 # Steps at the run's beginning among which a typical one is looked for.
-FIRST_STEPS = 50
+_FIRST_STEPS = 50
 
 
 def typical_batches(trainer: "MultiTaskTrainer") -> list[dict[str, Any]]:
     """Return this process's batches of one of the first steps, that whose padded size is nearest to their mean; of
     streams, those of the first step.
     """
-    data, sampler, own = trainer.train_dataset, trainer.sampler, trainer.accelerator
+    data, sampler, accelerator = trainer.train_dataset, trainer.sampler, trainer.accelerator
     if isinstance(data, StreamedMixture) or isinstance(sampler, StreamedMixture):
         return list(islice(iter(cast(StreamedMixture, data)), trainer.args.gradient_accumulation_steps))
-    steps = [sampler.step(number) for number in range(min(sampler.epoch_steps, FIRST_STEPS))]
+    steps = [sampler.step(number) for number in range(min(sampler.epoch_steps, _FIRST_STEPS))]
     sizes = np.array([sum(map(data.costs.padded, batches)) for batches in steps])
-    places = steps[int(np.abs(sizes - sizes.mean()).argmin())][own.process_index :: own.num_processes]
+    places = steps[int(np.abs(sizes - sizes.mean()).argmin())][accelerator.process_index :: accelerator.num_processes]
     return [trainer.data_collator([data[int(place)] for place in batch]) for batch in places]
 
 
@@ -45,13 +45,13 @@ def step_seconds(trainer: "MultiTaskTrainer") -> tuple[float, float | None]:
     draws are left as they were.
     """
     batches = typical_batches(trainer)
-    with undisturbed(trainer):
+    with _undisturbed(trainer):
         _timed(trainer, batches)  # the first is slower than those that follow
-        own = _timed(trainer, batches)
+        seconds = _timed(trainer, batches)
         if trainer.balance is None and trainer.loss_weighting.needs == "nothing":
-            return own, None
+            return seconds, None
         _set_method(trainer, FixedLossWeighting(trainer.loss_weighting.fixed_weights.tolist()), None)
-        return own, _timed(trainer, batches)
+        return seconds, _timed(trainer, batches)
 
 
 def _timed(trainer: "MultiTaskTrainer", batches: list[dict[str, Any]]) -> float:
@@ -74,7 +74,7 @@ def _wait(device: torch.device) -> None:
 
 
 @contextmanager
-def undisturbed(trainer: "MultiTaskTrainer") -> Iterator[None]:
+def _undisturbed(trainer: "MultiTaskTrainer") -> Iterator[None]:
     """Take steps with copies of the method; put back, after the block, what else they change."""
     model, device = trainer.model, trainer.args.device
     mode, stream, logged = model.training, trainer.stream_state, trainer.logged_losses.clone()
@@ -93,9 +93,9 @@ def undisturbed(trainer: "MultiTaskTrainer") -> Iterator[None]:
 
 
 def _set_method(trainer: "MultiTaskTrainer", weighting: LossWeighting, balancer: GradientBalancer | None) -> None:
-    known, balance = trainer.step_weighting, trainer.balance
+    weighting_of_steps, balance = trainer.step_weighting, trainer.balance
     trainer.loss_weighting = weighting
-    trainer.step_weighting = StepWeighting(weighting, known.reduce, known.shared)
+    trainer.step_weighting = StepWeighting(weighting, weighting_of_steps.reduce, weighting_of_steps.shared)
     trainer.balance = None
     if balancer is not None and balance is not None:
         trainer.balance = GradientBalance(balancer, balance.balanced, len(balance.gradients))

@@ -1,4 +1,4 @@
-"""Which settings of a model change nothing, since no part of it reads them."""
+"""Settings of a model that change nothing, since no part of it reads them."""
 
 import dataclasses
 from typing import Any, cast
@@ -39,12 +39,12 @@ def unread_settings(model: MultiTaskAttentionModel) -> dict[str, Any]:
         MultiTaskModule(cast(MultiTaskAttentionConfig, listened), cast(PreTrainedModel, first))
     inherited = {item.name for item in dataclasses.fields(PreTrainedConfig)}
     not_parts = inherited | {"encoder_config", "tasks"}
-    found = {}
+    settings = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
         if item.name not in not_parts | listened.read and _plain(value) not in (_plain(item.default), "none"):
-            found[item.name] = value
-    return found
+            settings[item.name] = value
+    return settings
 
 
 def _plain(value: Any) -> Any:

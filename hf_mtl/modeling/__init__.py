@@ -1,4 +1,4 @@
-"""What travels with a checkpoint; importing it tells Transformers' Auto classes about the model."""
+"""The code that travels with a checkpoint; importing it tells Transformers' Auto classes about the model."""
 
 from transformers import AutoConfig, AutoModel
 from transformers.pipelines import PIPELINE_REGISTRY

@@ -1,4 +1,4 @@
-"""How the answers of tasks that share a label space become one: not at all, by a weighted mean, by learned weights.
+"""Answers of tasks that share a label space become one: not at all, by a weighted mean, by learned weights.
 
 To add a way, write its class and its line in `TASK_AGGREGATIONS`.
 """
@@ -113,24 +113,24 @@ class MeanAggregation(TaskAggregation):
         rows_by_task: bool = False,
     ) -> torch.Tensor:
         head: TaskHead = carried.module
-        own = head(token_states, task_states, entries)
+        logits = head(token_states, task_states, entries)
         if all(head.label_space(task) is None for task in head.tasks.values()):
-            return own
+            return logits
         tasks, rows = entries["tasks"].unsqueeze(1), entries["rows"].unsqueeze(1)  # (N, 1)
         partners = self.partners[entries["tasks"]]  # (N, partners)
         # A partner reads the text as it was encoded for it.
         rows = rows + (partners - tasks) * rows_by_task
-        asked = {"rows": rows.flatten(), "tasks": partners.flatten(), "slots": partners.flatten()}
-        answers = head(token_states, task_states, asked).unflatten(0, partners.shape)  # (N, partners, outputs)
+        asked_tasks = {"rows": rows.flatten(), "tasks": partners.flatten(), "slots": partners.flatten()}
+        answers = head(token_states, task_states, asked_tasks).unflatten(0, partners.shape)  # (N, partners, outputs)
         weights = self.weights(task_states, embeddings, rows, partners)
-        weights = self.counted.to(own)[entries["tasks"]] * weights
+        weights = self.counted.to(logits)[entries["tasks"]] * weights
         weights = (weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)).unsqueeze(-1)
         if self.of_probabilities:
             merged = head.merge_probabilities(answers, weights)
         else:
             merged = (weights * answers.masked_fill(answers.isinf(), 0.0)).sum(dim=1)
         # Outputs that a task does not have stay what they are.
-        return self.blended(own, torch.where(own.isinf(), own, merged), entries["tasks"])
+        return self.blended(logits, torch.where(logits.isinf(), logits, merged), entries["tasks"])
 
     def weights(
         self, task_states: torch.Tensor, embeddings: torch.Tensor, rows: torch.Tensor, partners: torch.Tensor
@@ -145,7 +145,7 @@ class MeanAggregation(TaskAggregation):
         """
         return self.given.to(task_states)[partners]
 
-    def blended(self, own: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
+    def blended(self, logits: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
         """Return the logits of entries (N, outputs) of what their own heads and all of them together say."""
         return merged
 
@@ -166,8 +166,8 @@ class LearnedAggregation(MeanAggregation):
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
         self.scores = AdditiveScore(config, outputs=1)
-        alone = [len(own) < 2 for own in partners_of(config)]
-        merged = [name for name, single in zip(config.task_names, alone) if not single]
+        has_no_partner = [len(partners) < 2 for partners in partners_of(config)]
+        merged = [name for name, single in zip(config.task_names, has_no_partner) if not single]
         self.scale = TaskTensors(dict.fromkeys(merged, 1), width=None, std=0.0)
         # Each task's place among the scales; tasks that merge nothing have the one past the end, which is 0.
         places = [merged.index(name) if name in merged else len(merged) for name in config.task_names]
@@ -179,10 +179,10 @@ class LearnedAggregation(MeanAggregation):
         scores = self.scores(task_states, embeddings).squeeze(-1)  # (batch, tasks)
         return self.given.to(scores)[partners] * scores.sigmoid()[rows, partners]
 
-    def blended(self, own: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
+    def blended(self, logits: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
         scales = nn.functional.pad(self.scale().tanh(), (0, 0, 0, 1))
         share = scales[self.places][tasks]  # (N, 1)
-        return torch.where(own.isinf(), own, own + share * torch.where(own.isinf(), 0.0, merged - own))
+        return torch.where(logits.isinf(), logits, logits + share * torch.where(logits.isinf(), 0.0, merged - logits))
 
 
 def partners_of(config: MultiTaskAttentionConfig) -> list[list[int]]:
@@ -190,14 +190,14 @@ def partners_of(config: MultiTaskAttentionConfig) -> list[list[int]]:
     tasks, reads = config.task_configs, reads_table(config)
     spaces: dict[object, list[int]] = {}
     for index, task in enumerate(tasks):
-        spaces.setdefault(label_space(index, task), []).append(index)
+        spaces.setdefault(_label_space(index, task), []).append(index)
     return [
-        [other for other in spaces[label_space(index, task)] if reads[index][other]]
+        [other for other in spaces[_label_space(index, task)] if reads[index][other]]
         for index, task in enumerate(tasks)
     ]
 
 
-def label_space(index: int, task: TaskConfig) -> object:
+def _label_space(index: int, task: TaskConfig) -> object:
     """Return what two tasks have in common if their answers can be merged; a task's own index where they cannot."""
     space = TASK_HEADS[task.problem_type].label_space(task)
     return index if space is None else space

@@ -9,7 +9,7 @@ from .tag_spans import SpanTags
 from .task_config import TaskConfig
 from .words import WholeWords
 
-CANDIDATES = 20
+_CANDIDATES = 20
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -83,8 +83,8 @@ def _window_spans(
 ) -> Iterator[tuple[tuple[int, int], float]]:
     """The candidates of one window, widened to whole words, with their scores; one may come several times."""
     in_context = np.flatnonzero(places[:, 0] >= 0)
-    starts = in_context[np.argsort(-scores[in_context, 0], kind="stable")[:CANDIDATES]]
-    ends = in_context[np.argsort(-scores[in_context, 1], kind="stable")[:CANDIDATES]]
+    starts = in_context[np.argsort(-scores[in_context, 0], kind="stable")[:_CANDIDATES]]
+    ends = in_context[np.argsort(-scores[in_context, 1], kind="stable")[:_CANDIDATES]]
     beginnings = {start: words.beginning(int(places[start, 0])) for start in starts}
     endings = {end: words.ending(int(places[end, 1])) for end in ends}
     for start, first in beginnings.items():

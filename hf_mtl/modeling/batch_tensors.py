@@ -22,7 +22,7 @@ CONVERSIONS: dict[str | None, Callable[[torch.Tensor], Any]] = {
 
 
 class MultiTaskBatch(BatchEncoding):
-    """What `model(**batch)` takes, and what turns its logits into answers.
+    """The arguments of `model(**batch)`, and the rows and features that turn its logits into answers.
 
     Args:
         tensors: The model's inputs by name.
@@ -140,7 +140,7 @@ def _filled(
     return group + [(0, -1, index, 0, features[0], hole)] * (most - len(group))
 
 
-def asked_tasks(features: Sequence[Feature]) -> torch.Tensor:
+def stack_asked_tasks(features: Sequence[Feature]) -> torch.Tensor:
     """Return the tasks each row is answered for, (rows, asked); a row of fewer tasks names its first one again."""
     most = max(len(feature["entries"]) for feature in features)
     rows = []

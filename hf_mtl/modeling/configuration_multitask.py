@@ -1,4 +1,4 @@
-"""What a checkpoint knows about itself: the encoder's configuration, the parts by name and the ordered tasks."""
+"""A checkpoint's knowledge of itself: the encoder's configuration, the parts by name and the ordered tasks."""
 
 import re
 import warnings
@@ -10,11 +10,25 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .encoder_code import MODEL_TYPE, EncoderConfigOfCode, names_code
 from .errors import InputError
-from .multitask_output import NOT_PREDICTIONS
 from .task_config import TaskConfig
 
+# Fields of the model's output that a stock Trainer is not to take for predictions: all but the loss and the logits.
+_NOT_PREDICTIONS = [
+    "hidden_states",
+    "attentions",
+    "task_losses",
+    "task_loss_sums",
+    "task_label_counts",
+    "task_row_counts",
+    "task_penalty_sums",
+    "task_states",
+    "pooling_weights",
+    "interaction_weights",
+    "gates",
+    "entry_logits",
+]
 # What Transformers calls labels of which it knows the number alone.
-MADE_UP_LABEL = re.compile(r"LABEL_\d+")
+_MADE_UP_LABEL = re.compile(r"LABEL_\d+")
 # Settings by their names in earlier versions.
 OLD_SETTINGS = {"task_conditioning": "conditioning"}
 
@@ -64,7 +78,7 @@ def check_label_names(
     by_name = {index: name for name, index in (label2id or {}).items()}
     for key, names in (("id2label", id2label or {}), ("label2id", by_name)):
         given = [names[index] for index in sorted(names, key=int)]
-        if given != (labels or []) and not all(MADE_UP_LABEL.fullmatch(str(name)) for name in given):
+        if given != (labels or []) and not all(_MADE_UP_LABEL.fullmatch(str(name)) for name in given):
             raise InputError(f"{key} has the labels {given!r}, and {_labels_said(labels)}. Leave {key} out.")
     if num_labels is not None and num_labels != len(labels or []):
         raise InputError(f"num_labels={num_labels!r}, and {_labels_said(labels)}. Leave num_labels out.")
@@ -83,7 +97,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
             dictionaries are written sorted and the order is what task indices mean.
         conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
         conditioning_size: Width of what a task's embedding is projected to, of `modulation`.
-        pooling: How token states become one state a task: a name of `TASK_POOLINGS`.
+        pooling: How token states become one state per task: a name of `TASK_POOLINGS`.
         pooling_scorer: How `task_queries` scores tokens: a name of `ATTENTION_SCORERS`.
         pooling_floor: Share of its attention that each task spreads evenly over all tokens.
         pooling_dropout: Dropout on the pooling's attention weights.
@@ -122,7 +136,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     """
 
     model_type = MODEL_TYPE
-    keys_to_ignore_at_inference = NOT_PREDICTIONS
+    keys_to_ignore_at_inference = _NOT_PREDICTIONS
     sub_configs_defaults = {"encoder_config": SubConfigSpec(config_class=AutoConfig, model_type="bert")}
 
     encoder_config: PreTrainedConfig | dict | None = None

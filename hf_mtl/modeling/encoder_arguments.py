@@ -1,4 +1,4 @@
-"""What `from_encoder` is given: which arguments load the encoder, which are settings; an encoder that is loaded."""
+"""Arguments of `from_encoder`: which arguments load the encoder, which are settings; an encoder that is loaded."""
 
 import copy
 from collections.abc import Iterable, Mapping
@@ -11,15 +11,14 @@ from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import get_logger
 
 from .configuration_multitask import MultiTaskAttentionConfig, current_settings
-from .encoder_code import MODEL_TYPE, check_model_type, code_files, with_encoder_code
-from .encoder_loading import encoder_of, pooler_argument, read_encoder_config, reading_options, value_names
+from .encoder_code import MODEL_TYPE, code_files
+from .encoder_loading import encoder_of, pooler_argument, read_encoder_config, value_names
 from .errors import InputError, check_choice, nearest
 from .setting_names import (
     ENCODER_ARGUMENTS,
     REFUSED_ARGUMENTS,
     SETTINGS,
     SEVERAL_DEVICES,
-    TASK_VALUES,
     check_setting_names,
 )
 from .systems import SYSTEMS
@@ -28,11 +27,11 @@ from .task_config import EXAMPLE_TASK, TaskConfig
 logger = get_logger(__name__)
 
 # Flags of `PreTrainedConfig` that are the whole model's.
-MODEL_FLAGS = ("output_attentions", "output_hidden_states", "return_dict")
+_MODEL_FLAGS = ("output_attentions", "output_hidden_states", "return_dict")
 # Of an encoder's configuration, what says nothing of how it computes.
-NO_MATTER = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
-TASKS_HELP = f"expected a list such as [{EXAMPLE_TASK!r}]."
-WHEN_LOADED = {
+_NO_MATTER = ("_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version")
+_TASKS_HELP = f"expected a list such as [{EXAMPLE_TASK!r}]."
+_WHEN_LOADED = {
     "dtype": "Write encoder.to(dtype) before, or load it with dtype=...",
     "torch_dtype": "Write encoder.to(dtype) before, or load it with dtype=...",
     "attn_implementation": "Write encoder.set_attn_implementation(...) before, or load it so.",
@@ -52,11 +51,11 @@ def read_tasks(tasks: Any) -> list[dict[str, Any]]:
     elif isinstance(tasks, TaskConfig):
         tasks = [tasks]
     if isinstance(tasks, (str, bytes)) or not isinstance(tasks, Iterable):
-        raise InputError(f"tasks is {tasks!r}; {TASKS_HELP}")
+        raise InputError(f"tasks is {tasks!r}; {_TASKS_HELP}")
     rows = []
     for task in tasks:
         if not isinstance(task, (TaskConfig, Mapping)):
-            raise InputError(f"tasks holds {task!r}; expected a TaskConfig or its values: {TASKS_HELP}")
+            raise InputError(f"tasks holds {task!r}; expected a TaskConfig or its values: {_TASKS_HELP}")
         rows.append(task if isinstance(task, TaskConfig) else TaskConfig.from_dict(task))
     # A `TaskSpec` is a task with its data, of which a model keeps nothing.
     kept = TaskConfig.__dataclass_fields__
@@ -120,7 +119,7 @@ def _values_of(name: str, loading: Mapping[str, Any]) -> list[str]:
 
 
 def _model_settings() -> set[str]:
-    return {*SETTINGS, *MODEL_FLAGS} - {"tasks"}
+    return {*SETTINGS, *_MODEL_FLAGS} - {"tasks"}
 
 
 def _refuse_loading(encoder: PreTrainedModel, loading: Mapping[str, Any]) -> None:
@@ -130,7 +129,7 @@ def _refuse_loading(encoder: PreTrainedModel, loading: Mapping[str, Any]) -> Non
             if value is not None and value is not False:
                 raise InputError(
                     f"{_written(name, value)} says how an encoder is loaded, and a loaded {kind} is given. "
-                    f"{WHEN_LOADED.get(name, f'Load it with {name}=..., or give its name instead of the model.')}"
+                    f"{_WHEN_LOADED.get(name, f'Load it with {name}=..., or give its name instead of the model.')}"
                 )
         elif name in value_names(encoder.config):
             raise InputError(
@@ -151,7 +150,7 @@ def bare_encoder(model: PreTrainedModel, pooler: bool) -> PreTrainedModel:
 
     Its tensors are those of the model, so that training one trains the other.
     """
-    encoder = encoder_inside(model)
+    encoder = _encoder_inside(model)
     if encoder is not model:
         logger.warning(
             f"Of the {type(model).__name__} its encoder ({type(encoder).__name__}) is taken, without its head or "
@@ -173,7 +172,7 @@ def follow_mode(model: nn.Module, encoder: nn.Module) -> None:
             module.training = encoder.training
 
 
-def encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
+def _encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
     """Return the encoder of a loaded model: what `AutoModel` would have loaded, without a decoder.
 
     Raises:
@@ -219,13 +218,13 @@ def check_encoder(encoder: Any) -> None:
 
 def check_loaded(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
     """Raise `InputError` if a loaded encoder has a head, or is another one than a configuration speaks of."""
-    if encoder_inside(encoder) is not encoder:
+    if _encoder_inside(encoder) is not encoder:
         raise InputError(
             f"The encoder is a {type(encoder).__name__}; expected an encoder alone, such as model.base_model, or "
             "MultiTaskAttentionModel.from_encoder(model, tasks=[...]), which takes the encoder of it."
         )
     written, loaded = (
-        {name: value for name, value in one.to_dict().items() if name not in NO_MATTER}
+        {name: value for name, value in one.to_dict().items() if name not in _NO_MATTER}
         for one in (cast(PreTrainedConfig, config.encoder_config), encoder.config)
     )
     differing = sorted(name for name in written.keys() | loaded.keys() if written.get(name) != loaded.get(name))
@@ -242,37 +241,6 @@ def on_one_device(loading: Mapping[str, Any]) -> dict[str, Any]:
     """Return what an encoder is loaded with, placed whole on the device that its `device_map` names."""
     device = _one_device(loading.get("device_map"))
     return dict(loading) if device is None else {**loading, "device_map": {"": device}}
-
-
-def checkpoint_arguments(name: str | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what Transformers' `from_pretrained` is given to load a checkpoint.
-
-    Args:
-        name: The checkpoint; None where `arguments` hold a configuration and tensors.
-        arguments: What was given.
-
-    Raises:
-        InputError: An argument that says nothing of a checkpoint, or a checkpoint of another model.
-    """
-    check_setting_names(name for name in arguments if name in TASK_VALUES)
-    for key in ("encoder", "encoder_kwargs", "system"):
-        if key in arguments:
-            raise InputError(
-                f"{key}= is an argument of from_encoder; a checkpoint holds its encoder and its parts. Leave it out, "
-                "or write MultiTaskAttentionModel.from_encoder(name, tasks=[...])."
-            )
-    if "tasks" in arguments:
-        raise InputError(
-            "from_pretrained takes no `tasks`: a checkpoint holds its own, with a head for each. To answer some of "
-            "them: model.predict(rows, tasks=[...]); to train others: MultiTaskAttentionModel.from_encoder(name, "
-            "tasks=[...])."
-        )
-    if name is not None:
-        return with_encoder_code(name, {**arguments, **reading_options(name)})
-    if not isinstance(arguments.get("config"), PreTrainedConfig) or arguments.get("state_dict") is None:
-        raise InputError("Without a name, from_pretrained needs both config=model.config and state_dict=tensors.")
-    check_model_type("config", arguments["config"].model_type, arguments["config"].architectures)
-    return dict(arguments)
 
 
 def _one_device(device_map: Any) -> torch.device | None:

@@ -63,17 +63,17 @@ class EncoderConfigOfCode(PreTrainedConfig):
 
 
 def awaits_code(config: Any) -> bool:
-    """Whether a configuration stands for one whose code has not been run."""
+    """Return whether a configuration stands for one whose code has not been run."""
     return isinstance(config, PreTrainedConfig) and config.model_type == EncoderConfigOfCode.model_type
 
 
 def names_code(values: Any) -> bool:
-    """Whether the values of a configuration name code of its own."""
+    """Return whether the values of a configuration name code of its own."""
     return isinstance(values, Mapping) and "AutoConfig" in (values.get("auto_map") or {})
 
 
 def carries_code(config: PreTrainedConfig) -> bool:
-    """Whether a configuration's class comes from code beside its checkpoint, which was trusted and run."""
+    """Return whether a configuration's class comes from code beside its checkpoint, which was trusted and run."""
     return type(config)._auto_class is not None
 
 
@@ -91,7 +91,7 @@ def code_files(encoder: PreTrainedModel) -> dict[str, Path]:
             )
         return {}
     modules = [Path(str(sys.modules[kind.__module__].__file__)) for kind in (type(encoder.config), type(encoder))]
-    needed = [str(path) for own in modules for path in (own, *get_relative_import_files(own))]
+    needed = [str(path) for module in modules for path in (module, *get_relative_import_files(module))]
     files = {Path(path).name: Path(path) for path in needed}
     ours = {path.name for path in Path(__file__).parent.glob("*.py")}
     if taken := sorted(files.keys() & ours):

@@ -1,4 +1,4 @@
-"""What an encoder is told of the task: nothing, or the task's embedding in its inputs, its norms or as a token.
+"""An encoder's conditions, by task: nothing, or the task's embedding in its inputs, its norms or as a token.
 
 To add a way, write its class and its line in `TASK_CONDITIONINGS`. Each starts as if nothing were told.
 """
@@ -16,14 +16,14 @@ from .encoder_reader import Conditions, EncodedTokens, EncoderInputs, EncoderRea
 from .errors import InputError
 from .interaction_base import reads_table
 from .label_checks import Entries
-from .task_tensors import Carried, ModuleWithConstants, UnitScaleLinear, ZeroStartLinear, picked
+from .task_tensors import Carried, ModuleWithConstants, UnitScaleLinear, ZeroStartLinear, pick_tasks
 
 # The scale of the entries of word embeddings at the start of an encoder's own training.
-WORD_SCALE = 0.02
+_WORD_SCALE = 0.02
 # How far apart token states may lie that must be the same, in float32 and in shorter types.
 SAME_STATES, SAME_HALF_STATES = 1e-3, 5e-2
 # Longer than the windows of encoders whose tokens read only their neighbours.
-LONG = 320
+_LONG = 320
 
 
 class TaskConditioning(ModuleWithConstants, ABC):
@@ -56,29 +56,29 @@ class TaskConditioning(ModuleWithConstants, ABC):
         """
 
     def rows_by_task(
-        self, inputs: EncoderInputs, routing: Mapping[str, Entries], asked: torch.Tensor | None
+        self, inputs: EncoderInputs, routing: Mapping[str, Entries], asked_tasks: torch.Tensor | None
     ) -> tuple[EncoderInputs, Mapping[str, Entries]]:
         """Return the rows to encode, and the entries with their places among these.
 
         Args:
             inputs: The batch.
             routing: Its entries.
-            asked: (batch, asked) the tasks each row is answered for; None for all.
+            asked_tasks: (batch, asked) the tasks each row is answered for; None for all.
         """
         if not self.conditions_encoder:
             return inputs, routing
         batch, device = inputs.mask.shape[0], inputs.mask.device
-        if asked is None:
-            asked = torch.arange(self.num_tasks, device=device).expand(batch, -1)
-        count = asked.shape[1]
+        if asked_tasks is None:
+            asked_tasks = torch.arange(self.num_tasks, device=device).expand(batch, -1)
+        count = asked_tasks.shape[1]
         rows = torch.arange(batch, device=device).repeat_interleave(count)
-        found = {}
+        by_type = {}
         for name, entries in routing.items():
             slots = entries["slots"].reshape(-1, *[1] * (entries["rows"].ndim - 1))
-            found[name] = {**entries, "rows": entries["rows"] * count + slots}
-        return inputs.chosen(rows)._replace(tasks=asked.flatten()), found
+            by_type[name] = {**entries, "rows": entries["rows"] * count + slots}
+        return inputs.chosen(rows)._replace(tasks=asked_tasks.flatten()), by_type
 
-    def read_out(self, states: torch.Tensor, tokens: EncodedTokens, asked: torch.Tensor | None) -> torch.Tensor:
+    def read_out(self, states: torch.Tensor, tokens: EncodedTokens, asked_tasks: torch.Tensor | None) -> torch.Tensor:
         """Return what the pooled states (rows, asked, hidden) become beside what the encoder says of its tasks."""
         return states
 
@@ -112,14 +112,14 @@ class InputAddition(TaskConditioning):
 
     def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
         super().__init__(config, encoder)
-        self.output = ZeroStartLinear(config.hidden_size, embedding_width(config, encoder), bias=False)
+        self.output = ZeroStartLinear(config.hidden_size, _embedding_width(config, encoder), bias=False)
 
     def forward(self, embeddings: torch.Tensor, tasks: torch.Tensor | None) -> Conditions:
         return Conditions(added=self.output(embeddings)[tasks])
 
     def check(self, encoder: PreTrainedModel, reader: EncoderReader) -> None:
         drawn = torch.randn(2, self.output.out_features, device=encoder.device)
-        check_rows_apart(encoder, reader, "input_addition", Conditions(added=drawn))
+        _check_rows_apart(encoder, reader, "input_addition", Conditions(added=drawn))
 
 
 class Modulation(TaskConditioning):
@@ -158,7 +158,7 @@ class Modulation(TaskConditioning):
     def check(self, encoder: PreTrainedModel, reader: EncoderReader) -> None:
         width, count = self.projection.in_features, len(self.scales)
         drawn = [list(torch.randn(count, 2, width, device=encoder.device).unbind()) for _ in range(2)]
-        check_rows_apart(encoder, reader, "modulation", Conditions(scales=drawn[0], shifts=drawn[1]))
+        _check_rows_apart(encoder, reader, "modulation", Conditions(scales=drawn[0], shifts=drawn[1]))
 
 
 class TaskTokens(TaskConditioning):
@@ -188,36 +188,36 @@ class TaskTokens(TaskConditioning):
                 "e.g. pooling=first_token."
             )
         self.set_constant("reads", reads_table(config))
-        self.token = UnitScaleLinear(hidden, embedding_width(config, encoder), bias=False)
+        self.token = UnitScaleLinear(hidden, _embedding_width(config, encoder), bias=False)
         self.norm = nn.LayerNorm(hidden)
         self.output = ZeroStartLinear(hidden, hidden)
 
     def forward(self, embeddings: torch.Tensor, tasks: torch.Tensor | None) -> Conditions:
-        return Conditions(tokens=WORD_SCALE * self.token(embeddings), reads=self.reads)
+        return Conditions(tokens=_WORD_SCALE * self.token(embeddings), reads=self.reads)
 
-    def read_out(self, states: torch.Tensor, tokens: EncodedTokens, asked: torch.Tensor | None) -> torch.Tensor:
+    def read_out(self, states: torch.Tensor, tokens: EncodedTokens, asked_tasks: torch.Tensor | None) -> torch.Tensor:
         assert tokens.task_tokens is not None
-        return states + self.output(self.norm(picked(tokens.task_tokens, asked)))
+        return states + self.output(self.norm(pick_tasks(tokens.task_tokens, asked_tasks)))
 
     def check(self, encoder: PreTrainedModel, reader: EncoderReader) -> None:
-        inputs = small_inputs(encoder, LONG)
-        drawn = torch.randn(self.num_tasks, self.token.out_features, device=encoder.device) * WORD_SCALE
+        inputs = _small_inputs(encoder, _LONG)
+        drawn = torch.randn(self.num_tasks, self.token.out_features, device=encoder.device) * _WORD_SCALE
         conditions = Conditions(tokens=drawn, reads=self.reads)
         try:
-            plain, found = (_quietly(encoder, reader, inputs, one) for one in (Conditions(), conditions))
+            plain, conditioned = (_quietly(encoder, reader, inputs, one) for one in (Conditions(), conditions))
             kept = inputs.mask.bool()
-            same = are_close(plain.states[kept], found.states[kept])
+            same = _are_close(plain.states[kept], conditioned.states[kept])
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            raise cannot_be_told(encoder, "task_tokens", str(error).split("\n")[0]) from error
+            raise _cannot_be_told(encoder, "task_tokens", str(error).split("\n")[0]) from error
         if not same:
-            raise cannot_be_told(
+            raise _cannot_be_told(
                 encoder,
                 "task_tokens",
                 "the states of the text, which must stay, change when tasks stand before it",
             )
 
 
-def embedding_width(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> int:
+def _embedding_width(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> int:
     """Return the width of an encoder's word embeddings, which may be narrower than its hidden states.
 
     Raises:
@@ -225,11 +225,11 @@ def embedding_width(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) 
     """
     words = encoder.get_input_embeddings()
     if not isinstance(words, nn.Embedding):
-        raise cannot_be_told(encoder, config.conditioning, "it has no table of word embeddings")
+        raise _cannot_be_told(encoder, config.conditioning, "it has no table of word embeddings")
     return words.embedding_dim
 
 
-def small_inputs(encoder: PreTrainedModel, length: int = 6) -> EncoderInputs:
+def _small_inputs(encoder: PreTrainedModel, length: int = 6) -> EncoderInputs:
     """Return two rows of word pieces, the second padded, of this length or what the encoder takes at most."""
     config = encoder.config.get_text_config()
     # Some keep a few of their positions for padding, and some say -1 where there is no end.
@@ -242,58 +242,65 @@ def small_inputs(encoder: PreTrainedModel, length: int = 6) -> EncoderInputs:
     return EncoderInputs(ids, mask)
 
 
-def check_rows_apart(encoder: PreTrainedModel, reader: EncoderReader, name: str, told: Conditions) -> None:
+def _check_rows_apart(encoder: PreTrainedModel, reader: EncoderReader, name: str, conditions: Conditions) -> None:
     """Raise `InputError` unless two rows that are told different things each become what they become alone.
 
     Args:
         encoder: The encoder.
         reader: Its reader.
         name: The way of telling, for the message.
-        told: What two rows are told.
+        conditions: What two rows are told.
     """
-    inputs = small_inputs(encoder)
+    inputs = _small_inputs(encoder)
     try:
-        plain, together = _quietly(encoder, reader, inputs, Conditions()), _quietly(encoder, reader, inputs, told)
+        plain, together = (
+            _quietly(encoder, reader, inputs, Conditions()),
+            _quietly(encoder, reader, inputs, conditions),
+        )
         for row in range(2):
             one = slice(row, row + 1)
-            alone = _quietly(encoder, reader, inputs.chosen(inputs.ids.new_tensor([row])), _row_of(told, one)).states
+            single = _quietly(
+                encoder, reader, inputs.chosen(inputs.ids.new_tensor([row])), _row_of(conditions, one)
+            ).states
             kept = inputs.mask[one].bool()
-            same = are_close(together.states[one][kept], alone[kept])
-            heard = not are_close(together.states[one][kept], plain.states[one][kept])
+            same = _are_close(together.states[one][kept], single[kept])
+            heard = not _are_close(together.states[one][kept], plain.states[one][kept])
             if not same or not heard:
-                raise cannot_be_told(encoder, name, "what is told of one row " + ("is lost" if same else "spreads"))
+                raise _cannot_be_told(encoder, name, "what is told of one row " + ("is lost" if same else "spreads"))
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         if isinstance(error, InputError):
             raise
-        raise cannot_be_told(encoder, name, str(error).split("\n")[0]) from error
+        raise _cannot_be_told(encoder, name, str(error).split("\n")[0]) from error
 
 
-def are_close(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether token states are the same but for rounding."""
+def _are_close(states: torch.Tensor, expected: torch.Tensor) -> bool:
+    """Return whether token states are the same but for rounding."""
     far = SAME_STATES if expected.dtype in (torch.float32, torch.float64) else SAME_HALF_STATES
-    return torch.allclose(found, expected, atol=far, rtol=far)
+    return torch.allclose(states, expected, atol=far, rtol=far)
 
 
-def _row_of(told: Conditions, row: slice) -> Conditions:
-    if told.added is not None:
-        return Conditions(added=told.added[row])
-    assert told.scales is not None and told.shifts is not None
-    return Conditions(scales=[own[row] for own in told.scales], shifts=[own[row] for own in told.shifts])
+def _row_of(conditions: Conditions, row: slice) -> Conditions:
+    if conditions.added is not None:
+        return Conditions(added=conditions.added[row])
+    assert conditions.scales is not None and conditions.shifts is not None
+    return Conditions(
+        scales=[values[row] for values in conditions.scales], shifts=[values[row] for values in conditions.shifts]
+    )
 
 
 @torch.no_grad()
 def _quietly(
-    encoder: PreTrainedModel, reader: EncoderReader, inputs: EncoderInputs, told: Conditions
+    encoder: PreTrainedModel, reader: EncoderReader, inputs: EncoderInputs, conditions: Conditions
 ) -> EncodedTokens:
     was_training = encoder.training
     encoder.eval()
     try:
-        return reader(Carried(encoder), inputs, told)
+        return reader(Carried(encoder), inputs, conditions)
     finally:
         encoder.train(was_training)
 
 
-def cannot_be_told(encoder: PreTrainedModel, name: str, why: str) -> InputError:
+def _cannot_be_told(encoder: PreTrainedModel, name: str, why: str) -> InputError:
     """Return the error that says why an encoder cannot be conditioned so."""
     return InputError(
         f"conditioning={name} does not work with the encoder {type(encoder).__name__}: {why}. Choose another: "

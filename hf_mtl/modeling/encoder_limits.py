@@ -1,4 +1,4 @@
-"""What an encoder can read, asked of the encoder itself: word pieces, positions, segments; whether a tokenizer fits.
+"""The limits of an encoder, asked of the encoder itself: word pieces, positions, segments; whether a tokenizer fits.
 
 An encoder's configuration does not say it: `max_position_embeddings` counts places for padding in some encoders and
 binds nobody in others.
@@ -20,9 +20,9 @@ from .task_config import TaskConfig
 from .task_tensors import Carried
 
 # Word pieces of the row that is read to see which tables are looked up by position.
-PROBE_LENGTH = 5
+_PROBE_LENGTH = 5
 # Operations that look rows up in a table: the places of table and rows among their arguments.
-LOOKUPS = {
+_LOOKUPS = {
     torch.ops.aten.embedding.default: (0, 1),
     torch.ops.aten.index_select.default: (0, 2),
     torch.ops.aten.index.Tensor: (0, 1),
@@ -35,7 +35,7 @@ _greatest_ids: "WeakKeyDictionary[PreTrainedTokenizerBase, tuple[int, int]]" = W
 
 
 class EncoderLimits(NamedTuple):
-    """What an encoder can read.
+    """The limits of an encoder's inputs.
 
     Args:
         vocabulary: Rows of its table of word pieces; None without one.
@@ -52,7 +52,7 @@ def limits_of(encoder: PreTrainedModel) -> EncoderLimits:
     """Return what an encoder can read."""
     tables = [part.weight.shape for part in encoder.modules() if isinstance(part, nn.Embedding)]
     if encoder not in _measured or _measured[encoder][0] != tables:
-        _measured[encoder] = tables, count_positions(encoder)
+        _measured[encoder] = tables, _count_positions(encoder)
     return EncoderLimits(_vocabulary_rows(encoder), _measured[encoder][1], segment_kinds(encoder))
 
 
@@ -76,7 +76,7 @@ def check_tokenizer(limits: EncoderLimits, tokenizer: PreTrainedTokenizerBase, t
         tasks: The tasks; some read two texts.
     """
     if limits.vocabulary is not None:
-        last = greatest_id(tokenizer)
+        last = _greatest_id(tokenizer)
         if last >= limits.vocabulary:
             raise InputError(
                 f"The tokenizer gives word pieces up to id {last} ({tokenizer.convert_ids_to_tokens(last)!r}), the "
@@ -97,14 +97,14 @@ def check_tokenizer(limits: EncoderLimits, tokenizer: PreTrainedTokenizerBase, t
             )
 
 
-def greatest_id(tokenizer: PreTrainedTokenizerBase) -> int:
+def _greatest_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Return the greatest id that a tokenizer gives, -1 if it gives none; ids may have gaps."""
     if tokenizer not in _greatest_ids or _greatest_ids[tokenizer][0] != len(tokenizer):
         _greatest_ids[tokenizer] = len(tokenizer), max(tokenizer.get_vocab().values(), default=-1)
     return _greatest_ids[tokenizer][1]
 
 
-def count_positions(encoder: PreTrainedModel) -> int | None:
+def _count_positions(encoder: PreTrainedModel) -> int | None:
     """Return how many word pieces a row may have; None where the encoder sets no end.
 
     A short row of one word piece, again and again, is read: what is looked up in rising order is looked up by
@@ -114,7 +114,7 @@ def count_positions(encoder: PreTrainedModel) -> int | None:
     if any(tensor.device.type == "meta" or not tensor.numel() for tensor in encoder.parameters()):
         return None
     padding = getattr(encoder.config.get_text_config(), "pad_token_id", None)
-    ids = torch.full((1, PROBE_LENGTH), 2 if padding == 1 else 1, device=encoder.device)
+    ids = torch.full((1, _PROBE_LENGTH), 2 if padding == 1 else 1, device=encoder.device)
     was_training = encoder.training
     encoder.eval()
     lookups = _Lookups(encoder)
@@ -139,8 +139,8 @@ class _Lookups(TorchDispatchMode):
         self.ends: list[int] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in LOOKUPS:
-            table, places = (args[place] for place in LOOKUPS[func])
+        if func in _LOOKUPS:
+            table, places = (args[place] for place in _LOOKUPS[func])
             if table.data_ptr() in self.tables and (first := _rises_from(places)) is not None:
                 self.ends.append(len(table) - first)
         return func(*args, **(kwargs or {}))
@@ -156,12 +156,12 @@ def _tensors_of(module: nn.Module) -> Iterator[torch.Tensor]:
 def _rises_from(places: torch.Tensor | Sequence[torch.Tensor | None]) -> int | None:
     """Return the place of the first word piece, if a row's places rise by one from word piece to word piece."""
     index = places if isinstance(places, torch.Tensor) else places[0] if len(places) == 1 else None
-    if index is None or index.dtype not in (torch.int64, torch.int32) or index.shape[-1:] < (PROBE_LENGTH,):
+    if index is None or index.dtype not in (torch.int64, torch.int32) or index.shape[-1:] < (_PROBE_LENGTH,):
         return None
     # Some encoders fill a row up to a block; what fills it follows the text.
-    rows = index.reshape(-1, index.shape[-1])[:, :PROBE_LENGTH].tolist()
+    rows = index.reshape(-1, index.shape[-1])[:, :_PROBE_LENGTH].tolist()
     first = rows[0][0]
-    return first if all(row == list(range(first, first + PROBE_LENGTH)) for row in rows) else None
+    return first if all(row == list(range(first, first + _PROBE_LENGTH)) for row in rows) else None
 
 
 def _vocabulary_rows(encoder: PreTrainedModel) -> int | None:

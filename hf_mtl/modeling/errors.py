@@ -22,20 +22,22 @@ class CheckpointError(InputError, RuntimeError):
     """Raised for a checkpoint that cannot be read or lacks tensors; Transformers raises `RuntimeError` for most."""
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, names: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the known name closest to `name`, or an empty string."""
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def check_choice(what: str, name: object, known: Iterable[str]) -> None:
-    """Raise `InputError` unless `name` is one of `known`."""
-    known = list(known)
-    if name not in known:
-        raise InputError(f"Unknown {what} {name!r}; expected one of {', '.join(known)}.{nearest(str(name), known)}")
+def check_choice(what: str, name: object, choices: Iterable[str]) -> None:
+    """Raise `InputError` unless `name` is one of `choices`."""
+    choices = list(choices)
+    if name not in choices:
+        raise InputError(
+            f"Unknown {what} {name!r}; expected one of {', '.join(choices)}.{nearest(str(name), choices)}"
+        )
 
 
-TYPE_NAMES = {
+_TYPE_NAMES = {
     str: "a text",
     int: "a whole number",
     float: "a number",
@@ -48,7 +50,7 @@ TYPE_NAMES = {
 }
 
 # What lists and mappings hold.
-PLURALS = {str: "texts", int: "whole numbers", float: "numbers", dict: "mappings", Any: "values"}
+_PLURALS = {str: "texts", int: "whole numbers", float: "numbers", dict: "mappings", Any: "values"}
 
 
 def check_types(of: str, values: Any, names: Iterable[str]) -> None:
@@ -95,5 +97,5 @@ def _type_name(expected: Any) -> str:
     if origin is UnionType:
         return " or ".join(dict.fromkeys(map(_type_name, inside)))
     if not inside:
-        return TYPE_NAMES[expected]
-    return f"a mapping of names to {PLURALS[inside[1]]}" if origin is dict else f"a list of {PLURALS[inside[0]]}"
+        return _TYPE_NAMES[expected]
+    return f"a mapping of names to {_PLURALS[inside[1]]}" if origin is dict else f"a list of {_PLURALS[inside[0]]}"

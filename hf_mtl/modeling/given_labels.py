@@ -16,9 +16,9 @@ from .words import word_spans
 # By task name a label per row, None where a row has none.
 LabelsByTask = dict[str, list[Any]]
 
-LABEL_COLUMNS = ("label", "labels")
-ANSWER_COLUMN = "answers"
-LEAVE = "labels=False leaves them out."
+_LABEL_COLUMNS = ("label", "labels")
+_ANSWER_COLUMN = "answers"
+_LEAVE = "labels=False leaves them out."
 
 
 def labels_of_rows(
@@ -53,7 +53,7 @@ def _labels_in(given: Sequence[Any], tasks: Sequence[TaskConfig]) -> dict[str, l
         if column is None:
             continue
         value = row[column]
-        by_task = value if isinstance(value, Mapping) and column != ANSWER_COLUMN else None
+        by_task = value if isinstance(value, Mapping) and column != _ANSWER_COLUMN else None
         if by_task is not None and not {"text", "answer_start"} <= by_task.keys():
             for name in by_task:
                 check_choice(f"task in the `{column}` of row {place}:", name, named)
@@ -64,7 +64,7 @@ def _labels_in(given: Sequence[Any], tasks: Sequence[TaskConfig]) -> dict[str, l
             raise InputError(
                 f"Row {place}: {column}={value!r} could be of any of the tasks {', '.join(named)}; expected labels by "
                 f"task name: processor(rows, labels={{{tasks[0].name!r}: [...]}}), or one task: "
-                f"tasks={tasks[0].name!r}. {LEAVE}"
+                f"tasks={tasks[0].name!r}. {_LEAVE}"
             )
     return named
 
@@ -74,7 +74,7 @@ def _label_column(row: Any, tasks: Sequence[TaskConfig]) -> str | None:
     if not isinstance(row, Mapping):
         return None
     is_of_answers = [task.problem.labels for task in tasks] == ["answers"]
-    columns = (*LABEL_COLUMNS, ANSWER_COLUMN) if is_of_answers else LABEL_COLUMNS
+    columns = (*_LABEL_COLUMNS, _ANSWER_COLUMN) if is_of_answers else _LABEL_COLUMNS
     return next((column for column in columns if row.get(column) is not None), None)
 
 
@@ -102,7 +102,7 @@ def _listed(values: Any) -> list[Any]:
     try:
         return values.tolist() if isinstance(values, np.ndarray) else list(values)
     except TypeError:
-        raise InputError(f"labels={values!r}; expected a list with one label per row. {LEAVE}") from None
+        raise InputError(f"labels={values!r}; expected a list with one label per row. {_LEAVE}") from None
 
 
 def _read(task: TaskConfig, value: Any, row: Row, place: int) -> Any:
@@ -111,9 +111,9 @@ def _read(task: TaskConfig, value: Any, row: Row, place: int) -> Any:
     if value is None or (isinstance(value, float) and math.isnan(value)) or value == IGNORED_LABEL:
         return None
     try:
-        return READERS[task.problem.labels](task, value, row)
+        return _READERS[task.problem.labels](task, value, row)
     except ValueError as error:
-        raise InputError(f"Row {place}: the label {value!r} of task {task.name!r}: {error}. {LEAVE}") from None
+        raise InputError(f"Row {place}: the label {value!r} of task {task.name!r}: {error}. {_LEAVE}") from None
 
 
 def _class(task: TaskConfig, value: Any, row: Row | None = None) -> int | None:
@@ -170,7 +170,7 @@ def _choice(task: TaskConfig, value: Any, row: Row) -> int | None:
 
 
 # By kind of labels.
-READERS: dict[str, Callable[[TaskConfig, Any, Row], Any]] = {
+_READERS: dict[str, Callable[[TaskConfig, Any, Row], Any]] = {
     "class": _class,
     "label_set": _flags,
     "number": _number,

@@ -1,4 +1,4 @@
-"""What a head reads beyond its task's state: H_t itself, a layer of the task's own, or the text once more.
+"""Readings of heads beyond their tasks' states: H_t itself, a layer of the task's own, or the text once more.
 
 To add one, write its class and its line in `HEAD_READINGS`. Each starts as H_t: what it adds ends in a zero.
 """
@@ -13,9 +13,9 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_reader import EncodedTokens, refuse_export
 from .interaction_experts import TaskExperts, expert_size
-from .task_tensors import TaskTensors, own_of
+from .task_tensors import TaskTensors, rows_of_tasks
 
-KERNEL = 3
+_KERNEL = 3
 
 
 class HeadReading(nn.Module, ABC):
@@ -29,20 +29,24 @@ class HeadReading(nn.Module, ABC):
         super().__init__()
 
     @abstractmethod
-    def forward(self, tokens: EncodedTokens, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, tokens: EncodedTokens, states: torch.Tensor, asked_tasks: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return (batch, asked, hidden).
 
         Args:
             tokens: What the encoder said.
             states: H (batch, asked, hidden).
-            asked: (batch, asked) task indices; None for all.
+            asked_tasks: (batch, asked) task indices; None for all.
         """
 
 
 class LinearReading(HeadReading):
     """H_t alone: heads are linear layers."""
 
-    def forward(self, tokens: EncodedTokens, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, tokens: EncodedTokens, states: torch.Tensor, asked_tasks: torch.Tensor | None = None
+    ) -> torch.Tensor:
         return states
 
 
@@ -53,8 +57,10 @@ class LayerReading(HeadReading):
         super().__init__(config)
         self.layer = TaskExperts(config.task_names, config.hidden_size, expert_size(config), 1, closed=True)
 
-    def forward(self, tokens: EncodedTokens, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
-        return states + self.layer(states, asked).squeeze(2)
+    def forward(
+        self, tokens: EncodedTokens, states: torch.Tensor, asked_tasks: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return states + self.layer(states, asked_tasks).squeeze(2)
 
 
 class SequenceReading(HeadReading):
@@ -69,9 +75,11 @@ class SequenceReading(HeadReading):
     def summary(self, tokens: EncodedTokens) -> torch.Tensor:
         """Return (batch, size)."""
 
-    def forward(self, tokens: EncodedTokens, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
-        matrices = own_of(self.output(), asked)  # ([batch,] tasks, hidden, size)
-        row = "" if asked is None else "b"
+    def forward(
+        self, tokens: EncodedTokens, states: torch.Tensor, asked_tasks: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        matrices = rows_of_tasks(self.output(), asked_tasks)  # ([batch,] tasks, hidden, size)
+        row = "" if asked_tasks is None else "b"
         return states + torch.einsum(f"bs,{row}tds->btd", self.summary(tokens), matrices)
 
 
@@ -80,12 +88,12 @@ class ConvolutionReading(SequenceReading):
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        self.convolution = nn.Conv1d(config.hidden_size, expert_size(config), KERNEL, padding=KERNEL // 2)
+        self.convolution = nn.Conv1d(config.hidden_size, expert_size(config), _KERNEL, padding=_KERNEL // 2)
 
     def summary(self, tokens: EncodedTokens) -> torch.Tensor:
         kept = tokens.mask.unsqueeze(-1).to(tokens.states.dtype)
-        found = F.gelu(self.convolution((tokens.states * kept).transpose(1, 2)))  # (batch, size, length)
-        return found.masked_fill(tokens.mask.unsqueeze(1) == 0, torch.finfo(found.dtype).min).amax(dim=-1)
+        features = F.gelu(self.convolution((tokens.states * kept).transpose(1, 2)))  # (batch, size, length)
+        return features.masked_fill(tokens.mask.unsqueeze(1) == 0, torch.finfo(features.dtype).min).amax(dim=-1)
 
 
 class RecurrentReading(SequenceReading):
@@ -99,7 +107,7 @@ class RecurrentReading(SequenceReading):
 
     def summary(self, tokens: EncodedTokens) -> torch.Tensor:
         refuse_export("head=recurrent packs each row's own tokens")
-        found = []
+        outputs = []
         for network, backwards in ((self.forwards, False), (self.backwards, True)):
             places = torch.arange(tokens.mask.shape[1], device=tokens.mask.device)
             # The text first, in the order in which it is read; padding last.
@@ -109,8 +117,8 @@ class RecurrentReading(SequenceReading):
             packed = pack_padded_sequence(
                 tokens.states.gather(1, order), lengths, batch_first=True, enforce_sorted=False
             )
-            found.append(network(packed)[1][-1])
-        return torch.cat(found, dim=-1)
+            outputs.append(network(packed)[1][-1])
+        return torch.cat(outputs, dim=-1)
 
 
 HEAD_READINGS: dict[str, type[HeadReading]] = {

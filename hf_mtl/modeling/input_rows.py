@@ -19,12 +19,12 @@ Rows = str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]]
 TaskNames = str | Iterable[str]
 
 ROW_FIELDS = tuple(input_fields())
-LIST_FIELDS = ("tokens", "choices")
+_LIST_FIELDS = ("tokens", "choices")
 
 # Columns whose last word is one of these describe a row and are no input, whatever else stands in their names.
-DESCRIPTIONS = ("id", "ids", "idx", "index", "label", "labels", "length", "lang", "language", "type", "source", "url")
+_DESCRIPTIONS = ("id", "ids", "idx", "index", "label", "labels", "length", "lang", "language", "type", "source", "url")
 # How alike the name of a column and the field that it may stand for are at least.
-LIKENESS = 0.7
+_LIKENESS = 0.7
 
 
 def tasks_named(tasks: Sequence[TaskConfig], names: TaskNames | None) -> list[TaskConfig]:
@@ -89,7 +89,7 @@ def _holds_columns(rows: Mapping[str, Any]) -> bool:
         values = _plain(rows.get(field))
         if isinstance(values, (list, tuple)):
             inside = (list, tuple, np.ndarray)
-            if field not in LIST_FIELDS or (values and all(isinstance(value, inside) for value in values)):
+            if field not in _LIST_FIELDS or (values and all(isinstance(value, inside) for value in values)):
                 return True
     return False
 
@@ -157,7 +157,7 @@ def _checked_value(field: str, value: Any, place: str) -> Any:
     """The value of an input field: a text, or a list of texts; None where the row has none."""
     if value is None:
         return None
-    is_list = field in LIST_FIELDS
+    is_list = field in _LIST_FIELDS
     value = value.tolist() if isinstance(value, np.ndarray) else value
     texts = value if is_list and isinstance(value, (list, tuple)) else [value]
     is_right = isinstance(value, (list, tuple)) == is_list and all(isinstance(text, str) for text in texts)
@@ -181,7 +181,7 @@ def _refuse_likely_fields(given: Mapping[str, Any], checked: Row, place: str, ta
     read = {field: None for task in tasks for field in task.input_fields}
     lacking = tuple(field for field in read if checked.get(field) is None)
     for name in others:
-        field = likely_field(str(name), lacking) if _may_be_input(given[name]) else None
+        field = _likely_field(str(name), lacking) if _may_be_input(given[name]) else None
         if field is not None:
             raise InputError(
                 f"{place}: unknown input field {name!r}; expected {', '.join(ROW_FIELDS)}. Did you mean {field!r}? "
@@ -196,13 +196,13 @@ def _may_be_input(value: Any) -> bool:
 
 
 @functools.lru_cache(maxsize=1024)
-def likely_field(column: str, fields: tuple[str, ...]) -> str | None:
+def _likely_field(column: str, fields: tuple[str, ...]) -> str | None:
     """Return the field among `fields` that a column of this name most likely stands for; None for none of them."""
     words = [word for word in re.split(r"[^a-z0-9]+", column.lower()) if word]
-    if not words or words[-1] in DESCRIPTIONS:
+    if not words or words[-1] in _DESCRIPTIONS:
         return None
     by_name = {field.replace("_", ""): field for field in fields}
-    close = difflib.get_close_matches("".join(words), list(by_name), n=1, cutoff=LIKENESS)
+    close = difflib.get_close_matches("".join(words), list(by_name), n=1, cutoff=_LIKENESS)
     return by_name[close[0]] if close else None
 
 

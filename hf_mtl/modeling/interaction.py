@@ -1,4 +1,4 @@
-"""How task states read each other. To add a way, write its class and its line in `TASK_INTERACTIONS`."""
+"""Interactions: task states read each other. To add a way, write its class and its line in `TASK_INTERACTIONS`."""
 
 from collections.abc import Iterable
 from typing import cast
@@ -29,7 +29,7 @@ from .interaction_experts import (
     ProgressiveLayeredExtraction,
 )
 from .interaction_mran import MultipleRelations
-from .task_tensors import SharedVectors, UnitScaleLinear, ZeroStartLinear, picked
+from .task_tensors import SharedVectors, UnitScaleLinear, ZeroStartLinear, pick_tasks
 
 
 class NoInteraction(AskedInteraction):
@@ -39,13 +39,13 @@ class NoInteraction(AskedInteraction):
     reads_tasks = False
 
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
     ) -> torch.Tensor:
         return states
 
 
 class ReadableStates(nn.Module):
-    """What attention of tasks reads: LN(S) + E, projected to `interaction_size` entries where that is given.
+    """The states read by attention of tasks: LN(S) + E, projected to `interaction_size` entries where that is given.
 
     Args:
         config: Gives `interaction_size`.
@@ -96,13 +96,13 @@ class CrossTaskAttention(AskedInteraction):
         self.output = ZeroStartLinear(size, config.hidden_size)
 
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
     ) -> torch.Tensor:
         readable = self.readable(states, embeddings)
-        scores = self.scorer(picked(readable, asked), readable)
-        weights = F.dropout(self.task_weights(scores, asked), self.dropout, self.training)
+        scores = self.scorer(pick_tasks(readable, asked_tasks), readable)
+        weights = F.dropout(self.task_weights(scores, asked_tasks), self.dropout, self.training)
         mixed = weights @ split_heads(self.value(readable), self.scorer.num_heads)
-        return picked(states, asked) + self.output(merge_heads(mixed))
+        return pick_tasks(states, asked_tasks) + self.output(merge_heads(mixed))
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         readable = self.readable(states, embeddings)
@@ -143,13 +143,13 @@ class InducedAttention(AskedInteraction):
         self.output = ZeroStartLinear(size, config.hidden_size)
 
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
     ) -> torch.Tensor:
         readable = self.readable(states, embeddings)
         summaries = self._summaries(readable)  # (batch, points, size)
-        weights = attention_weights(self.task_scorer(picked(readable, asked), summaries))
+        weights = attention_weights(self.task_scorer(pick_tasks(readable, asked_tasks), summaries))
         mixed = weights @ split_heads(self.value(summaries), self.task_scorer.num_heads)
-        return picked(states, asked) + self.output(merge_heads(mixed))
+        return pick_tasks(states, asked_tasks) + self.output(merge_heads(mixed))
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         """Return (batch, heads, tasks, tasks), the product of the two attentions."""
@@ -178,20 +178,26 @@ class InteractionStack(AskedInteraction):
         self.reads_embeddings, self.has_branches = layers[0].reads_embeddings, layers[0].has_branches
 
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
     ) -> torch.Tensor:
         *first, last = cast(Iterable[TaskInteraction], self.layers)
         for layer in first:
             states = layer(states, embeddings)
-        return last(states, embeddings, asked)
+        return last(states, embeddings, asked_tasks)
 
-    def apart(self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+    def apart(
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+    ) -> torch.Tensor:
         for layer in cast(Iterable[TaskInteraction], self.layers):
             states = layer.apart(states, embeddings)
-        return picked(states, asked)
+        return pick_tasks(states, asked_tasks)
 
     def mixing_parameters(self) -> Iterable[nn.Parameter]:
-        return [own for layer in cast(Iterable[TaskInteraction], self.layers) for own in layer.mixing_parameters()]
+        return [
+            parameter
+            for layer in cast(Iterable[TaskInteraction], self.layers)
+            for parameter in layer.mixing_parameters()
+        ]
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
         """Return the last one's."""
@@ -202,12 +208,12 @@ class InteractionStack(AskedInteraction):
 
     def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
         """Return the sum of all."""
-        found = None
+        total = None
         for layer in cast(Iterable[TaskInteraction], self.layers):
-            own = layer.penalties(states, embeddings)
-            found = own if found is None or own is None else found + own
+            layer_penalties = layer.penalties(states, embeddings)
+            total = layer_penalties if total is None or layer_penalties is None else total + layer_penalties
             states = layer(states, embeddings)
-        return found
+        return total
 
 
 def build_interaction(name: str, config: MultiTaskAttentionConfig) -> TaskInteraction:
@@ -231,3 +237,14 @@ TASK_INTERACTIONS: dict[str, type[TaskInteraction]] = {
     "mran": MultipleRelations,
     "shared_private": SharedPrivate,
 }
+
+
+__all__ = [
+    "CrossTaskAttention",
+    "InducedAttention",
+    "InteractionStack",
+    "NoInteraction",
+    "ReadableStates",
+    "TASK_INTERACTIONS",
+    "build_interaction",
+]

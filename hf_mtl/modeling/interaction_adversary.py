@@ -111,3 +111,6 @@ class SharedPrivate(ScaledInteraction):
         """P_t(S_t) (batch, tasks, hidden) and C(x) (batch, 1, hidden)"""
         readable = self.norm(states)
         return self.private(readable).squeeze(2), self.shared(readable.index_select(1, self.common).mean(dim=1))
+
+
+__all__ = ["DomainDiscriminator", "GradientReversal", "SharedPrivate"]

@@ -1,4 +1,4 @@
-"""What every interaction of tasks is, and what those that weigh tasks share."""
+"""The bases of interactions of tasks: of all, and of those that weigh tasks."""
 
 import math
 from abc import ABC, abstractmethod
@@ -9,7 +9,7 @@ from torch import nn
 
 from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
-from .task_tensors import ModuleWithConstants, TaskPairs, TaskTensors, at_least_float32, own_of, picked
+from .task_tensors import ModuleWithConstants, TaskPairs, TaskTensors, at_least_float32, pick_tasks, rows_of_tasks
 
 
 class TaskInteraction(ModuleWithConstants, ABC):
@@ -34,20 +34,22 @@ class TaskInteraction(ModuleWithConstants, ABC):
         """
 
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return R of the tasks asked of each row, (batch, asked, hidden).
 
         Args:
             states: S (batch, tasks, hidden).
             embeddings: (tasks, hidden) task embeddings.
-            asked: (batch, asked) task indices; None for all.
+            asked_tasks: (batch, asked) task indices; None for all.
         """
-        return picked(self.mixed(states, embeddings), asked)
+        return pick_tasks(self.mixed(states, embeddings), asked_tasks)
 
-    def apart(self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+    def apart(
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return what R were if no task read another; see `forward`."""
-        return picked(states, asked)
+        return pick_tasks(states, asked_tasks)
 
     def mixing_parameters(self) -> Iterable[nn.Parameter]:
         """Return the parameters that say how tasks are mixed, those of tasks' own branches left out."""
@@ -72,7 +74,7 @@ class AskedInteraction(TaskInteraction):
 
     @abstractmethod
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Return R of the tasks asked of each row, (batch, asked, hidden); see `TaskInteraction.forward`."""
 
@@ -116,17 +118,17 @@ class TaskWeights(ModuleWithConstants, ABC):
         self.set_constant("reads", reads_table(config))
 
     @abstractmethod
-    def forward(self, scores: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, scores: torch.Tensor, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
         """Return weights of scores (batch, heads, asked, tasks), 0 where a task does not read another.
 
         Args:
             scores: (batch, heads, asked, tasks).
-            asked: (batch, asked) task indices; None for all.
+            asked_tasks: (batch, asked) task indices; None for all.
         """
 
-    def masked(self, asked: torch.Tensor | None) -> torch.Tensor:
+    def masked(self, asked_tasks: torch.Tensor | None) -> torch.Tensor:
         """Return what may not be read, (tasks, tasks) or (batch, 1, asked, tasks)."""
-        return _by_head(own_of(~self.reads, asked))
+        return _by_head(rows_of_tasks(~self.reads, asked_tasks))
 
 
 class TaskSoftmax(TaskWeights):
@@ -158,10 +160,10 @@ class TaskSoftmax(TaskWeights):
         self.self_bias = TaskTensors(
             dict.fromkeys(config.task_names, 1), width=None, std=0.0, mean=math.log(prior / (1 - prior))
         )
-        self.affinities = TaskPairs(reads_lists(config), own=0.0, others=0.0) if config.task_affinities else None
+        self.affinities = TaskPairs(reads_lists(config), diagonal=0.0, others=0.0) if config.task_affinities else None
 
-    def forward(self, scores: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
-        scores = scores + _by_head(own_of(self.bias(scores), asked))
+    def forward(self, scores: torch.Tensor, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
+        scores = scores + _by_head(rows_of_tasks(self.bias(scores), asked_tasks))
         if 0 < self.top_k < scores.shape[-1]:
             least = scores.topk(self.top_k, dim=-1).values[..., -1:]
             scores = scores.masked_fill(scores < least, float("-inf"))
@@ -183,8 +185,8 @@ class TaskSoftmax(TaskWeights):
 class TaskSigns(TaskWeights):
     """tanh(s) / sum |tanh(s)|: weights that may be negative, of absolute sum 1. Nobody is preferred."""
 
-    def forward(self, scores: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
-        signs = at_least_float32(scores).tanh().masked_fill(self.masked(asked), 0.0)
+    def forward(self, scores: torch.Tensor, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
+        signs = at_least_float32(scores).tanh().masked_fill(self.masked(asked_tasks), 0.0)
         return (signs / signs.abs().sum(dim=-1, keepdim=True).clamp(min=1e-6)).to(scores.dtype)
 
 
@@ -197,8 +199,8 @@ def relation_penalty(scores: torch.Tensor) -> torch.Tensor:
     Returns:
         (batch, tasks)
     """
-    known = at_least_float32(scores).masked_fill(scores.isinf(), 0.0)
-    return known.square().mean(dim=1).sum(dim=-1)
+    finite = at_least_float32(scores).masked_fill(scores.isinf(), 0.0)
+    return finite.square().mean(dim=1).sum(dim=-1)
 
 
 def attention_weights(scores: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
 from .interaction_base import ScaledInteraction, TaskInteraction, TaskSoftmax, reads_lists
 from .interaction_experts import TaskExperts, expert_size
-from .task_tensors import TaskPairs, TaskTensors, picked
+from .task_tensors import TaskPairs, TaskTensors, pick_tasks
 
 
 class AttentionOverHeads(ScaledInteraction):
@@ -37,8 +37,10 @@ class AttentionOverHeads(ScaledInteraction):
         branches = self._branches(states)
         return self._weights(states, branches, embeddings) @ branches
 
-    def apart(self, states: torch.Tensor, embeddings: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
-        return picked(self.entered(states, self._branches(states)), asked)
+    def apart(
+        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        return pick_tasks(self.entered(states, self._branches(states)), asked_tasks)
 
     def mixing_parameters(self) -> Iterable[nn.Parameter]:
         return [*self.scorer.parameters(), *self.task_weights.parameters()]
@@ -107,7 +109,7 @@ class CrossStitch(ScaledInteraction):
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        self.alphas = TaskPairs(reads_lists(config), own=0.9, others=0.1)
+        self.alphas = TaskPairs(reads_lists(config), diagonal=0.9, others=0.1)
 
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return self.alphas() @ states

@@ -1,6 +1,6 @@
 """Interactions through experts: small networks that tasks weigh by gates, shared or a task's own.
 
-One mechanism with settings: one gate for all tasks (OMoE), a gate a task (MMoE), own experts beside the shared ones
+One mechanism with settings: one gate for all tasks (OMoE), a gate per task (MMoE), own experts beside the shared ones
 (CGC), several such layers with a path of the shared experts' own (PLE).
 """
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
 from .interaction_base import ScaledInteraction, attention_weights, reads_table
-from .task_tensors import TaskTensors, UnitScaleLinear, own_of
+from .task_tensors import TaskTensors, UnitScaleLinear, rows_of_tasks
 
 
 def expert_size(config: MultiTaskAttentionConfig) -> int:
@@ -54,17 +54,17 @@ class TaskExperts(nn.Module):
         self.outer = TaskTensors(rows, width=hidden_size, std=0.0 if closed else size**-0.5)
         self.outer_bias = TaskTensors(dict.fromkeys(task_names, count), width=hidden_size, std=0.0)
 
-    def forward(self, states: torch.Tensor, asked: torch.Tensor | None = None) -> torch.Tensor:
-        """Return (batch, tasks, experts, hidden) of states (batch, tasks, hidden), or of those of the tasks `asked`
+    def forward(self, states: torch.Tensor, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
+        """Return (batch, tasks, experts, hidden) of states (batch, tasks, hidden), or of those of the `asked_tasks`
         (batch, asked) of each row.
         """
-        row = "" if asked is None else "b"
-        weights, biases = own_of(self.inner(), asked), own_of(self.inner_bias(), asked)
+        row = "" if asked_tasks is None else "b"
+        weights, biases = rows_of_tasks(self.inner(), asked_tasks), rows_of_tasks(self.inner_bias(), asked_tasks)
         inner = F.gelu(torch.einsum(f"btd,{row}thd->bth", states, weights) + biases)
         # ([batch,] tasks, experts, size, hidden)
-        outer = own_of(self.outer().unflatten(1, (self.count, -1)), asked)
-        found = torch.einsum(f"bteh,{row}tehd->bted", inner.unflatten(-1, (self.count, -1)), outer)
-        return found + own_of(self.outer_bias(), asked)
+        outer = rows_of_tasks(self.outer().unflatten(1, (self.count, -1)), asked_tasks)
+        outputs = torch.einsum(f"bteh,{row}tehd->bted", inner.unflatten(-1, (self.count, -1)), outer)
+        return outputs + rows_of_tasks(self.outer_bias(), asked_tasks)
 
 
 class SharedExperts(nn.Module):
@@ -83,8 +83,8 @@ class SharedExperts(nn.Module):
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Return (batch, experts, hidden) of states (batch, hidden)."""
-        found = [outer(F.gelu(inner(states))) for inner, outer in zip(self.inner, self.outer)]
-        return torch.stack(found, dim=1) if found else states.new_zeros(states.shape[0], 0, states.shape[-1])
+        outputs = [outer(F.gelu(inner(states))) for inner, outer in zip(self.inner, self.outer)]
+        return torch.stack(outputs, dim=1) if outputs else states.new_zeros(states.shape[0], 0, states.shape[-1])
 
 
 class ExpertLayer(nn.Module):
@@ -92,26 +92,26 @@ class ExpertLayer(nn.Module):
 
     Args:
         config: Gives tasks, `shared_experts` and `expert_size`.
-        own: Experts of each task.
+        task_experts: Experts of each task.
         one_gate: Whether all tasks have one gate, which reads x_s.
         last: Whether no layer follows, so that nobody reads o_s.
     """
 
-    def __init__(self, config: MultiTaskAttentionConfig, own: int, one_gate: bool, last: bool) -> None:
+    def __init__(self, config: MultiTaskAttentionConfig, task_experts: int, one_gate: bool, last: bool) -> None:
         super().__init__()
         hidden, size, shared = config.hidden_size, expert_size(config), config.shared_experts
         std = hidden**-0.5
         self.one_gate, self.last = one_gate, last
         self.shared = SharedExperts(hidden, size, shared)
-        self.own = TaskExperts(config.task_names, hidden, size, own) if own else None
-        gate_rows = dict.fromkeys(config.task_names, own + shared)
+        self.task_experts = TaskExperts(config.task_names, hidden, size, task_experts) if task_experts else None
+        gate_rows = dict.fromkeys(config.task_names, task_experts + shared)
         self.gates: nn.Module = (
             UnitScaleLinear(hidden, shared, bias=False) if one_gate else TaskTensors(gate_rows, hidden, std)
         )
         if not last:
             # Its rows for a task's experts are the task's own.
             self.shared_gate = UnitScaleLinear(hidden, shared, bias=False)
-            self.shared_gate_of_own = TaskTensors(dict.fromkeys(config.task_names, own), hidden, std)
+            self.shared_gate_of_own = TaskTensors(dict.fromkeys(config.task_names, task_experts), hidden, std)
 
     def forward(
         self, tasks: torch.Tensor, shared: torch.Tensor, common: torch.Tensor
@@ -123,16 +123,18 @@ class ExpertLayer(nn.Module):
             shared: (batch, hidden), what the shared experts read.
             common: The tasks whose experts may be read by all.
         """
-        found = self.shared(shared)  # (batch, experts, hidden)
+        shared_outputs = self.shared(shared)  # (batch, experts, hidden)
         weights = self.weights(tasks, shared)  # (batch, tasks, experts)
-        if self.own is None:
-            return weights @ found, shared
-        own = self.own(tasks)  # (batch, tasks, experts, hidden)
-        count = own.shape[2]
-        outputs = torch.einsum("bte,bted->btd", weights[..., :count], own) + weights[..., count:] @ found
+        if self.task_experts is None:
+            return weights @ shared_outputs, shared
+        task_outputs = self.task_experts(tasks)  # (batch, tasks, experts, hidden)
+        count = task_outputs.shape[2]
+        outputs = (
+            torch.einsum("bte,bted->btd", weights[..., :count], task_outputs) + weights[..., count:] @ shared_outputs
+        )
         if self.last:
             return outputs, shared
-        return outputs, self._shared_output(shared, own, found, common)
+        return outputs, self._shared_output(shared, task_outputs, shared_outputs, common)
 
     def weights(self, tasks: torch.Tensor, shared: torch.Tensor) -> torch.Tensor:
         """Return how much each task takes of its experts and then of the shared ones, (batch, tasks, experts)."""
@@ -141,11 +143,13 @@ class ExpertLayer(nn.Module):
         return attention_weights(self.gates(shared)).unsqueeze(1).expand(-1, tasks.shape[1], -1)
 
     def _shared_output(
-        self, shared: torch.Tensor, own: torch.Tensor, found: torch.Tensor, common: torch.Tensor
+        self, shared: torch.Tensor, task_outputs: torch.Tensor, shared_outputs: torch.Tensor, common: torch.Tensor
     ) -> torch.Tensor:
         of_own = torch.einsum("bd,ted->bte", shared, self.shared_gate_of_own()[common]).flatten(1)
         weights = attention_weights(torch.cat([of_own, self.shared_gate(shared)], dim=1))
-        return torch.einsum("be,bed->bd", weights, torch.cat([own[:, common].flatten(1, 2), found], dim=1))
+        return torch.einsum(
+            "be,bed->bd", weights, torch.cat([task_outputs[:, common].flatten(1, 2), shared_outputs], dim=1)
+        )
 
 
 class ExpertInteraction(ScaledInteraction):
@@ -167,22 +171,22 @@ class ExpertInteraction(ScaledInteraction):
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        own = config.task_experts if self.has_own else 0
+        task_experts = config.task_experts if self.has_own else 0
         depth = config.expert_layers if self.is_deep else 1
         # One layer of own and shared experts may lack one of the two.
         least = 0 if self.has_own and not self.is_deep else 1
         for name, value, at_least in (
             ("shared_experts", config.shared_experts, least),
-            ("task_experts", own, least if self.has_own else 0),
+            ("task_experts", task_experts, least if self.has_own else 0),
             ("expert_layers", depth, 1),
-            ("shared_experts + task_experts", config.shared_experts + own, 1),
+            ("shared_experts + task_experts", config.shared_experts + task_experts, 1),
         ):
             if value < at_least:
                 raise InputError(f"{name}={value}; expected a whole number >= {at_least}.")
         self.set_constant("common", read_by_all(config))
         self.norm = nn.LayerNorm(config.hidden_size)
         self.layers = nn.ModuleList(
-            ExpertLayer(config, own, self.one_gate, last=layer == depth - 1) for layer in range(depth)
+            ExpertLayer(config, task_experts, self.one_gate, last=layer == depth - 1) for layer in range(depth)
         )
 
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
@@ -210,7 +214,7 @@ class OneGateExperts(ExpertInteraction):
 
 
 class MultiGateExperts(ExpertInteraction):
-    """A gate a task (Ma et al. 2018, equations 6 to 8): mix_t = sum_e softmax(W_t x_t)_e f_e(x)."""
+    """A gate per task (Ma et al. 2018, equations 6 to 8): mix_t = sum_e softmax(W_t x_t)_e f_e(x)."""
 
     has_own = False
 
@@ -223,3 +227,17 @@ class ProgressiveLayeredExtraction(ExpertInteraction):
     """Several layers, with a gate over all experts for the shared ones (Tang et al. 2020, equations 5 to 7)."""
 
     is_deep = True
+
+
+__all__ = [
+    "CustomizedGateControl",
+    "ExpertInteraction",
+    "ExpertLayer",
+    "MultiGateExperts",
+    "OneGateExperts",
+    "ProgressiveLayeredExtraction",
+    "SharedExperts",
+    "TaskExperts",
+    "expert_size",
+    "read_by_all",
+]

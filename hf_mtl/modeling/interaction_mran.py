@@ -122,3 +122,6 @@ class TaskFeature(nn.Module):
             attention_weights(self.scorer(asking, parts)).squeeze(-3).transpose(-1, -2)
         )  # (batch, tasks, groups, 1)
         return self.after(features + (self.groups * weights * parts).flatten(-2))
+
+
+__all__ = ["FeatureFeature", "MultipleRelations", "RELATIONS", "TaskFeature", "TaskTask"]

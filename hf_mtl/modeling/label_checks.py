@@ -20,8 +20,8 @@ Entries = Mapping[str, torch.Tensor]
 Tasks = Mapping[int, TaskConfig]
 
 # Types that hold a hole (-100) and every whole number as it is.
-WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16)
-NUMBERS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, *WHOLE_NUMBERS)
+_WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16)
+_NUMBERS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, *_WHOLE_NUMBERS)
 
 
 def class_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, scores: Sequence[int]) -> torch.Tensor:
@@ -34,7 +34,7 @@ def class_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, scores: Se
         scores: The shape of the scores, (N, ..., classes).
     """
     *shape, width = scores
-    labels = _formed(entries, tasks, shape, WHOLE_NUMBERS).long()
+    labels = _formed(entries, tasks, shape, _WHOLE_NUMBERS).long()
     sizes = sizes.view(-1, *[1] * (labels.ndim - 1))
     possible = (labels == IGNORED_LABEL) | ((labels >= 0) & (labels < sizes))
 
@@ -61,7 +61,7 @@ def flag_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, width: int)
     if labels.ndim != 2 or labels.shape[1] > width:
         shape = tuple(labels.shape)
         raise LabelError(f"Flags are given in the shape {shape}; expected (entries, {width}), a column for each flag.")
-    labels = _formed(entries, tasks, (entries["tasks"].shape[0], labels.shape[1]), NUMBERS)
+    labels = _formed(entries, tasks, (entries["tasks"].shape[0], labels.shape[1]), _NUMBERS)
     labels = F.pad(labels, (0, width - labels.shape[1]), value=IGNORED_LABEL)
     is_flag = torch.arange(width, device=labels.device) < sizes.unsqueeze(1)
     is_hole = (labels == IGNORED_LABEL) | labels.isnan()
@@ -78,13 +78,13 @@ def number_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     def expected(task: TaskConfig, entry: int) -> str:
         return f"a finite number, or {IGNORED_LABEL} or NaN for no label"
 
-    labels = _formed(entries, tasks, (entries["tasks"].shape[0],), NUMBERS)
+    labels = _formed(entries, tasks, (entries["tasks"].shape[0],), _NUMBERS)
     return _checked(labels, ~labels.isinf(), entries, tasks, expected)
 
 
 def piece_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     """Return labels (N, 2) that are pieces of their rows: the first and the last of an answer, or none of both."""
-    labels = _formed(entries, tasks, (entries["tasks"].shape[0], 2), WHOLE_NUMBERS).long()
+    labels = _formed(entries, tasks, (entries["tasks"].shape[0], 2), _WHOLE_NUMBERS).long()
     mask = entries["token_mask"]
     length = mask.shape[1]
     is_piece = mask.gather(1, labels.clamp(min=0, max=length - 1)) != 0
@@ -101,7 +101,7 @@ def piece_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
 
 def choice_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     """Return labels (N,) that are choices of their rows."""
-    labels = _formed(entries, tasks, (entries["tasks"].shape[0],), WHOLE_NUMBERS).long()
+    labels = _formed(entries, tasks, (entries["tasks"].shape[0],), _WHOLE_NUMBERS).long()
     choices = entries["choices"]
     most = choices.shape[1]
     is_choice = choices.gather(1, labels.clamp(min=0, max=most - 1).unsqueeze(1)).squeeze(1)
@@ -129,7 +129,7 @@ def checked_task_ids(task_ids: torch.Tensor, rows: int) -> torch.Tensor:
             f"`task_ids` are {task_ids!r}; expected a tensor of the shape ({rows},), the place of one task per row: "
             f"torch.tensor([0] * {rows}) asks the first task of every row."
         )
-    if task_ids.dtype not in WHOLE_NUMBERS or tuple(task_ids.shape) != (rows,):
+    if task_ids.dtype not in _WHOLE_NUMBERS or tuple(task_ids.shape) != (rows,):
         raise InputError(
             f"`task_ids` are {task_ids.dtype} of the shape {tuple(task_ids.shape)}; expected torch.int64 of the shape "
             f"({rows},), the place of one task per row."

@@ -1,4 +1,4 @@
-"""The model: one pretrained encoder, one state a task, attention across tasks, a gate, a head a task."""
+"""The model: one pretrained encoder, one state per task, attention across tasks, a gate, a head per task."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -12,23 +12,13 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from .batch_tensors import moved
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_arguments import (
-    bare_encoder,
-    check_encoder,
-    check_loaded,
-    follow_mode,
-    on_one_device,
-    read_tasks,
-    split_arguments,
-)
 from .encoder_code import carries_code, hub_arguments
-from .encoder_loading import build_encoder, load_encoder
+from .encoder_loading import build_encoder
 from .encoder_reader import EncodedTokens, EncoderReader
 from .input_rows import Rows, TaskNames
-from .multitask_module import MultiTaskModule, Routing, TaskParts
-from .multitask_output import MultiTaskOutput
+from .multitask_module import MultiTaskModule, Routing, TaskParts, check_config
+from .multitask_output import MultiTaskOutput, logits_by_task
 from .multitask_pretrained import MultiTaskPreTrainedModel, rename_old
-from .part_checks import check_config
 from .pipeline_multitask import Answerer, tokenizer_of
 from .plain_inputs import Positions, check_routing, plain_entries, read_inputs
 from .pooling import TASK_POOLINGS
@@ -37,17 +27,16 @@ from .separate_encoders import SeparateEncoders, SeparateReader
 from .step_loss import batch_losses, with_penalties
 from .task_config import TaskConfig
 from .task_head import Answer, TaskHead
-from .task_logits import logits_by_task
 from .task_tensors import (
     Carried,
-    picked,
+    pick_tasks,
 )
 
 
 class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
     """One pretrained encoder with a head for each of several tasks, which read each other through a gate.
 
-    At the start it computes what hard sharing computes (an encoder with one linear head a task); what it does beyond
+    At the start it computes what hard sharing computes (an encoder with one linear head per task); what it does beyond
     that, it learned.
 
     Args:
@@ -60,6 +49,8 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
 
     def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel | None = None) -> None:
         if encoder is not None:
+            from .encoder_arguments import check_loaded
+
             check_loaded(config, encoder)
             config.encoder_config = encoder.config
             config._attn_implementation = encoder.config._attn_implementation
@@ -115,6 +106,17 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         Raises:
             InputError: The encoder cannot be found or lacks weights, or a setting, argument or task cannot be used.
         """
+        # Imported here, since a checkpoint that answers needs none of it.
+        from .encoder_arguments import (
+            bare_encoder,
+            check_encoder,
+            follow_mode,
+            on_one_device,
+            read_tasks,
+            split_arguments,
+        )
+        from .encoder_loading import load_encoder
+
         check_encoder(encoder)
         values = read_tasks(tasks)
         settings, loading = split_arguments(encoder, system, encoder_kwargs, arguments)
@@ -147,7 +149,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         output_task_attentions: bool = False,
         return_dict: bool | None = None,
         routing: Routing | None = None,
-        asked: torch.Tensor | None = None,
+        asked_tasks: torch.Tensor | None = None,
         output_logits: bool = True,
     ) -> MultiTaskOutput | tuple[Any, ...]:
         """Answer rows for tasks.
@@ -172,8 +174,8 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             return_dict: Whether to return a `MultiTaskOutput` (else a tuple), likewise.
             routing: Internal, of the collator: by problem type the entries to answer: ``rows``, ``tasks`` and, for a
                 loss, ``labels``.
-            asked: Internal, (B, A) beside `routing`: the tasks each row is answered for; entries then hold ``slots``,
-                the places of their tasks among them. Other tasks are not computed where no part reads them.
+            asked_tasks: Internal, (B, A) beside `routing`: the tasks each row is answered for; entries then hold
+                ``slots``, the places of their tasks among them. Other tasks are not computed where no part reads them.
             output_logits: Internal: whether to return logits and task states, which a training step does not read.
 
         Raises:
@@ -185,18 +187,19 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         rows = read_inputs(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         positions = Positions(start_positions, end_positions)
         is_plain = routing is None
-        check_routing(routing, asked, (labels, task_ids, *positions))
+        check_routing(routing, asked_tasks, (labels, task_ids, *positions))
         if routing is None:
             routing = plain_entries(self._heads(), rows, task_ids, labels, positions)
         placed = all("slots" in entries for entries in routing.values())
-        if asked is None or not placed or self.mtl.reads_all(asked) is None:
-            asked, routing = None, {name: {**own, "slots": own["tasks"]} for name, own in routing.items()}
+        if asked_tasks is None or not placed or self.mtl.reads_all(asked_tasks) is None:
+            asked_tasks = None
+            routing = {name: {**entries, "slots": entries["tasks"]} for name, entries in routing.items()}
 
-        inputs, entries = self.mtl.conditioning.rows_by_task(rows.inputs, routing, asked)
-        told = self.mtl.conditioning(self.mtl.task_encoder(), inputs.tasks)
+        inputs, entries = self.mtl.conditioning.rows_by_task(rows.inputs, routing, asked_tasks)
+        conditions = self.mtl.conditioning(self.mtl.task_encoder(), inputs.tasks)
         flags = self._flags(output_hidden_states, output_attentions)
-        tokens = self.read_encoder(Carried(self.encoder), inputs, told, flags)
-        parts = self.mtl(tokens, entries, asked)
+        tokens = self.read_encoder(Carried(self.encoder), inputs, conditions, flags)
+        parts = self.mtl(tokens, entries, asked_tasks)
 
         output: dict[str, Any] = {
             "hidden_states": tokens.hidden_states or None,
@@ -208,12 +211,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
                 output.update(with_penalties(output, penalties, entries))
         if output_logits:
             # A row that is a choice alone has one score.
-            is_one_choice = is_plain and rows.choices is None
-            single = {
-                name
-                for name, head in self._heads().items()
-                if head.has_one_score or (is_one_choice and head.inputs == "choices")
-            }
+            single = self._types_with_one_score(of_choice=is_plain and rows.choices is None)
             is_dense = is_plain and task_ids is None
             output["logits"] = logits_by_task(parts.logits, routing, self._heads(), single, is_dense)
             output["task_states"], output["entry_logits"] = parts.gated, None if is_dense else parts.logits
@@ -221,6 +219,10 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             output.update(self._weights(parts, tokens))
         as_output = self.config.return_dict if return_dict is None else return_dict
         return MultiTaskOutput(**output) if as_output else MultiTaskOutput(**output).to_tuple()
+
+    def _types_with_one_score(self, of_choice: bool) -> set[str]:
+        heads = self._heads().items()
+        return {name for name, head in heads if head.has_one_score or (of_choice and head.inputs == "choices")}
 
     def _heads(self) -> dict[str, TaskHead]:
         return cast(dict[str, TaskHead], dict(self.mtl.heads.items()))
@@ -237,7 +239,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
     def _weights(self, parts: TaskParts, tokens: EncodedTokens) -> dict[str, Any]:
         pooling = self.mtl.pooling.weights(tokens)
         if pooling is not None and tokens.tasks is not None:
-            of_tasks = picked(pooling, tokens.tasks)  # (rows, 1, L)
+            of_tasks = pick_tasks(pooling, tokens.tasks)  # (rows, 1, L)
             pooling = of_tasks.reshape(parts.gated.shape[0], -1, of_tasks.shape[-1])
         return {
             "pooling_weights": pooling,
@@ -258,10 +260,10 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
     @staticmethod
     def ordered_logits(logits: Mapping[str, torch.Tensor], routing: Routing) -> list[np.ndarray]:
         """Return the logits of a batch's entries in the order in which its features list them."""
-        found: dict[int, np.ndarray] = {}
+        by_order: dict[int, np.ndarray] = {}
         for name, scores in logits.items():
-            found.update(zip(routing[name]["order"].tolist(), scores.float().cpu().numpy()))
-        return [found[order] for order in sorted(found)]
+            by_order.update(zip(routing[name]["order"].tolist(), scores.float().cpu().numpy()))
+        return [by_order[order] for order in sorted(by_order)]
 
     def predict(
         self,
@@ -271,7 +273,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         batch_size: int = 32,
         progress: Callable[[int], object] | None = None,
     ) -> list[dict[str, Answer]]:
-        """Return every task's decoded answer for every row, from one encoder pass a batch.
+        """Return every task's decoded answer for every row, from one encoder pass per batch.
 
         An answer whose input was longer than the task's `max_length` has ``"truncated": True``, one of tags also
         ``"words_read"``, how many of its words were read; the others are tagged as outside. A context is read whole,

@@ -1,29 +1,62 @@
 """The parts beside the encoder, put together: the model's figure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .aggregation import TASK_AGGREGATIONS
-from .configuration_multitask import MultiTaskAttentionConfig
+from .aggregation import MERGED, TASK_AGGREGATIONS
+from .attention_scorers import ATTENTION_SCORERS
+from .configuration_multitask import MultiTaskAttentionConfig, check_label_names
 from .encoder_conditioning import TASK_CONDITIONINGS
 from .encoder_reader import EncodedTokens
+from .errors import InputError, check_choice, check_types
 from .gate import TASK_GATES
 from .head import HEAD_READINGS
-from .interaction import build_interaction
+from .interaction import TASK_INTERACTIONS, build_interaction
+from .interaction_mran import RELATIONS
 from .label_checks import Entries
 from .pooling import TASK_POOLINGS
 from .problem_heads import TASK_HEADS
-from .task_tensors import Carried, TaskTensors, picked
+from .setting_names import SETTINGS
+from .task_config import check_tasks
+from .task_tensors import Carried, TaskTensors, pick_tasks
 
 Routing = Mapping[str, Entries]
 
+# What settings that are sizes must be at least.
+_LEAST_SIZES = {
+    "interaction_heads": 1,
+    "interaction_layers": 1,
+    "inducing_points": 1,
+    "feature_groups": 1,
+    "gate_size": 1,
+    "expert_size": 2,
+    "lexical_rank": 0,
+    "interaction_size": 1,
+    "attention_top_k": 0,
+    "conditioning_size": 1,
+}
+
+
+# Settings that are names, and of what.
+CHOICES: dict[str, Collection[str]] = {
+    "conditioning": TASK_CONDITIONINGS,
+    "pooling": TASK_POOLINGS,
+    "pooling_scorer": ATTENTION_SCORERS,
+    "task_interaction": TASK_INTERACTIONS,
+    "attention_scorer": ATTENTION_SCORERS,
+    "gate": TASK_GATES,
+    "head": HEAD_READINGS,
+    "aggregation": TASK_AGGREGATIONS,
+    "aggregation_of": MERGED,
+}
+
 
 class TaskParts(NamedTuple):
-    """What the parts behind the encoder compute: S, R, G, H and the logits by problem type."""
+    """The states that the parts behind the encoder compute: S, R, G, H and the logits by problem type."""
 
     states: torch.Tensor
     mixed: torch.Tensor
@@ -92,11 +125,11 @@ class MultiTaskModule(nn.Module):
         self.head_reading = HEAD_READINGS[config.head](config)
         self.heads = nn.ModuleDict()
         for problem_type, head in TASK_HEADS.items():
-            own = {index: task for index, task in enumerate(tasks) if task.problem_type == problem_type}
-            if own:
-                self.heads[problem_type] = head(own, hidden, config.head_dropout)
+            tasks_of_type = {index: task for index, task in enumerate(tasks) if task.problem_type == problem_type}
+            if tasks_of_type:
+                self.heads[problem_type] = head(tasks_of_type, hidden, config.head_dropout)
 
-    def forward(self, tokens: EncodedTokens, routing: Routing, asked: torch.Tensor | None = None) -> TaskParts:
+    def forward(self, tokens: EncodedTokens, routing: Routing, asked_tasks: torch.Tensor | None = None) -> TaskParts:
         """Return every state on the way from token states Z (B, L, D) to logits.
 
         S = pool(Z), R = interact(S), G = gate(S), H = S + G * (R - S), head t reads H_t. Where Z depends on the task,
@@ -105,16 +138,16 @@ class MultiTaskModule(nn.Module):
         Args:
             tokens: What the encoder said of each row.
             routing: The entries to answer.
-            asked: (B, A) the tasks that each row is answered for; None for all (A = T).
+            asked_tasks: (B, A) the tasks that each row is answered for; None for all (A = T).
         """
         embeddings = self.task_encoder()  # (T, D)
-        known = None if self.interaction.reads_tasks else asked
-        states = self.states(tokens, known)  # (B, T, D)
-        own = states if known is asked else picked(states, asked)  # (B, A, D)
-        mixed = self.interaction(states, embeddings, asked)  # (B, A, D)
-        gates = self.gate(own, embeddings if asked is None else embeddings[asked])  # (B, A, D)
-        gated = own + gates * (mixed - own)
-        read, of_rows = self._for_encoded_rows(tokens, gated, asked)
+        read_tasks = None if self.interaction.reads_tasks else asked_tasks
+        states = self.states(tokens, read_tasks)  # (B, T, D)
+        task_states = states if read_tasks is asked_tasks else pick_tasks(states, asked_tasks)  # (B, A, D)
+        mixed = self.interaction(states, embeddings, asked_tasks)  # (B, A, D)
+        gates = self.gate(task_states, embeddings if asked_tasks is None else embeddings[asked_tasks])  # (B, A, D)
+        gated = task_states + gates * (mixed - task_states)
+        read, of_rows = self._for_encoded_rows(tokens, gated, asked_tasks)
         read, by_task = self.head_reading(tokens, read, of_rows), tokens.tasks is not None
         logits = {
             name: self.aggregation(Carried(self.heads[name]), tokens.states, read, entries, embeddings, by_task)
@@ -122,19 +155,19 @@ class MultiTaskModule(nn.Module):
         }
         return TaskParts(states, mixed, gates, gated, logits)
 
-    def states(self, tokens: EncodedTokens, asked: torch.Tensor | None) -> torch.Tensor:
+    def states(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None) -> torch.Tensor:
         """Return S (B, A, D) of what the encoder said of each row, or of each row and task."""
-        chosen = asked if tokens.tasks is None else tokens.tasks
+        chosen = asked_tasks if tokens.tasks is None else tokens.tasks
         states = self.conditioning.read_out(self.pooling(tokens, chosen), tokens, chosen)
         if tokens.tasks is None:
             return states
-        count = self.conditioning.num_tasks if asked is None else asked.shape[1]
+        count = self.conditioning.num_tasks if asked_tasks is None else asked_tasks.shape[1]
         return states.reshape(-1, count, states.shape[-1])
 
-    def reads_all(self, asked: torch.Tensor | None) -> torch.Tensor | None:
+    def reads_all(self, asked_tasks: torch.Tensor | None) -> torch.Tensor | None:
         """Return the tasks to compute for each row: those asked, or None for all where a part needs all of them."""
-        told = self.conditioning.conditions_encoder and self.interaction.reads_tasks
-        return None if told or self.aggregation.reads_tasks else asked
+        conditions_all = self.conditioning.conditions_encoder and self.interaction.reads_tasks
+        return None if conditions_all or self.aggregation.reads_tasks else asked_tasks
 
     def penalties(self, tokens: EncodedTokens, states: torch.Tensor) -> torch.Tensor | None:
         """Return what the parts add to the loss of each encoded row for each task, (rows, T), or None for nothing.
@@ -143,21 +176,51 @@ class MultiTaskModule(nn.Module):
             tokens: What the encoder said of each row.
             states: S, as `forward` returned it.
         """
-        found = [self.pooling.penalties(tokens)]
+        parts = [self.pooling.penalties(tokens)]
         if self.interaction.reads_tasks:
             count = tokens.states.shape[0] // states.shape[0]
-            own = self.interaction.penalties(states, self.task_encoder())
-            found.append(None if own is None else own.repeat_interleave(count, dim=0))
-        known = [own for own in found if own is not None]
-        return torch.stack(known).sum(dim=0) if known else None
+            part = self.interaction.penalties(states, self.task_encoder())
+            parts.append(None if part is None else part.repeat_interleave(count, dim=0))
+        present_penalties = [part for part in parts if part is not None]
+        return torch.stack(present_penalties).sum(dim=0) if present_penalties else None
 
     @staticmethod
     def _for_encoded_rows(
-        tokens: EncodedTokens, states: torch.Tensor, asked: torch.Tensor | None
+        tokens: EncodedTokens, states: torch.Tensor, asked_tasks: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """States and tasks for each encoded row: a batch row's again for each task that it was encoded for."""
         if tokens.tasks is None:
-            return states, asked
+            return states, asked_tasks
         count = tokens.states.shape[0] // states.shape[0]
-        again = None if asked is None else asked.repeat_interleave(count, dim=0)
+        again = None if asked_tasks is None else asked_tasks.repeat_interleave(count, dim=0)
         return states.repeat_interleave(count, dim=0), again
+
+
+def check_config(config: MultiTaskAttentionConfig) -> None:
+    """Raise `InputError` unless a model can be built from `config`."""
+    check_types("", config, SETTINGS)
+    if config.output_attentions and config._attn_implementation not in (None, "eager"):
+        raise InputError(
+            f"output_attentions=True, and attn_implementation={config._attn_implementation!r} returns none; load the "
+            "encoder with attn_implementation='eager', or call encoder.set_attn_implementation('eager')."
+        )
+    check_tasks(config.task_configs)
+    if len(config.task_configs) > 1:
+        # Any configuration has these, with two labels where nobody says how many.
+        check_label_names(None, config.id2label, num_labels=None if config.num_labels == 2 else config.num_labels)
+    for name, choices in CHOICES.items():
+        check_choice(name, getattr(config, name), choices)
+    for relation in config.mran_relations:
+        check_choice("relation in mran_relations", relation, RELATIONS)
+    for name, least in _LEAST_SIZES.items():
+        if getattr(config, name) is not None and getattr(config, name) < least:
+            raise InputError(f"{name}={getattr(config, name)!r}; expected a whole number >= {least}.")
+    for name in ("interaction_dropout", "head_dropout"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise InputError(f"{name}={getattr(config, name)!r}; expected a number from 0 to 1.")
+    for name in ("relation_penalty", "adversarial_weight", "orthogonality_weight"):
+        if getattr(config, name) < 0:
+            raise InputError(f"{name}={getattr(config, name)!r}; expected a number >= 0.")
+
+
+__all__ = ["CHOICES", "MultiTaskModule", "Routing", "TaskEncoder", "TaskParts", "UnreadTaskEncoder", "check_config"]

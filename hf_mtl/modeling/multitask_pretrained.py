@@ -1,4 +1,4 @@
-"""What any Transformers model has: doors from and to a folder, embeddings, parameters; here, by task."""
+"""The base of the model, as any Transformers model has one: loading, saving, embeddings, parameters by task."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -8,19 +8,18 @@ from typing import Any, cast
 
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_arguments import checkpoint_arguments
-from .encoder_code import hub_arguments, save_code
+from .encoder_code import check_model_type, hub_arguments, save_code, with_encoder_code
 from .encoder_limits import check_words
 from .encoder_loading import reading_options
 from .encoder_reader import EncoderReader
 from .errors import CheckpointError, InputError, check_choice
 from .interaction_adversary import GradientReversal
 from .separate_encoders import SeparateEncoders, first_encoder
-from .setting_names import SETTINGS
+from .setting_names import SETTINGS, TASK_VALUES, check_setting_names
 from .task_config import TaskConfig
 from .task_head import TaskHead
 from .task_tensors import (
@@ -35,7 +34,7 @@ from .task_tensors import (
 
 # Names of parameters in earlier versions, as patterns, and what they are called now: PEFT takes modules whose names
 # end in "score" for classifiers, and those that it is told to adapt by name ("query") for linear layers.
-OLD_NAMES = {
+_OLD_NAMES = {
     r"\bmtl\.(interaction(?:\.layers\.\d+)?)\.query\.task_": r"mtl.\1.queries.task_",
     r"\bmtl\.(interaction(?:\.layers\.\d+)?)\.key\.task_": r"mtl.\1.keys.task_",
     r"\bmtl\.(interaction(?:\.layers\.\d+)?)\.value\.task_": r"mtl.\1.values.task_",
@@ -43,6 +42,7 @@ OLD_NAMES = {
     r"\bmtl\.((?:\w+\.)*aggregation)\.score\.": r"mtl.\1.scores.",
     r"\bmtl\.((?:\w+\.)*scores)\.task_to_score\.": r"mtl.\1.task_to_scores.",
     r"\bmtl\.((?:\w+\.)*\w*scorer)\.score\.": r"mtl.\1.scores.",
+    r"\bmtl\.((?:\w+\.)*)own\.": r"mtl.\1task_experts.",
 }
 
 
@@ -86,9 +86,9 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         wants_report = kwargs.pop("output_loading_info", False)
         try:
             # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
-            kwargs["key_mapping"] = {**OLD_NAMES, **(kwargs.get("key_mapping") or {})}
+            kwargs["key_mapping"] = {**_OLD_NAMES, **(kwargs.get("key_mapping") or {})}
             options = {
-                **checkpoint_arguments(name, kwargs),
+                **_checkpoint_arguments(name, kwargs),
                 "ignore_mismatched_sizes": True,
                 "output_loading_info": True,
             }
@@ -98,12 +98,12 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         model, report = loaded
         # Saved again, tensors have the names of now.
         model._weight_conversions = [
-            one for one in model._weight_conversions if one.source_patterns[0] not in OLD_NAMES
+            one for one in model._weight_conversions if one.source_patterns[0] not in _OLD_NAMES
         ]
         model.hub_arguments = hub_arguments(kwargs)
         model.has_given_precision = any(kwargs.get(key) is not None for key in ("dtype", "torch_dtype"))
         if not kwargs.get("ignore_mismatched_sizes"):
-            refuse_incomplete(name or "state_dict", report, [key for key in kwargs if key in SETTINGS])
+            _refuse_incomplete(name or "state_dict", report, [key for key in kwargs if key in SETTINGS])
         return (model, report) if wants_report else model
 
     def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs: Any) -> None:
@@ -154,7 +154,7 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         cast(EncoderReader, self.read_encoder).listen_to(value)
 
     def has_learned(self, task: str) -> bool:
-        """Whether a task's head has left its start: its bias, which begins at zero, has moved."""
+        """Return whether a task's head has left its start: its bias, which begins at zero, has moved."""
         owners = owners_by_key([task])
         return any(
             bool(tensor.any())
@@ -183,7 +183,7 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
 
     @property
     def num_tasks(self) -> int:
-        """How many tasks the model has."""
+        """The number of tasks."""
         return len(self.config.task_names)
 
     def task_parameters(self, task: str) -> list[nn.Parameter]:
@@ -216,20 +216,20 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         return tokenizer
 
 
-def current_name(name: str) -> str:
+def _current_name(name: str) -> str:
     """Return what a parameter is called now, by its name or an earlier one."""
-    for old, new in OLD_NAMES.items():
+    for old, new in _OLD_NAMES.items():
         name = re.sub(old, new, name)
     return name
 
 
 def rename_old(module: Any, state_dict: dict[str, Any], prefix: str, *given: Any) -> None:
     """Give the tensors that are loaded into a module the names of now; a hook of `load_state_dict`."""
-    for name in [name for name in state_dict if name.startswith(prefix) and current_name(name) != name]:
-        state_dict[current_name(name)] = state_dict.pop(name)
+    for name in [name for name in state_dict if name.startswith(prefix) and _current_name(name) != name]:
+        state_dict[_current_name(name)] = state_dict.pop(name)
 
 
-def refuse_incomplete(name: str | Path, report: Mapping[str, Any], settings: Iterable[str] = ()) -> None:
+def _refuse_incomplete(name: str | Path, report: Mapping[str, Any], settings: Iterable[str] = ()) -> None:
     """Raise `CheckpointError` if tensors of a checkpoint were missing, unexpected or of another shape.
 
     Args:
@@ -253,3 +253,34 @@ def refuse_incomplete(name: str | Path, report: Mapping[str, Any], settings: Ite
                 else "its config.json and its weights do not belong together. Fetch or save it again."
             )
             raise CheckpointError(f"The checkpoint {str(name)!r} {what} {', '.join(keys[:3])}{more}; {why}")
+
+
+def _checkpoint_arguments(name: str | None, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Transformers' `from_pretrained` is given to load a checkpoint.
+
+    Args:
+        name: The checkpoint; None where `arguments` hold a configuration and tensors.
+        arguments: What was given.
+
+    Raises:
+        InputError: An argument that says nothing of a checkpoint, or a checkpoint of another model.
+    """
+    check_setting_names(name for name in arguments if name in TASK_VALUES)
+    for key in ("encoder", "encoder_kwargs", "system"):
+        if key in arguments:
+            raise InputError(
+                f"{key}= is an argument of from_encoder; a checkpoint holds its encoder and its parts. Leave it out, "
+                "or write MultiTaskAttentionModel.from_encoder(name, tasks=[...])."
+            )
+    if "tasks" in arguments:
+        raise InputError(
+            "from_pretrained takes no `tasks`: a checkpoint holds its own, with a head for each. To answer some of "
+            "them: model.predict(rows, tasks=[...]); to train others: MultiTaskAttentionModel.from_encoder(name, "
+            "tasks=[...])."
+        )
+    if name is not None:
+        return with_encoder_code(name, {**arguments, **reading_options(name)})
+    if not isinstance(arguments.get("config"), PreTrainedConfig) or arguments.get("state_dict") is None:
+        raise InputError("Without a name, from_pretrained needs both config=model.config and state_dict=tensors.")
+    check_model_type("config", arguments["config"].model_type, arguments["config"].architectures)
+    return dict(arguments)

@@ -30,7 +30,7 @@ def tokenizer_of(model: PreTrainedModel) -> PreTrainedTokenizerBase:
 
 
 @contextmanager
-def answering(model: nn.Module) -> Iterator[None]:
+def _answering(model: nn.Module) -> Iterator[None]:
     """Let a model answer as it does after training; afterwards each of its modules is in the mode that it was in."""
     training = [module for module in model.modules() if module.training]
     model.eval()
@@ -117,7 +117,7 @@ class Answerer:
         features = self.processor.shared_features(rows, tasks)
         if not features:
             return [{} for _ in rows]
-        with answering(self.model):
+        with _answering(self.model):
             logits = cast(Any, self.model).entry_logits(self.processor.collate(features))
         names = self.model.config.task_names
         entries = [entry for feature in features for entry in feature["entries"]]

@@ -93,17 +93,19 @@ def read_inputs(
     return PlainRows(EncoderInputs(ids, mask, segments, embeds, positions=positions), choices)
 
 
-def check_routing(routing: Mapping[str, Any] | None, asked: torch.Tensor | None, others: Iterable[Any]) -> None:
+def check_routing(routing: Mapping[str, Any] | None, asked_tasks: torch.Tensor | None, others: Iterable[Any]) -> None:
     """Raise `InputError` for a part of a collator's batch without the rest, or beside what it holds.
 
     Args:
         routing: Of the collator.
-        asked: Likewise.
+        asked_tasks: Likewise.
         others: What says tasks and labels in plain inputs.
     """
     if routing is None:
-        if asked is not None:
-            raise InputError("`asked` is of a collator's batch, beside `routing`; for one task per row: task_ids=.")
+        if asked_tasks is not None:
+            raise InputError(
+                "`asked_tasks` is of a collator's batch, beside `routing`; for one task per row: task_ids=."
+            )
     elif not routing:
         raise InputError("`routing` is empty; it is the collator's. Leave it out, and every task is answered.")
     elif any(given is not None for given in others):

@@ -1,4 +1,4 @@
-"""Pooling: token states (batch, length, hidden) become one state a task (batch, tasks, hidden).
+"""Pooling: token states (batch, length, hidden) become one state per task (batch, tasks, hidden).
 
 To add one, write its class and its line in `TASK_POOLINGS`.
 """
@@ -14,7 +14,7 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_reader import EncodedTokens
 from .errors import InputError, check_choice
 from .interaction_base import attention_weights
-from .task_tensors import ModuleWithConstants, SharedVectors, TaskTensors, at_least_float32, own_of, picked
+from .task_tensors import ModuleWithConstants, SharedVectors, TaskTensors, at_least_float32, pick_tasks, rows_of_tasks
 
 
 class TaskPooling(ModuleWithConstants, ABC):
@@ -32,12 +32,12 @@ class TaskPooling(ModuleWithConstants, ABC):
         self.num_tasks = len(config.task_names)
 
     @abstractmethod
-    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
         """Return task states (batch, asked, hidden).
 
         Args:
             tokens: What the encoder said.
-            asked: (batch, asked) task indices; None for all.
+            asked_tasks: (batch, asked) task indices; None for all.
         """
 
     def weights(self, tokens: EncodedTokens) -> torch.Tensor | None:
@@ -48,33 +48,33 @@ class TaskPooling(ModuleWithConstants, ABC):
         """Return what the part adds to the loss of each row for each task, (batch, tasks), or None."""
         return None
 
-    def _for_tasks(self, state: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
+    def _for_tasks(self, state: torch.Tensor, asked_tasks: torch.Tensor | None) -> torch.Tensor:
         """(batch, asked, hidden)"""
-        return state.unsqueeze(1).expand(-1, self.num_tasks if asked is None else asked.shape[1], -1)
+        return state.unsqueeze(1).expand(-1, self.num_tasks if asked_tasks is None else asked_tasks.shape[1], -1)
 
 
 class FirstTokenPooling(TaskPooling):
     """The state of the first token that is no padding."""
 
-    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
         first = tokens.mask.long().argmax(dim=1)  # (batch,); not 0 where padding stands on the left
-        return self._for_tasks(tokens.states[torch.arange(first.shape[0], device=first.device), first], asked)
+        return self._for_tasks(tokens.states[torch.arange(first.shape[0], device=first.device), first], asked_tasks)
 
 
 class LastTokenPooling(TaskPooling):
     """The state of the last token that is no padding; in an encoder that reads from left to right it has seen all."""
 
-    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
         places = torch.arange(tokens.mask.shape[1], device=tokens.mask.device)
         last = (tokens.mask.long() * places).argmax(dim=1)
-        return self._for_tasks(tokens.states[torch.arange(last.shape[0], device=last.device), last], asked)
+        return self._for_tasks(tokens.states[torch.arange(last.shape[0], device=last.device), last], asked_tasks)
 
 
 class MeanPooling(TaskPooling):
     """The mean of the token states, padding left out."""
 
-    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
-        return self._for_tasks(masked_mean(tokens.states, tokens.mask), asked)
+    def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
+        return self._for_tasks(_masked_mean(tokens.states, tokens.mask), asked_tasks)
 
 
 class PoolerPooling(TaskPooling):
@@ -82,10 +82,10 @@ class PoolerPooling(TaskPooling):
 
     reads_pooler = True
 
-    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
         if tokens.pooled is None:
             raise InputError("This encoder has no pooler; expected another `pooling`, e.g. pooling='mean'.")
-        return self._for_tasks(tokens.pooled, asked)
+        return self._for_tasks(tokens.pooled, asked_tasks)
 
 
 class LayerMixPooling(TaskPooling):
@@ -102,10 +102,10 @@ class LayerMixPooling(TaskPooling):
         self.count = config.num_hidden_layers
         self.layer_weights = TaskTensors(dict.fromkeys(config.task_names, self.count), width=None, std=0.0)
 
-    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
-        means = torch.stack([masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
+    def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
+        means = torch.stack([_masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
         # ([batch,] tasks, layers) @ (batch, layers, hidden)
-        return own_of(self.shares().to(means.dtype), asked) @ means
+        return rows_of_tasks(self.shares().to(means.dtype), asked_tasks) @ means
 
     def shares(self) -> torch.Tensor:
         """Return how much each task reads of each layer, (tasks, layers)."""
@@ -138,13 +138,13 @@ class TaskLayerPooling(TaskPooling):
                 raise InputError(f"task_layers of {name!r} is {layer!r}; expected a layer from 1 to {depth}.")
         self.set_constant("chosen", [given.get(name, depth) - 1 for name in config.task_names])
 
-    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
-        means = torch.stack([masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
-        return picked(means, own_of(self.chosen, asked).expand(means.shape[0], -1))
+    def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
+        means = torch.stack([_masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
+        return pick_tasks(means, rows_of_tasks(self.chosen, asked_tasks).expand(means.shape[0], -1))
 
 
 class TaskQueryPooling(TaskPooling):
-    """Token attention with one query a task (Zheng, Chen and Qiu 2018, "Same Representation, Different Attentions",
+    """Token attention with one query per task (Zheng, Chen and Qiu 2018, "Same Representation, Different Attentions",
     static task attention): r_t = sum_l softmax_l(score(q_t, h_l) + omega_t(id_l)) h_l.
 
     The start is mean pooling: queries are zero (or, with the additive scorer, its last layer is). With `lexical_rank`
@@ -173,8 +173,8 @@ class TaskQueryPooling(TaskPooling):
         self.lexicon = SharedVectors(config.vocab_size, rank) if rank else None
         self.lexical = TaskTensors(dict.fromkeys(names, rank), width=None, std=0.0) if rank else None
 
-    def forward(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
-        weights = F.dropout(self._weights(tokens, asked), self.dropout, self.training)
+    def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
+        weights = F.dropout(self._weights(tokens, asked_tasks), self.dropout, self.training)
         return merge_heads(weights @ split_heads(tokens.states, self.scorer.num_heads))
 
     def weights(self, tokens: EncodedTokens) -> torch.Tensor:
@@ -189,26 +189,26 @@ class TaskQueryPooling(TaskPooling):
         logarithms = weights.clamp(min=torch.finfo(weights.dtype).tiny).log()
         return self.entropy * (weights * logarithms).sum(dim=-1).mean(dim=1)
 
-    def _weights(self, tokens: EncodedTokens, asked: torch.Tensor | None = None) -> torch.Tensor:
+    def _weights(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, heads, asked, length)"""
-        queries = own_of(self.queries().to(tokens.states.dtype), asked)
-        scores = at_least_float32(self.scorer(queries, tokens.states)) + self._word_scores(tokens, asked)
+        queries = rows_of_tasks(self.queries().to(tokens.states.dtype), asked_tasks)
+        scores = at_least_float32(self.scorer(queries, tokens.states)) + self._word_scores(tokens, asked_tasks)
         mask = tokens.mask[:, None, None].bool()
         weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
         if self.floor:
             weights = (1 - self.floor) * weights + self.floor * mask / mask.sum(dim=-1, keepdim=True).clamp(min=1)
         return weights.to(tokens.states.dtype)
 
-    def _word_scores(self, tokens: EncodedTokens, asked: torch.Tensor | None) -> torch.Tensor | float:
+    def _word_scores(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None) -> torch.Tensor | float:
         if self.lexicon is None or self.lexical is None:
             return 0.0
         if tokens.ids is None:
             raise InputError("lexical_rank needs `input_ids`; `inputs_embeds` do not say which words they are.")
         words = self.lexicon(tokens.ids).transpose(1, 2)  # (batch, rank, length)
-        return (own_of(self.lexical(), asked) @ words).unsqueeze(1)
+        return (rows_of_tasks(self.lexical(), asked_tasks) @ words).unsqueeze(1)
 
 
-def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def _masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the mean (batch, hidden) of token states (batch, length, hidden), padding left out."""
     kept = mask.unsqueeze(-1).to(states.dtype)
     return (states * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)

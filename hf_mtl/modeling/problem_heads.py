@@ -63,7 +63,7 @@ class SingleLabelHead(SentenceHead):
 
 
 class MultiLabelHead(SentenceHead):
-    """Any number of flags: one binary cross-entropy a flag."""
+    """Any number of flags: one binary cross-entropy per flag."""
 
     problem_type = "multi_label_classification"
     label_axes = 2
@@ -176,7 +176,7 @@ def _standard(task: TaskConfig) -> tuple[float, float]:
 
 
 class TokenClassificationHead(TokenLevelHead):
-    """One tag a word, read at the word's first piece: cross-entropy."""
+    """One tag per word, read at the word's first piece: cross-entropy."""
 
     problem_type = "token_classification"
     label_axes = 2
@@ -315,3 +315,6 @@ def register_problem_type(row: ProblemType, head: type[TaskHead]) -> None:
         )
     add_problem_type(row)
     TASK_HEADS[row.name] = head
+
+
+__all__ = ["TASK_HEADS", "register_problem_type"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .errors import InputError, check_choice, check_types
 
 # How a row's input fields (needed, optional) become what the encoder reads.
-INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+_INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # One sequence, of one text or two.
     "texts": (("text",), ("text_pair",)),
     # One sequence, of words that are given.
@@ -24,17 +24,17 @@ INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 # The kinds of labels: the id of a class, the ids of all labels that hold, a number, a tag per word, a span of the
 # context (or several that are right), the right one of a row's choices.
-LABELS = ("class", "label_set", "number", "tags", "answers", "choice")
+_LABELS = ("class", "label_set", "number", "tags", "answers", "choice")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProblemType:
-    """What is true of all tasks of one problem type.
+    """A row that holds of all tasks of one problem type.
 
     Args:
         name: As in ``problem_type: single_label_classification``.
-        inputs: How input fields become what the encoder reads: a name of `INPUTS`.
-        labels: The kind of labels: a name of `LABELS`.
+        inputs: How input fields become what the encoder reads: a name of `_INPUTS`.
+        labels: The kind of labels: a name of `_LABELS`.
         metrics: Names of `hf_mtl.metrics.METRICS` that score a task whose row names none.
         num_outputs: Scores per sequence (per word piece of "words" and "windows"); None for one per name of the
             task's `labels`.
@@ -51,16 +51,16 @@ class ProblemType:
     @property
     def fields(self) -> tuple[str, ...]:
         """The input fields that a row must have."""
-        return INPUTS[self.inputs][0]
+        return _INPUTS[self.inputs][0]
 
     @property
     def optional_fields(self) -> tuple[str, ...]:
         """The input fields that a row may have."""
-        return INPUTS[self.inputs][1]
+        return _INPUTS[self.inputs][1]
 
     @property
     def has_label_names(self) -> bool:
-        """Whether its tasks name their labels, one per output."""
+        """True where its tasks name their labels, one per output."""
         return self.num_outputs is None
 
 
@@ -95,8 +95,8 @@ def add_problem_type(row: ProblemType) -> None:
             f"{row!r} is no row; write ProblemType(name='ordinal', labels='class', metrics=('accuracy',))."
         )
     check_types(f" of problem type {row.name!r}", row, [item.name for item in dataclasses.fields(row)])
-    check_choice(f"inputs of problem type {row.name!r}:", row.inputs, INPUTS)
-    check_choice(f"kind of labels of problem type {row.name!r}:", row.labels, LABELS)
+    check_choice(f"inputs of problem type {row.name!r}:", row.inputs, _INPUTS)
+    check_choice(f"kind of labels of problem type {row.name!r}:", row.labels, _LABELS)
     if not row.metrics or row.max_length < 1:
         raise InputError(
             f"The problem type {row.name!r} has metrics={row.metrics!r} and max_length={row.max_length!r}; expected "
@@ -112,4 +112,4 @@ def problem_type_with(labels: str) -> str:
 
 def input_fields() -> list[str]:
     """Return the names of all input fields that a row of some task may have."""
-    return list(dict.fromkeys(field for needed, optional in INPUTS.values() for field in needed + optional))
+    return list(dict.fromkeys(field for needed, optional in _INPUTS.values() for field in needed + optional))

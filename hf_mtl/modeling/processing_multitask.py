@@ -11,10 +11,10 @@ from transformers.utils import ModelOutput
 from .batch_tensors import (
     CONVERSIONS,
     MultiTaskBatch,
-    asked_tasks,
     converted,
     padded,
     routing_of,
+    stack_asked_tasks,
     stacked_choices,
 )
 from .configuration_multitask import MultiTaskAttentionConfig
@@ -29,7 +29,7 @@ from .task_config import TaskConfig
 from .task_head import Answer
 
 # Arguments of tokenizers that the processor has no use for, and why.
-REFUSED = {
+_REFUSED = {
     "max_length": "a task reads as many word pieces as its `max_length` says",
     "truncation": "rows are cut at their task's `max_length`, contexts are read in windows",
     "return_overflowing_tokens": "contexts are read in windows, one row each; batch.row_indices(task) says whose",
@@ -95,9 +95,9 @@ class MultiTaskProcessor(SavedProcessor):
 
         For one task these are plain inputs, ``input_ids``, ``attention_mask`` and ``token_type_ids`` (rows, length)
         or, of multiple choice, (rows, choices, length), with ``labels`` and, in a model of several tasks,
-        ``task_ids``. For several tasks a row is read once for all that read it alike, and ``routing`` and ``asked``
-        say which. In both cases `logits[task]` are those of the rows that have its fields, in order; of question
-        answering a row becomes one per window of its context (see `MultiTaskBatch.row_indices`).
+        ``task_ids``. For several tasks a row is read once for all that read it alike; ``routing`` and
+        ``asked_tasks`` say which. In both cases `logits[task]` are those of the rows that have its fields, in order;
+        of question answering a row becomes one per window of its context (see `MultiTaskBatch.row_indices`).
 
         Args:
             rows: As of `MultiTaskAttentionModel.predict`.
@@ -244,7 +244,7 @@ class MultiTaskProcessor(SavedProcessor):
         A feature's ``entries`` list the tasks it is answered for, each with its ``labels``; the result holds
         ``input_ids``, ``attention_mask``, ``token_type_ids`` (rows, length) and ``routing``: by problem type the
         tensors that `TaskHead` reads, and each entry's place in the ``order`` in which the features list them; and
-        ``asked`` (rows, asked), the tasks each row is answered for.
+        ``asked_tasks`` (rows, asked), the tasks each row is answered for.
 
         Args:
             features: Features of any tasks.
@@ -271,7 +271,7 @@ class MultiTaskProcessor(SavedProcessor):
         self, inputs: dict[str, torch.Tensor], features: Sequence[Feature], fill: bool = False
     ) -> dict[str, Any]:
         routing = routing_of(features, list(self.tasks.values()), inputs["attention_mask"], fill)
-        return {**inputs, "routing": routing, "asked": asked_tasks(features)}
+        return {**inputs, "routing": routing, "asked_tasks": stack_asked_tasks(features)}
 
 
 def answer_row(task: TaskConfig, row: Mapping[str, Any]) -> Row:
@@ -290,7 +290,7 @@ def _check_arguments(
         if name == "truncation" and others[name] in (True, "longest_first"):
             continue
         served = ("rows", "tasks", "labels", "padding", "pad_to_multiple_of", "return_tensors")
-        reason = f": {REFUSED[name]}." if name in REFUSED else f".{nearest(name, served)}"
+        reason = f": {_REFUSED[name]}." if name in _REFUSED else f".{nearest(name, served)}"
         raise InputError(f"The processor takes no {name!r}{reason} It takes {', '.join(served)}.")
     if padding not in (True, "longest", "max_length"):
         raise InputError(

@@ -62,12 +62,12 @@ class SeparateReader(nn.Module):
         """
         refuse_export("conditioning=separate_encoders reads each task's rows apart")
         assert inputs.tasks is not None
-        places, found = [], []
+        places, outputs = [], []
         for task, (encoder, reader) in enumerate(zip(carried.module, self.readers)):
             rows = (inputs.tasks == task).nonzero().flatten()
             if rows.shape[0]:
                 places.append(rows)
-                found.append(reader(Carried(encoder), inputs.chosen(rows), conditions, flags))
+                outputs.append(reader(Carried(encoder), inputs.chosen(rows), conditions, flags))
         order = torch.cat(places).argsort()
 
         def together(parts: list[Any]) -> torch.Tensor | None:
@@ -77,14 +77,14 @@ class SeparateReader(nn.Module):
             return tuple(together(list(layer)) for layer in zip(*of_encoders))
 
         return EncodedTokens(
-            torch.cat([one.states for one in found])[order],
+            torch.cat([one.states for one in outputs])[order],
             inputs.mask,
-            together([one.pooled for one in found]),
+            together([one.pooled for one in outputs]),
             inputs.ids,
-            by_layer(one.layers for one in found),
+            by_layer(one.layers for one in outputs),
             inputs.tasks.unsqueeze(1),
-            hidden_states=by_layer(one.hidden_states for one in found),
-            attentions=by_layer(one.attentions for one in found),
+            hidden_states=by_layer(one.hidden_states for one in outputs),
+            attentions=by_layer(one.attentions for one in outputs),
         )
 
 

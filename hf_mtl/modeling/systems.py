@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-PLAIN = {"pooling": "mean", "task_interaction": "none", "gate": "none"}
+_PLAIN = {"pooling": "mean", "task_interaction": "none", "gate": "none"}
 
 
 @dataclass(frozen=True)
@@ -26,37 +26,37 @@ class System:
     differs: str = ""
 
 
-EXPERTS = "experts read LN of the pooled state behind the encoder, and enter by a task's scale that starts at 0"
+_EXPERTS = "experts read LN of the pooled state behind the encoder, and enter by a task's scale that starts at 0"
 
 SYSTEMS: dict[str, System] = {
-    "hard_sharing": System(PLAIN, "Caruana 1997, section 2"),
+    "hard_sharing": System(_PLAIN, "Caruana 1997, section 2"),
     "individual": System(
-        {**PLAIN, "conditioning": "separate_encoders"}, "an encoder a task, the baseline without any sharing"
+        {**_PLAIN, "conditioning": "separate_encoders"}, "an encoder per task, the baseline without any sharing"
     ),
     "token_attention": System(
-        {**PLAIN, "pooling": "task_queries"},
+        {**_PLAIN, "pooling": "task_queries"},
         'Zheng, Chen and Qiu 2018, "Same Representation, Different Attentions", static task attention',
         "queries start at zero, which is mean pooling",
     ),
     "attention_over_heads": System(
-        {**PLAIN, "task_interaction": "attention_over_heads", "attention_scorer": "general"},
+        {**_PLAIN, "task_interaction": "attention_over_heads", "attention_scorer": "general"},
         "y_t = C_t(sum_i a_ti H_i(z)), a_t = softmax_i(score(q_t, k_i) + B_ti): attention over the tasks' branches",
         "branches of two layers, which enter by a scale of each task's own that starts at 0",
     ),
     "gated": System(
-        {**PLAIN, "task_interaction": "attention_over_heads", "gate": "information_gate"},
+        {**_PLAIN, "task_interaction": "attention_over_heads", "gate": "information_gate"},
         "attention_over_heads behind an additive gate, o_t = g_t * r'_t + (1 - g_t) * r_t",
         "written S + G * (R - S), which is exact where R = S",
     ),
-    "omoe": System({**PLAIN, "task_interaction": "omoe"}, "Ma et al. 2018, equation 5", EXPERTS),
-    "mmoe": System({**PLAIN, "task_interaction": "mmoe"}, "Ma et al. 2018, equations 6 to 8", EXPERTS),
-    "cgc": System({**PLAIN, "task_interaction": "cgc"}, "Tang et al. 2020, equations 1 to 4", EXPERTS),
-    "ple": System({**PLAIN, "task_interaction": "ple"}, "Tang et al. 2020, equations 5 to 7", EXPERTS),
+    "omoe": System({**_PLAIN, "task_interaction": "omoe"}, "Ma et al. 2018, equation 5", _EXPERTS),
+    "mmoe": System({**_PLAIN, "task_interaction": "mmoe"}, "Ma et al. 2018, equations 6 to 8", _EXPERTS),
+    "cgc": System({**_PLAIN, "task_interaction": "cgc"}, "Tang et al. 2020, equations 1 to 4", _EXPERTS),
+    "ple": System({**_PLAIN, "task_interaction": "ple"}, "Tang et al. 2020, equations 5 to 7", _EXPERTS),
     "cross_stitch": System(
         {"pooling": "task_queries", "task_interaction": "cross_stitch", "gate": "none"},
         "Misra et al. 2016, equation 1",
-        "behind the encoder, on one state a task, instead of in every layer; it enters by a task's scale that starts "
-        "at 0",
+        "behind the encoder, on one state per task, instead of in every layer; it enters by a task's scale that "
+        "starts at 0",
     ),
     "adversarial": System(
         {"pooling": "task_queries", "task_interaction": "shared_private", "gate": "none"},
@@ -75,17 +75,17 @@ SYSTEMS: dict[str, System] = {
         "its output matrix starts at zero",
     ),
     "task_tokens": System(
-        {**PLAIN, "conditioning": "task_tokens"},
+        {**_PLAIN, "conditioning": "task_tokens"},
         "task embeddings as tokens of the encoder's own attention (Vaswani et al. 2017, section 3.2)",
         "text does not read the tokens, so that its states stay those of the encoder; the read-out starts at zero",
     ),
     "input_addition": System(
-        {**PLAIN, "conditioning": "input_addition"},
+        {**_PLAIN, "conditioning": "input_addition"},
         "X'_l = X_l + W e_t: a task embedding added to the word embeddings",
         "W starts at zero",
     ),
     "modulated": System(
-        {**PLAIN, "conditioning": "modulation"},
+        {**_PLAIN, "conditioning": "modulation"},
         "Perez et al. 2018, equation 1 (FiLM), on the encoder's norms (conditional layer norm)",
         "scale and shift are linear in a narrow projection of the task's embedding, and start at zero",
     ),

@@ -15,15 +15,15 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-OUTSIDE = "O"
+_OUTSIDE = "O"
 # The type of a span whose tags name none.
-NO_TYPE = "_"
+_NO_TYPE = "_"
 # A letter before or behind any separator.
-LETTER_FIRST = re.compile(r"([A-Za-z])[\W_].+", re.DOTALL)
-LETTER_LAST = re.compile(r".+[\W_]([A-Za-z])", re.DOTALL)
+_LETTER_FIRST = re.compile(r"([A-Za-z])[\W_].+", re.DOTALL)
+_LETTER_LAST = re.compile(r".+[\W_]([A-Za-z])", re.DOTALL)
 
 # Letters by what they say of a word: of a span of several words its beginning, inside and end, or a whole span.
-SCHEMES: tuple[dict[str, str], ...] = (
+_SCHEMES: tuple[dict[str, str], ...] = (
     {"B": "B", "I": "I", "E": "E", "S": "S"},
     {"B": "B", "I": "I", "L": "E", "U": "S"},
     {"B": "B", "M": "I", "E": "E", "S": "S"},
@@ -39,43 +39,43 @@ class Span(NamedTuple):
     last: int
 
 
-class TagParts(NamedTuple):
-    """What a tag says: a letter and a type."""
+class _TagParts(NamedTuple):
+    """The two parts of a tag: a letter and a type."""
 
     letter: str
     label: str
 
 
-_NOTHING = TagParts(OUTSIDE, "")
+_NOTHING = _TagParts(_OUTSIDE, "")
 
 
-def _letter_first(tag: str) -> TagParts:
+def _letter_first(tag: str) -> _TagParts:
     letter, _, label = tag.partition("-")
-    return TagParts(letter, label or NO_TYPE)
+    return _TagParts(letter, label or _NO_TYPE)
 
 
-def _lower_case(tag: str) -> TagParts:
+def _lower_case(tag: str) -> _TagParts:
     letter, label = _letter_first(tag)
-    return TagParts(letter.upper(), label)
+    return _TagParts(letter.upper(), label)
 
 
-def _letter_last(tag: str) -> TagParts:
+def _letter_last(tag: str) -> _TagParts:
     label, _, letter = tag.rpartition("-")
-    return TagParts(letter, label)
+    return _TagParts(letter, label)
 
 
-def _underscore(tag: str) -> TagParts:
+def _underscore(tag: str) -> _TagParts:
     letter, _, label = tag.partition("_")
-    return TagParts(letter, label)
+    return _TagParts(letter, label)
 
 
-def _underscore_last(tag: str) -> TagParts:
+def _underscore_last(tag: str) -> _TagParts:
     label, _, letter = tag.rpartition("_")
-    return TagParts(letter, label)
+    return _TagParts(letter, label)
 
 
 # Those but the first are read where a B is among the letters.
-SPELLINGS: tuple[Callable[[str], TagParts], ...] = (
+_SPELLINGS: tuple[Callable[[str], _TagParts], ...] = (
     _letter_first,
     _lower_case,
     _letter_last,
@@ -85,14 +85,14 @@ SPELLINGS: tuple[Callable[[str], TagParts], ...] = (
 
 
 class SpanTags:
-    """How the tags of a task mark spans.
+    """The way in which the tags of a task mark spans.
 
     Args:
         parts: What each tag says, by tag; any other tag is outside.
         odd: Tags that say nothing of spans, beside others that do; all of them where none can be told.
     """
 
-    def __init__(self, parts: dict[str, TagParts], odd: Sequence[str] = ()) -> None:
+    def __init__(self, parts: dict[str, _TagParts], odd: Sequence[str] = ()) -> None:
         self.parts = parts
         self.odd = tuple(odd)
 
@@ -113,13 +113,13 @@ class SpanTags:
         A word inside that continues no span of its type begins one.
         """
         spans: list[Span] = []
-        letter, label, first = OUTSIDE, "", 0
+        letter, label, first = _OUTSIDE, "", 0
         says = [self.parts.get(tag, _NOTHING) for tag in tags]
         for place, (next_letter, next_label) in enumerate([*says, _NOTHING]):
             if next_letter in ("I", "E") and letter in ("B", "I") and next_label == label:
                 letter = next_letter
                 continue
-            if letter != OUTSIDE:
+            if letter != _OUTSIDE:
                 spans.append(Span(label, first, place - 1))
             letter, label, first = next_letter, next_label, place
         return spans
@@ -129,7 +129,7 @@ class SpanTags:
         if tag in self.odd:
             return tag
         part = self.parts.get(tag)
-        return f"{part.letter}-{part.label}" if part else OUTSIDE
+        return f"{part.letter}-{part.label}" if part else _OUTSIDE
 
 
 def spelled_as_bioes(tags: Sequence[str]) -> list[str]:
@@ -140,37 +140,37 @@ def spelled_as_bioes(tags: Sequence[str]) -> list[str]:
 
 def outside_tag(tags: Sequence[str]) -> str:
     """Return the tag of a word that belongs to no span, of all tags of a task; the first where none says that."""
-    return next((tag for tag, plain in zip(tags, spelled_as_bioes(tags)) if plain == OUTSIDE), tags[0])
+    return next((tag for tag, plain in zip(tags, spelled_as_bioes(tags)) if plain == _OUTSIDE), tags[0])
 
 
 @lru_cache(maxsize=1024)
 def _span_tags(tags: tuple[str, ...], are_all: bool) -> SpanTags | None:
-    inside = [tag for tag in tags if tag != OUTSIDE]
+    inside = [tag for tag in tags if tag != _OUTSIDE]
     if not inside:
         return SpanTags({})
-    for spelling in SPELLINGS:
+    for spelling in _SPELLINGS:
         parts = _read(inside, spelling)
         if parts is not None and not (are_all and {"B", "I"}.isdisjoint(spelling(tag).letter for tag in parts)):
             return SpanTags(parts)
     # A letter of a scheme before a hyphen is no accident; a tag that does not fit leaves the others spans.
-    fitting = max(([tag for tag in inside if _fits(tag, letters)] for letters in SCHEMES), key=len)
-    if any(tag[0] in "BI" for tag in fitting):
-        return SpanTags(_read(fitting, _letter_first) or {}, [tag for tag in inside if tag not in fitting])
+    best = max(([tag for tag in inside if _fits(tag, letters)] for letters in _SCHEMES), key=len)
+    if any(tag[0] in "BI" for tag in best):
+        return SpanTags(_read(best, _letter_first) or {}, [tag for tag in inside if tag not in best])
     if _may_mark_spans(inside):
         return SpanTags({}, inside)
-    return SpanTags({tag: TagParts("I", tag) for tag in inside}) if OUTSIDE in tags else None
+    return SpanTags({tag: _TagParts("I", tag) for tag in inside}) if _OUTSIDE in tags else None
 
 
 def _may_mark_spans(tags: Sequence[str]) -> bool:
     """Whether letters of a scheme may be meant by tags that no spelling reads."""
-    for place in (LETTER_FIRST, LETTER_LAST):
+    for place in (_LETTER_FIRST, _LETTER_LAST):
         letters = [match[1] for tag in tags if (match := place.fullmatch(tag))]
-        for scheme in SCHEMES:
-            fitting = [letter for letter in letters if letter.upper() in scheme]
-            are_all = len(fitting) == len(tags)
-            if (are_all or len(fitting) > 1) and not {"B", "b", "I"}.isdisjoint(fitting):
+        for scheme in _SCHEMES:
+            in_scheme = [letter for letter in letters if letter.upper() in scheme]
+            are_all = len(in_scheme) == len(tags)
+            if (are_all or len(in_scheme) > 1) and not {"B", "b", "I"}.isdisjoint(in_scheme):
                 return True
-            if are_all and place is LETTER_FIRST and scheme.keys() >= set(fitting):
+            if are_all and place is _LETTER_FIRST and scheme.keys() >= set(in_scheme):
                 return True
     behind_b, behind_i = ({tag[1:] for tag in tags if tag[:1] in letters} for letters in ("B", "IM"))
     return bool((behind_b & behind_i) - {""})
@@ -180,14 +180,14 @@ def _fits(tag: str, letters: dict[str, str]) -> bool:
     return tag[:1] in letters and tag[1:2] == "-"
 
 
-def _read(tags: Sequence[str], spelling: Callable[[str], TagParts]) -> dict[str, TagParts] | None:
+def _read(tags: Sequence[str], spelling: Callable[[str], _TagParts]) -> dict[str, _TagParts] | None:
     """What each tag says in a spelling, where all are of one scheme and none is likely to be something else."""
-    parts = {tag: spelling(tag) for tag in tags if not (spelling is _lower_case and tag == OUTSIDE.lower())}
+    parts = {tag: spelling(tag) for tag in tags if not (spelling is _lower_case and tag == _OUTSIDE.lower())}
     sure = spelling is _letter_first and all("-" in tag for tag in tags)
     likely = {"B", "I"} if spelling is _letter_first else {"B"}
     if not parts or not (sure or likely & {part.letter for part in parts.values()}):
         return None
-    for letters in SCHEMES:
+    for letters in _SCHEMES:
         if all(part.letter in letters and part.label for part in parts.values()):
-            return {tag: TagParts(letters[part.letter], part.label) for tag, part in parts.items()}
+            return {tag: _TagParts(letters[part.letter], part.label) for tag, part in parts.items()}
     return None

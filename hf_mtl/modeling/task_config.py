@@ -9,20 +9,20 @@ from .errors import InputError, check_choice, check_types, nearest
 from .problem_types import PROBLEM_TYPES, ProblemType, problem_type_with
 from .task_tensors import task_slug
 
-LONGEST_NAME = 100
+_LONGEST_NAME = 100
 
 # "mtl" names the mean over tasks (eval_mtl_average) and "loss" the total (eval_loss).
-RESERVED_TASK_NAMES = ("mtl", "loss")
+_RESERVED_TASK_NAMES = ("mtl", "loss")
 
 # Of messages that say what to write.
 EXAMPLE_TASK = {"name": "mood", "problem_type": problem_type_with("class"), "labels": ["bad", "good"]}
 
 # Settings of a task by their defaults; that of `max_length` is the problem type's. What is measured in training rows
 # (label statistics, class weights, whether there may be no answer) has none.
-SETTINGS: dict[str, Any] = {"stride": 64, "threshold": 0.5, "max_answer_length": 30, "num_best": 3}
+_SETTINGS: dict[str, Any] = {"stride": 64, "threshold": 0.5, "max_answer_length": 30, "num_best": 3}
 
 # What settings of a task that are sizes must be at least.
-LEAST_OF_TASK = {"max_length": 1, "stride": 0, "max_answer_length": 1, "num_best": 1}
+_LEAST_OF_TASK = {"max_length": 1, "stride": 0, "max_answer_length": 1, "num_best": 1}
 
 
 def _check_problem_type(name: str, problem_type: Any) -> None:
@@ -87,7 +87,7 @@ class TaskConfig:
         value = getattr(self, name)
         if value is not None:
             return value
-        return self.problem.max_length if name == "max_length" else SETTINGS.get(name)
+        return self.problem.max_length if name == "max_length" else _SETTINGS.get(name)
 
     def to_config(self) -> "TaskConfig":
         """Return the part of a task that a checkpoint keeps."""
@@ -95,7 +95,7 @@ class TaskConfig:
 
     def with_settings(self) -> Self:
         """Return the task with its settings' defaults in the place of what is not given."""
-        return dataclasses.replace(self, **{name: self.setting(name) for name in ("max_length", *SETTINGS)})
+        return dataclasses.replace(self, **{name: self.setting(name) for name in ("max_length", *_SETTINGS)})
 
     @classmethod
     def row_keys(cls) -> list[str]:
@@ -146,17 +146,17 @@ class TaskConfig:
     def check_name_and_type(self) -> None:
         """Raise `InputError` for an invalid name, problem type, field, or value of the wrong type."""
         name: Any = self.name
-        is_name = isinstance(name, str) and name == name.strip() and name.isprintable() and len(name) <= LONGEST_NAME
+        is_name = isinstance(name, str) and name == name.strip() and name.isprintable() and len(name) <= _LONGEST_NAME
         if not is_name or not task_slug(name).strip("_"):
             raise InputError(
-                f"Invalid task name {name!r}; expected a text of at most {LONGEST_NAME} characters on one line, with "
+                f"Invalid task name {name!r}; expected a text of at most {_LONGEST_NAME} characters on one line, with "
                 "a letter or digit and no space around it, e.g. 'SST-2'."
             )
-        if task_slug(name) in RESERVED_TASK_NAMES:
+        if task_slug(name) in _RESERVED_TASK_NAMES:
             raise InputError(f"The task name {self.name!r} is reserved; choose another one.")
         _check_problem_type(self.name, self.problem_type)
         check_types(f" of task {self.name!r}", self, [item.name for item in dataclasses.fields(self)])
-        for name, least in LEAST_OF_TASK.items():
+        for name, least in _LEAST_OF_TASK.items():
             if self.setting(name) < least:
                 raise InputError(
                     f"{name}={getattr(self, name)!r} of task {self.name!r}; expected a whole number >= {least}."

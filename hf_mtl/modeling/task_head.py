@@ -1,4 +1,4 @@
-"""What the heads of all problem types share: weights and biases of tasks, what their labels and logits look like."""
+"""The bases of heads: weights and biases of tasks, what their labels and logits look like."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
@@ -15,7 +15,7 @@ from .task_tensors import ModuleWithConstants, TaskTensors, ZeroStartLinear, at_
 
 Answer = dict[str, Any]
 
-INITIALIZER_RANGE = 0.02
+_INITIALIZER_RANGE = 0.02
 
 
 class TaskHead(ModuleWithConstants, ABC):
@@ -50,7 +50,7 @@ class TaskHead(ModuleWithConstants, ABC):
     def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
         super().__init__()
         sizes = {task.name: task.num_outputs for task in tasks.values()}
-        self.weight = TaskTensors(sizes, width=hidden_size, std=INITIALIZER_RANGE)
+        self.weight = TaskTensors(sizes, width=hidden_size, std=_INITIALIZER_RANGE)
         if self.has_bias:
             self.bias = TaskTensors(sizes, width=None, std=0.0)
         self.dropout = nn.Dropout(dropout)
@@ -92,7 +92,7 @@ class TaskHead(ModuleWithConstants, ABC):
 
     @property
     def inputs(self) -> str:
-        """How its tasks' fields become what the encoder reads: a name of `problem_types.INPUTS`."""
+        """The way in which its tasks' fields become the encoder's inputs: a name of `problem_types.INPUTS`."""
         return PROBLEM_TYPES[self.problem_type].inputs
 
     @classmethod
@@ -113,7 +113,7 @@ class TaskHead(ModuleWithConstants, ABC):
 
         Args:
             task: The task.
-            logits: The logits of the row's entries (one; question answering: one a window).
+            logits: The logits of the row's entries (one; question answering: one per window).
             row: The row's input fields.
             features: What the processor remembers of each entry (words' positions, offsets, whether it was cut).
         """
@@ -193,7 +193,7 @@ class TaskHead(ModuleWithConstants, ABC):
 
 
 class SentenceHead(TaskHead):
-    """What the heads that read one task state an entry share: logits = W_t H_t + b_t."""
+    """The base of heads that read one task state per entry: logits = W_t H_t + b_t."""
 
     def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
         weight, bias = self._weight_and_bias(entries["tasks"])
@@ -202,7 +202,7 @@ class SentenceHead(TaskHead):
 
 
 class TokenLevelHead(TaskHead):
-    """What the heads that read every token share: logits = W_t (Z + P) + b_t; P = W_tok H_t is zero at first."""
+    """The base of heads that read every token: logits = W_t (Z + P) + b_t; P = W_tok H_t is zero at first."""
 
     def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
         super().__init__(tasks, hidden_size, dropout)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import initialization as init
 
-PREFIX = "task_"
+_PREFIX = "task_"
 
 
 def task_slug(name: str) -> str:
@@ -21,7 +21,7 @@ def task_slug(name: str) -> str:
 
 def task_key(name: str) -> str:
     """Return the name of a task's own parameters and modules."""
-    return PREFIX + task_slug(name)
+    return _PREFIX + task_slug(name)
 
 
 class ModuleWithConstants(nn.Module):
@@ -120,21 +120,21 @@ class TaskPairs(TaskTensors):
 
     Args:
         reads: By task name, in task order, the indices of the tasks that it reads.
-        own: The number for itself at the start.
+        diagonal: The number for itself at the start.
         others: The sum of the others' at the start.
     """
 
     places: torch.Tensor
 
-    def __init__(self, reads: dict[str, list[int]], own: float, others: float) -> None:
-        super().__init__({name: len(known) for name, known in reads.items()}, width=None, std=0.0)
-        self.own, self.others = own, others
+    def __init__(self, reads: dict[str, list[int]], diagonal: float, others: float) -> None:
+        super().__init__({name: len(task_reads) for name, task_reads in reads.items()}, width=None, std=0.0)
+        self.diagonal, self.others = diagonal, others
         self.set_constant(
             "places", [[task, other] for task, others_read in enumerate(reads.values()) for other in others_read]
         )
         self.starts = [
-            [own if other == task else others / (len(known) - 1) for other in known]
-            for task, known in enumerate(reads.values())
+            [diagonal if other == task else others / (len(task_reads) - 1) for other in task_reads]
+            for task, task_reads in enumerate(reads.values())
         ]
 
     def reset(self) -> None:
@@ -210,27 +210,27 @@ class UnitScaleLinear(nn.Linear):
             init.constant_(self.bias, self.bias_start)
 
 
-def picked(values: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
+def pick_tasks(values: torch.Tensor, asked_tasks: torch.Tensor | None) -> torch.Tensor:
     """Return (rows, asked, ...), what belongs to the tasks asked of each row, of (rows, tasks, ...).
 
     Args:
         values: (rows, tasks, ...).
-        asked: (rows, asked) task indices; None for all tasks.
+        asked_tasks: (rows, asked) task indices; None for all tasks.
     """
-    if asked is None:
+    if asked_tasks is None:
         return values
-    index = asked.reshape(*asked.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
+    index = asked_tasks.reshape(*asked_tasks.shape, *[1] * (values.ndim - 2)).expand(-1, -1, *values.shape[2:])
     return values.gather(1, index)
 
 
-def own_of(values: torch.Tensor, asked: torch.Tensor | None) -> torch.Tensor:
+def rows_of_tasks(values: torch.Tensor, asked_tasks: torch.Tensor | None) -> torch.Tensor:
     """Return what each task has of its own, (tasks, ...), for the tasks asked of each row: (rows, asked, ...).
 
     Args:
         values: (tasks, ...).
-        asked: (rows, asked) task indices; None for all tasks, in the shape (tasks, ...).
+        asked_tasks: (rows, asked) task indices; None for all tasks, in the shape (tasks, ...).
     """
-    return values if asked is None else values[asked]
+    return values if asked_tasks is None else values[asked_tasks]
 
 
 def owners_by_key(task_names: Iterable[str]) -> dict[str, str]:

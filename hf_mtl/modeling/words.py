@@ -1,4 +1,4 @@
-"""What a word is, in every script: in answers, in the linear baseline, and where inputs are compared.
+"""Words of every script: in answers, in the linear baseline, and where inputs are compared.
 
 A word is a letter, digit or underscore with all letters, digits and combining marks (vowel signs, points, accents)
 that follow; characters without a form of their own (joiners, soft hyphens) do not end it. Any other visible character
@@ -26,28 +26,28 @@ def _marks() -> str:
 MARKS = _marks()
 
 # Characters without a form of their own. The zero-width space is no joiner: it is there to end words.
-JOINERS = "\u00ad\u061c\u180e\u200c-\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0001-\U000e007f"
-INVISIBLE = f"{JOINERS}\u200b"
+_JOINERS = "\u00ad\u061c\u180e\u200c-\u200f\u202a-\u202e\u2060-\u206f\ufeff\U000e0001-\U000e007f"
+_INVISIBLE = f"{_JOINERS}\u200b"
 
 # Scripts in which a run of letters is no single word, or (Hangul) a word with its particles.
-RUN_ON = (
+_RUN_ON = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u19e0-\u19ff\u1a20-\u1aaf\u2e80-\u30ff\u3100-\u9fff"
     "\ua960-\ua97f\ua9e0-\ua9ff\uaa60-\uaadf\uac00-\ud7ff\uf900-\ufaff\uff66-\uffdc\U0001b000-\U0001b16f"
     "\U00020000-\U0003ffff"
 )
 
 # A joiner at a word's end belongs to it behind a mark only, where it changes the form of the letter (Malayalam).
-_INSIDE = rf"[{MARKS}]+[\u200c\u200d]?|[{JOINERS}]+(?=[\w{MARKS}])"
-_SIGN = rf"[^\w\s{INVISIBLE}]"
+_INSIDE = rf"[{MARKS}]+[\u200c\u200d]?|[{_JOINERS}]+(?=[\w{MARKS}])"
+_SIGN = rf"[^\w\s{_INVISIBLE}]"
 _SIGN_WITH_MARKS = rf"{_SIGN}(?:[{MARKS}]|\u200d{_SIGN})*"
 
-LETTERS = re.compile(rf"\w+(?:(?:{_INSIDE})+\w*)*")
-WORD = re.compile(rf"{LETTERS.pattern}|{_SIGN_WITH_MARKS}")
+_LETTERS = re.compile(rf"\w+(?:(?:{_INSIDE})+\w*)*")
+WORD = re.compile(rf"{_LETTERS.pattern}|{_SIGN_WITH_MARKS}")
 # What an answer may begin and end with: a word, of the scripts above a letter.
-_UNIT = re.compile(rf"[{RUN_ON}](?:{_INSIDE})*|(?![{RUN_ON}])\w(?:(?![{RUN_ON}])\w|{_INSIDE})*|{_SIGN_WITH_MARKS}")
-_HIDDEN = re.compile(rf"[\s{INVISIBLE}]")
+_UNIT = re.compile(rf"[{_RUN_ON}](?:{_INSIDE})*|(?![{_RUN_ON}])\w(?:(?![{_RUN_ON}])\w|{_INSIDE})*|{_SIGN_WITH_MARKS}")
+_HIDDEN = re.compile(rf"[\s{_INVISIBLE}]")
 _NOT_LETTER = re.compile(r"[\W_]+")
-_UNLETTERED = re.compile(rf"[{INVISIBLE}_]")
+_UNLETTERED = re.compile(rf"[{_INVISIBLE}_]")
 _IN_WORD = re.compile(rf"[\w{MARKS}]")
 
 
@@ -60,7 +60,7 @@ def letters_of(text: str) -> str:
     """Return the letters and digits of a text with their marks, lower case, in one form of composed characters."""
     if text.isascii():
         return _NOT_LETTER.sub("", text.lower())
-    words = LETTERS.findall(unicodedata.normalize("NFC", text.lower()))
+    words = _LETTERS.findall(unicodedata.normalize("NFC", text.lower()))
     return _UNLETTERED.sub("", "".join(words))
 
 
@@ -85,7 +85,7 @@ def visible_part(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 class WholeWords:
-    """Where the words of a text begin and end, to widen spans to; of a hidden span nothing is left.
+    """The beginnings and ends of a text's words, to widen spans to; of a hidden span nothing is left.
 
     Args:
         text: The text. Where its script runs words together, a letter is a word.

@@ -1,1 +1,1 @@
-"""What a checkpoint is published with."""
+"""The files beside a checkpoint's weights when it is published."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..training.trainer import MultiTaskTrainer
 
-TEMPLATE = Path(__file__).with_name("model_card_template.md")
+_TEMPLATE = Path(__file__).with_name("model_card_template.md")
 
 
 def write_model_card(
@@ -20,8 +20,12 @@ def write_model_card(
         f"| {spec.name} | {spec.problem_type} | {', '.join(spec.input_fields)} | {rows[spec.name]} |"
         for spec in trainer.mixture.specs
     ]
-    results = [f"| {task} | {metric} | {value:.1f} |" for task, own in scores.items() for metric, value in own.items()]
-    text = Template(TEMPLATE.read_text("utf-8")).substitute(
+    results = [
+        f"| {task} | {metric} | {value:.1f} |"
+        for task, task_scores in scores.items()
+        for metric, value in task_scores.items()
+    ]
+    text = Template(_TEMPLATE.read_text("utf-8")).substitute(
         name=folder.name, encoder=encoder, tasks="\n".join(tasks), results="\n".join(results)
     )
     (folder / "README.md").write_text(text, "utf-8")

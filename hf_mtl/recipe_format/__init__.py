@@ -1,1 +1,1 @@
-"""How a recipe is written: YAML, values, keys, paths, caps, and what a command line changes."""
+"""The written form of a recipe: YAML, values, keys, paths, caps, and what a command line changes."""

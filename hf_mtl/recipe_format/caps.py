@@ -1,4 +1,4 @@
-"""Which of several caps on a task's rows holds: what is typed before what the file says, else the smaller."""
+"""The one of several caps on a task's rows that holds: what is typed before what the file says, else the smaller."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any

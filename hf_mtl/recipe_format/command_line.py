@@ -1,4 +1,4 @@
-"""What a command line changes of a recipe: ``--key value``, ``--tasks a b``, ``--tasks.a.columns.text c``."""
+"""Changes of a recipe by a command line: ``--key value``, ``--tasks a b``, ``--tasks.a.columns.text c``."""
 
 import json
 import os
@@ -17,13 +17,13 @@ from .yaml_reading import read_yaml
 
 TASKS = "tasks"
 # What takes a value away.
-NOTHING = ("null", "~", "")
-NEGATION = "no_"
+_NOTHING = ("null", "~", "")
+_NEGATION = "no_"
 
 
 @dataclass
 class TypedRows:
-    """What a command line says of tasks.
+    """A command line's changes of tasks.
 
     Args:
         tasks: The tasks behind ``--tasks``; none where all are meant.
@@ -100,8 +100,8 @@ def change_rows(
     for name, key, inner, values in typed.changes:
         option = ".".join(part for part in (f"--{TASKS}", name, key, inner) if part)
         if not key or not values:
-            alone = "" if key else f" To train it alone: --{TASKS} {name}."
-            raise InputError(f"{option!r}: expected --{TASKS}.{name}.<key> <value>.{alone}")
+            advice = "" if key else f" To train it alone: --{TASKS} {name}."
+            raise InputError(f"{option!r}: expected --{TASKS}.{name}.<key> <value>.{advice}")
         if key not in fields.row:
             raise InputError(f"{option}: unknown key {key!r}.{advice_for_row_key(key, fields.recipe, fields.row)}")
         row = changed[list(names).index(name)]
@@ -109,7 +109,7 @@ def change_rows(
             before = row.get(key) or PRESETS.get(row.get("preset", ""), {}).get(key)
             row[key] = _with_inner(option, before, inner, values, fields.row[key])
         else:
-            row[key] = typed_value(option, values, fields.row[key])
+            row[key] = _typed_value(option, values, fields.row[key])
             check_container(option, key, row[key], fields.row[key])
         keys.add(option.removeprefix("--"))
     return [row for row, name in zip(changed, names) if not typed.tasks or name in typed.tasks], keys
@@ -139,8 +139,8 @@ def argparse_arguments(
             before = json.loads(before) if isinstance(before, str) and before.startswith("{") else before
             beside[key] = _with_inner(option, before, inner, values, annotation)
         elif holds(annotation, dict) and values and values[0].startswith("{"):
-            beside[key] = typed_value(option, values, annotation)
-        elif values == [NOTHING[0]]:
+            beside[key] = _typed_value(option, values, annotation)
+        elif values == [_NOTHING[0]]:
             beside[key] = None
         elif len(values) == 1:
             value = as_annotated(option, values[0], annotation)
@@ -158,7 +158,7 @@ def _key_of(typed: str, values: list[str], fields: Fields) -> tuple[str, str, li
     """A key, the key inside its mapping, and its values; ``--no_key`` is ``--key false``."""
     key, _, inner = typed.partition(".")
     (key,) = current_settings({key.replace("-", "_"): values})
-    negated = key.removeprefix(NEGATION)
+    negated = key.removeprefix(_NEGATION)
     if key not in fields.recipe and negated != key and is_boolean(fields.recipe.get(negated)):
         if values:
             raise InputError(
@@ -176,12 +176,12 @@ def _with_inner(option: str, before: Any, inner: str, values: Sequence[str], ann
     outer = option.removesuffix(f".{inner}")
     if not mappings or not isinstance(before, (Mapping, NoneType)):
         raise InputError(f"{option}: {outer.removeprefix('--')!r} is no mapping; expected {outer} <value>.")
-    value = typed_value(option, values, (*get_args(mappings[0]), Any, Any)[1])
+    value = _typed_value(option, values, (*get_args(mappings[0]), Any, Any)[1])
     changed = {**(before or {}), inner: value}
     return {key: item for key, item in changed.items() if key != inner or item is not None}
 
 
-def typed_value(option: str, values: Sequence[str], annotation: Any) -> Any:
+def _typed_value(option: str, values: Sequence[str], annotation: Any) -> Any:
     """Return what was typed for a key: YAML, but that words need no quotes.
 
     Args:
@@ -203,7 +203,7 @@ def typed_value(option: str, values: Sequence[str], annotation: Any) -> Any:
 
 def _read(option: str, text: str, annotation: Any) -> Any:
     words = holds_words(annotation)
-    if text in NOTHING:
+    if text in _NOTHING:
         return None
     if words and not holds(annotation, dict) and text[0] not in "\"'[":
         return text

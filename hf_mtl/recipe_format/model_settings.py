@@ -6,31 +6,31 @@ import re
 from typing import Any, get_args, get_origin
 
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig
-from ..modeling.part_checks import CHOICES
+from ..modeling.multitask_module import CHOICES
 from ..modeling.setting_names import SETTINGS
 
 # A line of a docstring's `Args`, and those that it goes on in.
-ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.M)
+_ARGUMENT = re.compile(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", re.M)
 # A mapping by task, which a command line gives as JSON.
-MAPPING = dict[str, Any] | str | None
-TABLE = re.compile(r"a name of `\w+`")
+_MAPPING = dict[str, Any] | str | None
+_TABLE = re.compile(r"a name of `\w+`")
 
 
 def setting_fields() -> list[tuple[str, Any, Any]]:
     """Return name, type and field of each setting, as `dataclasses.make_dataclass` takes them."""
-    helps = dict(ARGUMENT.findall(inspect.getdoc(MultiTaskAttentionConfig) or ""))
+    helps = dict(_ARGUMENT.findall(inspect.getdoc(MultiTaskAttentionConfig) or ""))
     values = {item.name: item.default for item in dataclasses.fields(MultiTaskAttentionConfig)}
     rows = []
     for name in SETTINGS:
         if name != "tasks":
-            text = TABLE.sub(", ".join(CHOICES.get(name, ())), " ".join(helps[name].split()))
+            text = _TABLE.sub(", ".join(CHOICES.get(name, ())), " ".join(helps[name].split()))
             rows.append(
-                (name, argument_type(MultiTaskAttentionConfig.__annotations__[name]), _field(values[name], text))
+                (name, _argument_type(MultiTaskAttentionConfig.__annotations__[name]), _field(values[name], text))
             )
     return rows
 
 
-def argument_type(annotation: Any) -> Any:
+def _argument_type(annotation: Any) -> Any:
     """Return what a command line's parser is told of a setting's type.
 
     Args:
@@ -40,14 +40,14 @@ def argument_type(annotation: Any) -> Any:
     if float in kinds:
         return float
     if any(get_origin(kind) is dict for kind in kinds):
-        return MAPPING
+        return _MAPPING
     return list[str] if list[str] in kinds else annotation
 
 
 def mapping_settings() -> list[str]:
     """Return the settings that are given by task."""
     annotations = MultiTaskAttentionConfig.__annotations__
-    return [name for name in SETTINGS if name != "tasks" and argument_type(annotations[name]) == MAPPING]
+    return [name for name in SETTINGS if name != "tasks" and _argument_type(annotations[name]) == _MAPPING]
 
 
 def _field(value: Any, text: str) -> Any:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from ..modeling.errors import nearest
 
 # Keys that are called otherwise here.
-RENAMED = {
+_RENAMED = {
     **dict.fromkeys(
         ("model", "model_name", "model_name_or_path", "pretrained_model_name_or_path", "backbone", "base_model"),
         "encoder",
@@ -49,7 +49,7 @@ _COMMAND = "`hf-mtl train`, `hf-mtl evaluate` and `hf-mtl predict` say what is d
 _PRECISION = "write `bf16: true` or `fp16: true`"
 
 # Keys that have another form here.
-ELSEWHERE = {
+_ELSEWHERE = {
     **dict.fromkeys(("train_file", "validation_file", "test_file", "train_data", "data_files"), _ROW_DATA),
     **dict.fromkeys(("dataset", "dataset_name", "dataset_config_name", "subset", "task_name", "task"), _ROW_SET),
     **dict.fromkeys(("columns", "text_column", "text_column_name", "label_column", "label_column_name"), _ROW_COLUMNS),
@@ -72,7 +72,7 @@ ELSEWHERE = {
 }
 
 # Keys of a task's row that are called otherwise here.
-RENAMED_IN_ROWS = {
+_RENAMED_IN_ROWS = {
     **dict.fromkeys(("dataset_name", "path", "hub"), "dataset"),
     **dict.fromkeys(("dataset_config_name", "config", "config_name"), "subset"),
     **dict.fromkeys(("type", "task_type", "task"), "problem_type"),
@@ -87,7 +87,7 @@ RENAMED_IN_ROWS = {
     "early_stopping_patience": "patience",
 }
 
-ELSEWHERE_IN_ROWS = {
+_ELSEWHERE_IN_ROWS = {
     **dict.fromkeys(
         ("train_file", "validation_file", "test_file"), "write `data_files: {train: FILE, validation: FILE}`"
     ),
@@ -107,10 +107,10 @@ def advice_for_key(key: str, keys: Iterable[str], row_keys: Iterable[str]) -> st
         keys: The keys of a recipe.
         row_keys: The keys of a task's row.
     """
-    if key in RENAMED:
-        return f" Here it is called `{RENAMED[key]}`."
-    if key in ELSEWHERE:
-        return f" Here, {ELSEWHERE[key]}."
+    if key in _RENAMED:
+        return f" Here it is called `{_RENAMED[key]}`."
+    if key in _ELSEWHERE:
+        return f" Here, {_ELSEWHERE[key]}."
     if key in row_keys:
         return f" It is a key of a task's row: write it there, under `tasks:` (or type --tasks.<name>.{key})."
     return nearest(key, keys)
@@ -118,10 +118,10 @@ def advice_for_key(key: str, keys: Iterable[str], row_keys: Iterable[str]) -> st
 
 def advice_for_row_key(key: str, keys: Iterable[str], row_keys: Iterable[str]) -> str:
     """Return what to write for an unknown key of a task's row; see `advice_for_key`."""
-    if key in RENAMED_IN_ROWS:
-        return f" Here it is called `{RENAMED_IN_ROWS[key]}`."
-    if key in ELSEWHERE_IN_ROWS:
-        return f" Here, {ELSEWHERE_IN_ROWS[key]}."
-    if key in RENAMED or key in keys:
-        return f" Write `{RENAMED.get(key, key)}` beside `tasks:`: it holds for the whole recipe."
+    if key in _RENAMED_IN_ROWS:
+        return f" Here it is called `{_RENAMED_IN_ROWS[key]}`."
+    if key in _ELSEWHERE_IN_ROWS:
+        return f" Here, {_ELSEWHERE_IN_ROWS[key]}."
+    if key in _RENAMED or key in keys:
+        return f" Write `{_RENAMED.get(key, key)}` beside `tasks:`: it holds for the whole recipe."
     return f"{nearest(key, row_keys)} A row's keys: {', '.join(row_keys)}."

@@ -10,8 +10,8 @@ from ..modeling.errors import InputError
 from ..tasks import SPLITS
 
 # Keys whose value is a folder or else a Hub name, and keys of folders and files.
-FOLDER_OR_NAME = ("encoder", "dataset")
-PATH_KEYS = (*FOLDER_OR_NAME, "data_dir", "data_files")
+_FOLDER_OR_NAME = ("encoder", "dataset")
+PATH_KEYS = (*_FOLDER_OR_NAME, "data_dir", "data_files")
 
 
 def from_recipe(values: Mapping[str, Any], folder: Path, typed: Collection[str], of: str = "") -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _is_elsewhere(path: str) -> bool:
 
 
 def _is_folder_or_name(key: str) -> bool:
-    return key.rpartition(".")[2] in FOLDER_OR_NAME
+    return key.rpartition(".")[2] in _FOLDER_OR_NAME
 
 
 def _may_be_name(key: str, path: str) -> bool:

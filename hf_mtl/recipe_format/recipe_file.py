@@ -14,12 +14,12 @@ from .other_keys import advice_for_key, advice_for_row_key
 from .written_values import as_annotated, check_container, holds_words
 from .yaml_reading import read_yaml
 
-EXAMPLE_ROW = f"`- name: rte` and, below it, `problem_type: {problem_type_with('class')}`"
+_EXAMPLE_ROW = f"`- name: rte` and, below it, `problem_type: {problem_type_with('class')}`"
 
 
 @dataclass
 class RecipeFile:
-    """What a recipe file says.
+    """The contents of a recipe file.
 
     Args:
         name: The file as it was given.
@@ -65,7 +65,7 @@ def read_recipe_file(path: str | Path, fields: Fields) -> RecipeFile:
     rows = values.pop(TASKS, None) if isinstance(values, dict) else None
     if not isinstance(rows, list):
         raise InputError(
-            f"{name}: expected a list of task rows under `tasks:`, such as {EXAMPLE_ROW}; found {rows!r}."
+            f"{name}: expected a list of task rows under `tasks:`, such as {_EXAMPLE_ROW}; found {rows!r}."
         )
     values = current_settings(values)
     return RecipeFile(
@@ -78,7 +78,7 @@ def read_recipe_file(path: str | Path, fields: Fields) -> RecipeFile:
 
 def _row(name: str, row: Any, fields: Fields) -> dict[str, Any]:
     if not isinstance(row, Mapping):
-        raise InputError(f"{name}: a row under `tasks:` must be a mapping such as {EXAMPLE_ROW}; found {row!r}.")
+        raise InputError(f"{name}: a row under `tasks:` must be a mapping such as {_EXAMPLE_ROW}; found {row!r}.")
     values = {}
     for key, value in row.items():
         annotation, where = fields.row.get(key, Any), f"{name}: {key} of task {name_of_row(row)!r}"

@@ -9,16 +9,16 @@ from typing import Any, Union, get_args, get_origin
 
 from ..modeling.errors import InputError
 
-BOOLEAN_WORDS = {
+_BOOLEAN_WORDS = {
     **dict.fromkeys(("true", "yes", "on", "y", "t", "1"), True),
     **dict.fromkeys(("false", "no", "off", "n", "f", "0"), False),
 }
 
 # As YAML 1.2 writes numbers, but that zeros may stand before them: Python would take 1_000 and ٣ too.
-NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 # What the mappings of a task's row look like.
-MAPPINGS = {
+_MAPPINGS = {
     "columns": "{text: COLUMN, label: COLUMN}",
     "local_columns": "{text: COLUMN, label: COLUMN}",
     "data_files": "{train: FILE, validation: FILE}",
@@ -33,7 +33,7 @@ def options_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def holds_words(annotation: Any) -> bool:
-    """Whether an annotation allows texts alone, by themselves or in a list or mapping."""
+    """Return whether an annotation allows texts alone, by themselves or in a list or mapping."""
     return all(_is_word(option) for option in options_of(annotation))
 
 
@@ -44,12 +44,12 @@ def _is_word(option: Any) -> bool:
 
 
 def holds(annotation: Any, container: type) -> bool:
-    """Whether an annotation allows a list, or a mapping."""
+    """Return whether an annotation allows a list, or a mapping."""
     return any((get_origin(option) or option) is container for option in options_of(annotation))
 
 
 def is_boolean(annotation: Any) -> bool:
-    """Whether an annotation is a boolean."""
+    """Return whether an annotation is a boolean."""
     return options_of(annotation) == (bool,)
 
 
@@ -67,7 +67,7 @@ def check_container(where: str, key: str, value: Any, annotation: Any) -> None:
     if holds(annotation, list) and isinstance(value, (str, int, float)):
         raise InputError(f"{where} is {value!r}; expected a list such as [{value}].")
     if holds(annotation, dict) and not isinstance(value, Mapping):
-        raise InputError(f"{where} is {value!r}; expected a mapping such as {MAPPINGS[key]}.")
+        raise InputError(f"{where} is {value!r}; expected a mapping such as {_MAPPINGS[key]}.")
 
 
 def as_annotated(where: str, value: Any, annotation: Any) -> Any:
@@ -85,8 +85,8 @@ def as_annotated(where: str, value: Any, annotation: Any) -> Any:
     if value is None or not set(options) <= {bool, int, float}:
         return value
     if options == (bool,):
-        if isinstance(value, (bool, int, str)) and str(value).lower() in BOOLEAN_WORDS:
-            return BOOLEAN_WORDS[str(value).lower()]
+        if isinstance(value, (bool, int, str)) and str(value).lower() in _BOOLEAN_WORDS:
+            return _BOOLEAN_WORDS[str(value).lower()]
         raise InputError(f"{where} is {value!r}; expected true or false.")
     number = _number(value, whole=float not in options)
     if number is None:
@@ -99,7 +99,7 @@ def _number(value: Any, whole: bool) -> int | float | None:
     """A number, however it is written; None for what is none, or no whole one where that is expected."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    if isinstance(value, str) and not NUMBER.fullmatch(value.strip()):
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
         return None
     try:
         number = float(value)

@@ -146,3 +146,6 @@ def unclassified_arguments() -> dict[str, set[str]]:
         "new of the Trainer": taken - of_trainer,
         "gone of the Trainer": of_trainer - taken,
     }
+
+
+__all__ = ["PASSED_ON", "SERVED_ARGUMENTS", "SERVED_OF_TRAINER", "unclassified_arguments"]

@@ -22,7 +22,7 @@ from .derived_arguments import DERIVED, Adjusted, AdjustedCount, AdjustedText, f
 
 logger = get_logger(__name__)
 
-POSITIVE = (
+_POSITIVE = (
     "mixing_temperature",
     "mixing_cap",
     "learning_rate",
@@ -39,12 +39,12 @@ POSITIVE = (
 )
 
 # Where Transformers' Trainer writes to when it is given no arguments.
-DEFAULT_FOLDER = "tmp_trainer"
+_DEFAULT_FOLDER = "tmp_trainer"
 
 # Names of arguments in earlier versions.
 OLD_NAMES = {"temperature": "mixing_temperature"}
 
-MOST_POWER = 10.0
+_MOST_POWER = 10.0
 
 
 @dataclass
@@ -158,7 +158,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
         check_choice("batch_form", self.batch_form, BATCH_FORMS)
         check_choice("loss_weighting", self.loss_weighting, LOSS_WEIGHTINGS)
         check_choice("loss_reduction", self.loss_reduction, LOSS_REDUCTIONS)
-        for name in POSITIVE:
+        for name in _POSITIVE:
             if getattr(self, name) is not None and not float(getattr(self, name)) > 0:
                 raise InputError(f"{name}={getattr(self, name)!r}; expected a number > 0.")
         self.target_scores = json_mapping("target_scores", self.target_scores, 'scores by task such as {"rte": 70}')
@@ -224,7 +224,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
             )
 
     def _check_numbers(self) -> None:
-        if not math.isfinite(self.mixing_power) or abs(self.mixing_power) > MOST_POWER:
+        if not math.isfinite(self.mixing_power) or abs(self.mixing_power) > _MOST_POWER:
             raise InputError(f"mixing_power={self.mixing_power!r}; expected a number from 0 to 1.")
         if self.parts_learning_rate is not None and not self.parts_learning_rate >= 0:
             raise InputError(f"parts_learning_rate={self.parts_learning_rate!r}; expected a number >= 0.")
@@ -254,7 +254,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
         per_pass = self.per_device_train_batch_size * self.world_size
         if rows < per_pass or rows % per_pass:
             raise InputError(
-                f"global_batch_size={rows} is no multiple of {self.per_device_train_batch_size} rows a device on "
+                f"global_batch_size={rows} is no multiple of {self.per_device_train_batch_size} rows per device on "
                 f"{self.world_size} processes; choose one, or another per_device_train_batch_size."
             )
         return rows // per_pass
@@ -271,7 +271,7 @@ def adopt_arguments(args: TrainingArguments | None) -> MultiTaskTrainingArgument
         InputError: Something else was given.
     """
     if args is None:
-        args = MultiTaskTrainingArguments(output_dir=DEFAULT_FOLDER)
+        args = MultiTaskTrainingArguments(output_dir=_DEFAULT_FOLDER)
     if isinstance(args, MultiTaskTrainingArguments):
         args.restore()
         _use_one_device(args)

@@ -1,4 +1,4 @@
-"""A step whose tasks' gradients are balanced: one backward pass a task and batch, one sum over processes, one Gram
+"""A step whose tasks' gradients are balanced: one backward pass per task and batch, one sum over processes, one Gram
 matrix.
 """
 
@@ -12,7 +12,7 @@ from ..balancing.gradient_balancing import GRADIENT_BALANCERS, GivenBalancer, Gr
 from ..modeling.errors import InputError
 from .arguments import MultiTaskTrainingArguments
 
-Gradients = list[torch.Tensor | None]
+_Gradients = list[torch.Tensor | None]
 # What `draw_every_task` adjusts.
 SET_BY_BALANCING = ("mixing_strategy", "batch_form", "gradient_accumulation_steps")
 
@@ -30,17 +30,17 @@ class GradientBalance:
 
     def __init__(self, balancer: GradientBalancer, balanced: Sequence[nn.Parameter], num_tasks: int) -> None:
         self.balancer, self.balanced = balancer, list(balanced)
-        self.gradients: list[Gradients] = [[None] * len(self.balanced) for _ in range(num_tasks)]
+        self.gradients: list[_Gradients] = [[None] * len(self.balanced) for _ in range(num_tasks)]
 
     def backward(self, losses: torch.Tensor, present: Sequence[int]) -> None:
         """Run a backward pass for each task that is present in a batch, its losses (tasks,) weighted."""
         for place, task in enumerate(present):
             losses[task].backward(retain_graph=place < len(present) - 1)
-            own = self.gradients[task]
+            gradients = self.gradients[task]
             for index, parameter in enumerate(self.balanced):
                 if parameter.grad is not None:
-                    known = own[index]
-                    own[index] = parameter.grad if known is None else known.add_(parameter.grad)
+                    before = gradients[index]
+                    gradients[index] = parameter.grad if before is None else before.add_(parameter.grad)
                     parameter.grad = None
 
     def finish(
@@ -58,37 +58,37 @@ class GradientBalance:
         """
         rows = [self.gradients[task] for task in present]
         if reduce is not None:
-            rows = [summed(self.balanced, row, reduce) for row in rows]
+            rows = [_summed(self.balanced, row, reduce) for row in rows]
             balanced = {id(parameter) for parameter in self.balanced}
-            others = [own for own in parameters if own.requires_grad and id(own) not in balanced]
-            for parameter, gradient in zip(others, summed(others, [own.grad for own in others], reduce)):
+            others = [other for other in parameters if other.requires_grad and id(other) not in balanced]
+            for parameter, gradient in zip(others, _summed(others, [other.grad for other in others], reduce)):
                 parameter.grad = gradient
         weights = self.balancer(self._gramian(rows)).tolist()
         for index, parameter in enumerate(self.balanced):
             parts = [(weight, row[index]) for weight, row in zip(weights, rows)]
-            known = [(weight, gradient) for weight, gradient in parts if gradient is not None]
-            if known:
-                found = torch.zeros_like(parameter)
-                for weight, gradient in known:
-                    found.add_(gradient, alpha=weight)
-                parameter.grad = found
+            present_parts = [(weight, gradient) for weight, gradient in parts if gradient is not None]
+            if present_parts:
+                combined = torch.zeros_like(parameter)
+                for weight, gradient in present_parts:
+                    combined.add_(gradient, alpha=weight)
+                parameter.grad = combined
         self.gradients = [[None] * len(self.balanced) for _ in self.gradients]
 
-    def _gramian(self, rows: list[Gradients]) -> torch.Tensor:
+    def _gramian(self, rows: list[_Gradients]) -> torch.Tensor:
         """(tasks, tasks) products of the tasks' gradients; what a task does not touch counts as 0."""
-        found = torch.zeros(len(rows), len(rows), dtype=torch.float64)
+        gramian = torch.zeros(len(rows), len(rows), dtype=torch.float64)
         for column in zip(*rows):
             touched = [task for task, gradient in enumerate(column) if gradient is not None]
             if touched:
                 stacked = torch.stack([column[task].flatten() for task in touched])
                 places = torch.tensor(touched)
-                found[places.unsqueeze(1), places] += (stacked @ stacked.T).cpu().double()
-        return found
+                gramian[places.unsqueeze(1), places] += (stacked @ stacked.T).cpu().double()
+        return gramian
 
 
-def summed(
-    parameters: Sequence[nn.Parameter], gradients: Gradients, reduce: Callable[[torch.Tensor], torch.Tensor]
-) -> Gradients:
+def _summed(
+    parameters: Sequence[nn.Parameter], gradients: _Gradients, reduce: Callable[[torch.Tensor], torch.Tensor]
+) -> _Gradients:
     """Return gradients summed over the processes; None where no process has one."""
     if not parameters:
         return []

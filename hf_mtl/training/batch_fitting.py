@@ -12,7 +12,7 @@ from ..data.streams import StreamedMixture
 from ..modeling.errors import InputError
 from .task_trainer import TaskTrainer
 
-ADVICE = (
+_ADVICE = (
     "Set the batches yourself: a smaller per_device_train_batch_size beside global_batch_size=<rows of a step>, or a "
     "smaller tokens_per_batch."
 )
@@ -62,7 +62,7 @@ class FittingTrainer(TaskTrainer):
         }
         for name, stands in obstacles.items():
             if stands:
-                raise InputError(f"auto_find_batch_size does not go with {name}: steps would change. {ADVICE}")
+                raise InputError(f"auto_find_batch_size does not go with {name}: steps would change. {_ADVICE}")
 
     def _beginning(self) -> dict[str, Any]:
         """What a run begins with, on the CPU."""

@@ -1,4 +1,4 @@
-"""What happens around the steps of a run."""
+"""Callbacks around the steps of a run."""
 
 import signal
 from types import FrameType

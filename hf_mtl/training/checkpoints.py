@@ -14,31 +14,31 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotat
 from ..modeling.errors import InputError
 
 # The folder, beside the checkpoints, in which one is written before it gets its name.
-WRITING = f"{PREFIX_CHECKPOINT_DIR}-writing"
+_WRITING = f"{PREFIX_CHECKPOINT_DIR}-writing"
 # The list of a checkpoint's files with their sizes, written last.
-FILES_LIST = "checkpoint_files.json"
+_FILES_LIST = "checkpoint_files.json"
 # What a checkpoint keeps beside what Transformers' Trainer does.
-RUN_STATE_FILE = "multitask_state.json"
+_RUN_STATE_FILE = "multitask_state.json"
 # What a finished run returned, in its last checkpoint.
-OUTPUT_FILE = "train_output.json"
+_OUTPUT_FILE = "train_output.json"
 # What `run_state` returns, of each process.
-PROCESS_STATE_FILE = "process_state_{}.json"
+_PROCESS_STATE_FILE = "process_state_{}.json"
 
 
-def list_files(folder: Path) -> None:
+def _list_files(folder: Path) -> None:
     """Write the list of a checkpoint's files."""
-    (folder / FILES_LIST).write_text(json.dumps(_sizes(folder), indent=1, sort_keys=True) + "\n", "utf-8")
+    (folder / _FILES_LIST).write_text(json.dumps(_sizes(folder), indent=1, sort_keys=True) + "\n", "utf-8")
 
 
 def _sizes(folder: Path) -> dict[str, int]:
     return {
         str(path.relative_to(folder)): path.stat().st_size
         for path in folder.rglob("*")
-        if path.is_file() and path.name != FILES_LIST
+        if path.is_file() and path.name != _FILES_LIST
     }
 
 
-def publish(aside: Path, final: Path) -> None:
+def _publish(aside: Path, final: Path) -> None:
     """Give a checkpoint that was written aside its name, in place of one that has it."""
     replaced = aside.parent / f"{final.name}-replaced"
     if final.exists():
@@ -47,12 +47,12 @@ def publish(aside: Path, final: Path) -> None:
     shutil.rmtree(aside.parent)
 
 
-def what_is_broken(folder: Path) -> str | None:
+def _what_is_broken(folder: Path) -> str | None:
     """Return what is wrong with a checkpoint folder, or None if it is whole."""
     try:
-        listed = json.loads((folder / FILES_LIST).read_text("utf-8"))
+        listed = json.loads((folder / _FILES_LIST).read_text("utf-8"))
     except (OSError, ValueError):
-        return f"it has no list of its files ({FILES_LIST})"
+        return f"it has no list of its files ({_FILES_LIST})"
     sizes = _sizes(folder)
     for name, size in listed.items():
         if name not in sizes:
@@ -64,25 +64,25 @@ def what_is_broken(folder: Path) -> str | None:
 
 def last_whole_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
     """Return the last whole checkpoint of an output folder, and a line about each later one that is broken."""
-    found = Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    folders = Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
     broken: list[str] = []
-    numbered = {int(path.name.rpartition("-")[2]): path for path in found if path.name.rpartition("-")[2].isdigit()}
+    numbered = {int(path.name.rpartition("-")[2]): path for path in folders if path.name.rpartition("-")[2].isdigit()}
     for _, path in sorted(numbered.items(), reverse=True):
-        wrong = what_is_broken(path)
+        wrong = _what_is_broken(path)
         if wrong is None:
             return str(path), broken
         broken.append(f"Skipping the checkpoint {path}: {wrong}.")
     return None, broken
 
 
-def read_output(folder: Path, state: TrainerState) -> TrainOutput:
+def _read_output(folder: Path, state: TrainerState) -> TrainOutput:
     """Return what a finished run returned; of one that was killed after its last step, what its log says.
 
     Args:
         folder: Its last checkpoint.
         state: The state it ended with.
     """
-    if (path := folder / OUTPUT_FILE).is_file():
+    if (path := folder / _OUTPUT_FILE).is_file():
         return TrainOutput(**json.loads(path.read_text("utf-8")))
     logged = [(entry["step"], entry["loss"]) for entry in state.log_history if "loss" in entry]
     spans = [step - before for before, (step, _) in zip([0, *(step for step, _ in logged)], logged)]
@@ -91,7 +91,7 @@ def read_output(folder: Path, state: TrainerState) -> TrainOutput:
     return TrainOutput(state.global_step, loss, cast(dict[str, float], metrics))
 
 
-def refuse_weights_alone(folder: Path) -> None:
+def _refuse_weights_alone(folder: Path) -> None:
     """Raise `InputError` for a checkpoint without an optimizer's state, from which no run goes on as it would have."""
     # DeepSpeed keeps it in a folder of its own.
     if not any(path.name.startswith(("optimizer", "global_step")) for path in folder.iterdir()):
@@ -102,9 +102,9 @@ def refuse_weights_alone(folder: Path) -> None:
         )
 
 
-def clear_unfinished(folder: str | Path) -> None:
+def _clear_unfinished(folder: str | Path) -> None:
     """Remove what a killed run had not finished writing."""
-    shutil.rmtree(Path(folder) / WRITING, ignore_errors=True)
+    shutil.rmtree(Path(folder) / _WRITING, ignore_errors=True)
 
 
 class CheckpointingTrainer(Trainer):
@@ -138,18 +138,18 @@ class CheckpointingTrainer(Trainer):
             if resume_from_checkpoint is None:
                 raise InputError(f"{folder!r} holds no whole checkpoint to resume from.")
         if self.is_world_process_zero():
-            clear_unfinished(folder)
+            _clear_unfinished(folder)
         self.accelerator.wait_for_everyone()
         if resume_from_checkpoint:
             self.check_checkpoint(Path(resume_from_checkpoint))
             if self._is_over(Path(resume_from_checkpoint)):
                 # Transformers would take one step more.
-                return read_output(Path(resume_from_checkpoint), self.state)
-            refuse_weights_alone(Path(resume_from_checkpoint))
+                return _read_output(Path(resume_from_checkpoint), self.state)
+            _refuse_weights_alone(Path(resume_from_checkpoint))
         output = super().train(resume_from_checkpoint=resume_from_checkpoint, **kwargs)
         last = Path(folder) / f"{PREFIX_CHECKPOINT_DIR}-{output.global_step}"
         if self.is_world_process_zero() and last.is_dir():
-            (last / OUTPUT_FILE).write_text(json.dumps(output._asdict()) + "\n", "utf-8")
+            (last / _OUTPUT_FILE).write_text(json.dumps(output._asdict()) + "\n", "utf-8")
         return output
 
     def check_checkpoint(self, folder: Path) -> None:
@@ -159,7 +159,7 @@ class CheckpointingTrainer(Trainer):
                 f"{str(folder)!r} is no training checkpoint: it holds no trainer_state.json. Name a folder such as "
                 f"{PREFIX_CHECKPOINT_DIR}-100 of an output_dir, or write resume_from_checkpoint=True for its last one."
             )
-        if (path := folder / RUN_STATE_FILE).is_file():
+        if (path := folder / _RUN_STATE_FILE).is_file():
             self.check_run_state(json.loads(path.read_text("utf-8")), str(folder))
 
     def total_steps(self) -> int | None:
@@ -181,28 +181,28 @@ class CheckpointingTrainer(Trainer):
     def _init_training_state(
         self, max_steps: int, num_update_steps_per_epoch: int, num_train_epochs: int, resume: Any, trial: Any
     ) -> tuple[int, int]:
-        found = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, resume, trial)
+        start = super()._init_training_state(max_steps, num_update_steps_per_epoch, num_train_epochs, resume, trial)
         # How often is logged, evaluated and saved is this run's to say, not the checkpoint's.
         self.state.compute_steps(self.args, max_steps)
-        if resume is not None and (path := Path(resume) / RUN_STATE_FILE).is_file():
+        if resume is not None and (path := Path(resume) / _RUN_STATE_FILE).is_file():
             self.load_run_state(json.loads(path.read_text("utf-8")))
             self._load_own_state(Path(resume))
-        return found
+        return start
 
     def _load_own_state(self, folder: Path) -> None:
-        written = len(list(folder.glob(PROCESS_STATE_FILE.format("*"))))
+        written = len(list(folder.glob(_PROCESS_STATE_FILE.format("*"))))
         if written and written != self.args.world_size:
             raise InputError(
                 f"The checkpoint {str(folder)!r} was written by {written} processes, these are "
                 f"{self.args.world_size}; a run that reads streams continues on as many as it began with."
             )
         if written:
-            own = folder / PROCESS_STATE_FILE.format(self.args.process_index)
-            self.load_process_state(json.loads(own.read_text("utf-8")))
+            path = folder / _PROCESS_STATE_FILE.format(self.args.process_index)
+            self.load_process_state(json.loads(path.read_text("utf-8")))
 
     def _get_output_dir(self, trial: Any) -> str:
         folder = super()._get_output_dir(trial)
-        return str(Path(folder) / WRITING) if self._writing_checkpoint else folder
+        return str(Path(folder) / _WRITING) if self._writing_checkpoint else folder
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         """Write a checkpoint aside and give it its name when it is whole."""
@@ -213,18 +213,18 @@ class CheckpointingTrainer(Trainer):
             super()._save_checkpoint(model, trial)
         finally:
             self._writing_checkpoint = False
-        if (own := self.process_state()) is not None:
-            path = folder / WRITING / name / PROCESS_STATE_FILE.format(self.args.process_index)
-            path.write_text(json.dumps(own) + "\n", "utf-8")
+        if (process_state := self.process_state()) is not None:
+            path = folder / _WRITING / name / _PROCESS_STATE_FILE.format(self.args.process_index)
+            path.write_text(json.dumps(process_state) + "\n", "utf-8")
         if self.state.best_global_step == self.state.global_step:
             self.state.best_model_checkpoint = str(folder / name)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
-            aside = folder / WRITING / name
+            aside = folder / _WRITING / name
             self.state.save_to_json(str(aside / "trainer_state.json"))
-            (aside / RUN_STATE_FILE).write_text(json.dumps(self.run_state()) + "\n", "utf-8")
-            list_files(aside)
-            publish(aside, folder / name)
+            (aside / _RUN_STATE_FILE).write_text(json.dumps(self.run_state()) + "\n", "utf-8")
+            _list_files(aside)
+            _publish(aside, folder / name)
             rotate_checkpoints(
                 output_dir=str(folder),
                 save_total_limit=self.args.save_total_limit,

@@ -12,7 +12,7 @@ from .arguments import MultiTaskTrainingArguments
 from .scoring import AVERAGE, RELATIVE, WORST
 
 # Schedules that wait for a metric to stop getting better.
-FOLLOWING = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
+_FOLLOWING = (SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY)
 
 
 def check_arguments(
@@ -83,7 +83,7 @@ def scheduler_options(args: MultiTaskTrainingArguments) -> Any:
         InputError: They give another direction.
     """
     options = args.lr_scheduler_kwargs
-    if args.lr_scheduler_type not in FOLLOWING:
+    if args.lr_scheduler_type not in _FOLLOWING:
         return options
     mode = "max" if args.greater_is_better else "min"
     given = dict(options) if isinstance(options, dict) else {}

@@ -8,7 +8,7 @@ from ..metrics import METRICS
 from ..modeling.errors import InputError
 
 # How much faster than the encoder everything behind it learns by default.
-PARTS_RATE = 10
+_PARTS_RATE = 10
 
 
 class Adjusted:
@@ -29,31 +29,31 @@ class AdjustedText(Adjusted, str):
     """A name."""
 
 
-class DerivedRate(float):
+class _DerivedRate(float):
     """A number that follows from other arguments; given back, as `dataclasses.replace` does, it is not given."""
 
 
-class DerivedCount(int):
+class _DerivedCount(int):
     """The same of a whole number."""
 
 
-def lower_is_better(metric: str | None) -> bool:
-    """Whether less of a metric is better: of losses and of errors such as ``stars_rmse``."""
+def _lower_is_better(metric: str | None) -> bool:
+    """Return whether less of a metric is better: of losses and of errors such as ``stars_rmse``."""
     worse = ["loss", *(name for name, kind in METRICS.items() if not kind.higher_is_better)]
     return any(str(metric) == name or str(metric).endswith(f"_{name}") for name in worse)
 
 
 def _parts_rate(args: Any) -> Any:
-    return DerivedRate(PARTS_RATE * args.learning_rate)
+    return _DerivedRate(_PARTS_RATE * args.learning_rate)
 
 
 def _accumulation(args: Any) -> Any:
     steps = args._accumulation()
-    return None if steps is None else DerivedCount(steps)
+    return None if steps is None else _DerivedCount(steps)
 
 
 def _greater_is_better(args: Any) -> Any:
-    return None if args.metric_for_best_model is None else not lower_is_better(args.metric_for_best_model)
+    return None if args.metric_for_best_model is None else not _lower_is_better(args.metric_for_best_model)
 
 
 # Arguments that follow from others where they are not given, or always: read anew each time, since those may change.
@@ -80,7 +80,7 @@ def following(name: str, derive: Callable[[Any], Any], default: Any) -> property
 
     def write(args: Any, value: Any) -> None:
         given = value.given if isinstance(value, Adjusted) else value
-        vars(args)[name] = default if isinstance(given, (DerivedRate, DerivedCount)) else given
+        vars(args)[name] = default if isinstance(given, (_DerivedRate, _DerivedCount)) else given
 
     return property(read, write)
 
@@ -99,9 +99,9 @@ def json_mapping(name: str, given: Any, expected: str) -> dict[str, Any] | None:
     if given is None:
         return None
     try:
-        found = json.loads(given) if isinstance(given, str) else given
+        mapping = json.loads(given) if isinstance(given, str) else given
     except json.JSONDecodeError as error:
         raise InputError(f"{name}={given!r} is no valid JSON: {error}") from error
-    if not isinstance(found, Mapping):
+    if not isinstance(mapping, Mapping):
         raise InputError(f"{name}={given!r}; expected {expected}.")
-    return dict(found)
+    return dict(mapping)

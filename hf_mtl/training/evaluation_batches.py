@@ -27,17 +27,17 @@ class EvaluationBatches(Sampler[list[int]]):
         # This process's batches but for a repetition at the end.
         self.counted = len(batches[args.process_index :: processes])
         batches += batches[:1] * (-len(batches) % processes)
-        self.own = batches[args.process_index :: processes]
+        self.batches = batches[args.process_index :: processes]
 
     def __iter__(self) -> Iterator[list[int]]:
-        return iter(self.own)
+        return iter(self.batches)
 
     def __len__(self) -> int:
-        return len(self.own)
+        return len(self.batches)
 
 
 @dataclass
-class EntriesAndBatch:
+class _EntriesAndBatch:
     """Collates rows, with the features of their entries beside; a class, so that spawned workers can be sent it.
 
     Args:
@@ -65,7 +65,7 @@ def evaluation_loader(
     return DataLoader(
         data,
         batch_sampler=EvaluationBatches(data, args),
-        collate_fn=EntriesAndBatch(collate),
+        collate_fn=_EntriesAndBatch(collate),
         num_workers=args.dataloader_num_workers,
         # Of its own, so that evaluations leave the run's draws alone.
         generator=torch.Generator(),

@@ -1,4 +1,4 @@
-"""What a trainer is given, as a model and a mixture of its own: nothing of the caller's is written to."""
+"""The model and the mixture that a trainer makes of what it is given: nothing of the caller's is written to."""
 
 import dataclasses
 import warnings

@@ -12,7 +12,7 @@ from .derived_arguments import DERIVED, Adjusted
 from .task_trainer import TaskTrainer
 
 # What is read when a trainer is made, and not by each of its runs.
-OF_THE_TRAINER = ("gradient_balancing", "gradient_balancing_options", "output_dir", "use_cpu", "torch_compile")
+_OF_THE_TRAINER = ("gradient_balancing", "gradient_balancing_options", "output_dir", "use_cpu", "torch_compile")
 
 
 class SearchingTrainer(TaskTrainer):
@@ -96,7 +96,7 @@ class SearchingTrainer(TaskTrainer):
             values.update(space(trial))
             for name in values:
                 check_choice("argument of the search:", name, MultiTaskTrainingArguments.__dataclass_fields__)
-                if name in OF_THE_TRAINER or (self.balancer is not None and name in SET_BY_BALANCING):
+                if name in _OF_THE_TRAINER or (self.balancer is not None and name in SET_BY_BALANCING):
                     raise InputError(
                         f"A search cannot try values of {name}: a trainer has it from when it is made. Search with a "
                         "trainer for each."

@@ -1,4 +1,4 @@
-"""What Transformers' Trainer takes and several tasks cannot be served with: refused by name, with the way to go."""
+"""Arguments of Transformers' Trainer that several tasks cannot be served with: refused by name, with the way to go."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping
@@ -47,13 +47,13 @@ IGNORED_ARGUMENTS: dict[str, str] = {
 }
 
 # Of `accelerator_config`: rows of a batch are not divided after they are routed to their tasks' heads.
-IGNORED_OF_ACCELERATOR = {
+_IGNORED_OF_ACCELERATOR = {
     "split_batches": "per_device_train_batch_size says how many rows a process has in a batch",
     "dispatch_batches": "every process reads its own batches",
 }
 
 # Optimizers that choose which parameters they train, and how, by themselves.
-OWN_GROUPS = ("adalomo", "apollo", "galore", "lomo")
+_OWN_GROUPS = ("adalomo", "apollo", "galore", "lomo")
 _RATES = (
     "Here the encoder learns at learning_rate, everything behind it at parts_learning_rate, a task's own parameters "
     "at the learning_rate of its row"
@@ -70,12 +70,12 @@ IGNORED_OF_TRAINER: dict[str, str] = {
 def refuse_ignored_arguments(args: TrainingArguments) -> None:
     """Raise `InputError` for an argument that would have no effect."""
     optimizer = str(getattr(args.optim, "value", args.optim))
-    if optimizer.startswith(OWN_GROUPS):
+    if optimizer.startswith(_OWN_GROUPS):
         raise InputError(
             f"optim={optimizer!r} chooses its parameters by itself. {_RATES}; write another, such as adamw_torch, or "
             "give an optimizer that is built: optimizers=(optimizer, None)."
         )
-    for name, why in IGNORED_OF_ACCELERATOR.items():
+    for name, why in _IGNORED_OF_ACCELERATOR.items():
         if getattr(args.accelerator_config, name, None):
             raise InputError(f"accelerator_config has {name}=True, which batches cannot follow: {why}. Leave it out.")
     for item in dataclasses.fields(TrainingArguments):

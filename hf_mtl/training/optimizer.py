@@ -25,7 +25,7 @@ class OptimizingTrainer(TaskTrainer):
         given, opt_model = self.optimizer_cls_and_kwargs, self.model if model is None else model
         optimizer_class, options = given or self.get_optimizer_cls_and_kwargs(self.args, cast(Any, opt_model))
         decayed = set(self.get_decay_parameter_names(opt_model))
-        groups = parameter_groups(opt_model, self.args, self.specs.values(), decayed)
+        groups = _parameter_groups(opt_model, self.args, self.specs.values(), decayed)
         # Groups that options hold are taken in the place of Transformers' own.
         self.optimizer_cls_and_kwargs = optimizer_class, {**options, "params": groups}
         try:
@@ -45,7 +45,7 @@ class OptimizingTrainer(TaskTrainer):
             self.args.lr_scheduler_kwargs = given
 
 
-def parameter_groups(
+def _parameter_groups(
     model: nn.Module, args: MultiTaskTrainingArguments, specs: Iterable[TaskSpec], decayed: Collection[str]
 ) -> list[dict[str, Any]]:
     """Return an optimizer's groups: the encoder at `learning_rate`, everything behind it at `parts_learning_rate`, and

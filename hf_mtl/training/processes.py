@@ -1,4 +1,4 @@
-"""How the processes of a run end."""
+"""The end of a run's processes."""
 
 import gc
 

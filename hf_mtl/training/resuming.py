@@ -17,7 +17,7 @@ from .sampling import run_steps
 from .task_trainer import TaskTrainer
 
 # What a trainer is built with: the precision of its arithmetic, its device, its processes.
-SET_WHEN_BUILT = (
+_SET_WHEN_BUILT = (
     "bf16",
     "fp16",
     "use_cpu",
@@ -61,7 +61,7 @@ class ResumingTrainer(CheckpointingTrainer, TaskTrainer):
         """
         refuse_ignored_arguments(self.args)
         values = vars(self.args)
-        for name in SET_WHEN_BUILT:
+        for name in _SET_WHEN_BUILT:
             if values[name] != self.values_given[name]:
                 raise InputError(
                     f"{name} was changed from {self.values_given[name]!r} to {values[name]!r} after the trainer was "

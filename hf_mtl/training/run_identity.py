@@ -1,4 +1,4 @@
-"""What a run must keep when it is continued: its tasks and rows, and the settings that its steps follow from."""
+"""The identity of a run that is continued: its tasks and rows, and the settings that its steps follow from."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ from .arguments import OLD_NAMES, MultiTaskTrainingArguments
 
 # Settings from which the rows of every step follow, and what a step makes of them. Others (how often is logged, saved
 # and evaluated, workers, precision, the length of the run) take effect where the run goes on.
-RUN_ARGUMENTS = (
+_RUN_ARGUMENTS = (
     "loss_weighting",
     "loss_weighting_learning_rate",
     "loss_weighting_temperature",
@@ -53,7 +53,7 @@ RUN_ARGUMENTS = (
     "warmup_steps",
 )
 # Of a task's row, what training reads; other keys load, choose, answer and score.
-TASK_KEYS = (
+_TASK_KEYS = (
     "problem_type",
     "labels",
     "fields",
@@ -68,23 +68,23 @@ TASK_KEYS = (
     "label_scale",
 )
 # Of `lr_scheduler_kwargs`, numbers of steps: a run of another length has others.
-STEPS_OF_SCHEDULE = ("num_stable_steps", "num_decay_steps")
+_STEPS_OF_SCHEDULE = ("num_stable_steps", "num_decay_steps")
 # How a step is divided may change; its rows may not.
-STEP_ROWS = "per_device_train_batch_size x gradient_accumulation_steps x processes"
+_STEP_ROWS = "per_device_train_batch_size x gradient_accumulation_steps x processes"
 
 
 def run_arguments(args: MultiTaskTrainingArguments) -> dict[str, Any]:
     """Return the settings that a continued run must share, as JSON values."""
-    values = {name: getattr(args, name) for name in RUN_ARGUMENTS}
+    values = {name: getattr(args, name) for name in _RUN_ARGUMENTS}
     rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-    return _as_json({**{name: getattr(value, "value", value) for name, value in values.items()}, STEP_ROWS: rows})
+    return _as_json({**{name: getattr(value, "value", value) for name, value in values.items()}, _STEP_ROWS: rows})
 
 
 def run_tasks(specs: Iterable[TaskSpec]) -> dict[str, dict[str, Any]]:
     """Return by task what a continued run must share of its row, as JSON values."""
     tasks = {}
     for spec in specs:
-        values = {key: spec.setting(key) for key in TASK_KEYS}
+        values = {key: spec.setting(key) for key in _TASK_KEYS}
         # Labels that are no numbers are trained as they are.
         standard = {"label_mean": spec.label_mean or 0.0, "label_scale": spec.label_scale or 1.0}
         tasks[spec.name] = {**values, **standard, "fields": spec.input_fields, "source": spec.source_name}
@@ -105,7 +105,7 @@ def _as_json(values: dict[str, Any]) -> dict[str, Any]:
 
 def fingerprints(rows: Mapping[str, Dataset]) -> dict[str, list[Any]]:
     """Return by task a hash of its training rows, and how many they are."""
-    return {name: [fingerprint_rows(own), len(own)] for name, own in rows.items()}
+    return {name: [fingerprint_rows(task_rows), len(task_rows)] for name, task_rows in rows.items()}
 
 
 def check_run(then: Mapping[str, Any], now: Mapping[str, Any], folder: str) -> None:
@@ -156,7 +156,7 @@ def _lasting(arguments: Mapping[str, Any], longer: bool) -> dict[str, Any]:
     options = arguments.get("lr_scheduler_kwargs")
     if not longer or not isinstance(options, dict):
         return dict(arguments)
-    kept = {name: value for name, value in options.items() if name not in STEPS_OF_SCHEDULE}
+    kept = {name: value for name, value in options.items() if name not in _STEPS_OF_SCHEDULE}
     return {**arguments, "lr_scheduler_kwargs": kept}
 
 

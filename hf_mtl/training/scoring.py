@@ -40,7 +40,9 @@ class AnswerCollector:
 
     def answers(self) -> dict[str, list[Answer]]:
         """Return the decoded answers of every task, in the order of its rows."""
-        return {name: [self._answer(name, source) for source in sorted(found)] for name, found in self.logits.items()}
+        return {
+            name: [self._answer(name, source) for source in sorted(sources)] for name, sources in self.logits.items()
+        }
 
     def _answer(self, name: str, source: int) -> Answer:
         spec = self.specs[name]
@@ -73,17 +75,17 @@ def flat_scores(
     """Return ``<task>_<metric>`` for every task, the mean and the least of their scores, and, where single-task
     scores are given, the mean relative improvement over them.
     """
-    flat = {f"{task}_{metric}": value for task, own in scores.items() for metric, value in own.items()}
+    flat = {f"{task}_{metric}": value for task, task_scores in scores.items() for metric, value in task_scores.items()}
     if not scores:
         return flat
     flat[AVERAGE] = mtl_average(scores)
     flat[WORST] = min(map(task_score, scores.values()))
     if single_task and any(task in single_task for task in scores):
-        flat[RELATIVE] = relative_improvement(scores, single_task)
+        flat[RELATIVE] = _relative_improvement(scores, single_task)
     return flat
 
 
-def relative_improvement(scores: Mapping[str, Mapping[str, float]], single_task: Mapping[str, Any]) -> float:
+def _relative_improvement(scores: Mapping[str, Mapping[str, float]], single_task: Mapping[str, Any]) -> float:
     """Return the mean relative improvement over single-task models, in per cent.
 
     100 / T sum_t mean_m (-1)^l_m (M_tm - B_tm) / |B_tm| (Maninis et al. 2019, section 4), l_m = 1 where lower is
@@ -97,18 +99,18 @@ def relative_improvement(scores: Mapping[str, Mapping[str, float]], single_task:
         InputError: A single-task score is 0, or of a metric that the task lacks.
     """
     changes = []
-    for task, own in scores.items():
+    for task, task_scores in scores.items():
         if task in single_task:
             given = single_task[task]
             pairs = (
-                [(own.get(metric), value, _sign(metric)) for metric, value in given.items()]
+                [(task_scores.get(metric), value, _sign(metric)) for metric, value in given.items()]
                 if isinstance(given, Mapping)
-                else [(task_score(own), given, 1.0)]
+                else [(task_score(task_scores), given, 1.0)]
             )
             if any(score is None or not value for score, value, _ in pairs):
                 raise InputError(
                     f"single_task_scores of {task!r} are {given!r}; expected numbers other than 0 for some of "
-                    f"{', '.join(own)}."
+                    f"{', '.join(task_scores)}."
                 )
             changes.append(np.mean([sign * (score - value) / abs(value) for score, value, sign in pairs]))
     return 100 * float(np.mean(changes))
@@ -131,7 +133,7 @@ def source_scores(
 
 def mtl_average(scores: Mapping[str, Mapping[str, float]]) -> float:
     """Return the mean over tasks of each task's score, itself the mean of its metrics."""
-    return float(np.mean([task_score(own) for own in scores.values()]))
+    return float(np.mean([task_score(task_scores) for task_scores in scores.values()]))
 
 
 def decoded_labels(specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset]) -> dict[str, list[Any]] | None:

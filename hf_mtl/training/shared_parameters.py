@@ -1,4 +1,4 @@
-"""Which parameters the tasks share: those that gradient balancing looks at, and the last of them."""
+"""The parameters that tasks share: those that gradient balancing looks at, and the last of them."""
 
 import re
 
@@ -32,7 +32,7 @@ def shared_parameters(model: MultiTaskAttentionModel, which: str = "all") -> lis
             )
     elif match := re.fullmatch(r"last_([1-9]\d*)_layers", which):
         shared = {id(tensor) for name, tensor in model.named_parameters() if owner_of(name, owners) is None}
-        layers = encoder_layers(model)[-int(match[1]) :]
+        layers = _encoder_layers(model)[-int(match[1]) :]
         tensors = [tensor for layer in layers for tensor in layer.parameters() if id(tensor) in shared]
     else:
         raise InputError(f"balanced_parameters={which!r}; expected {BALANCED_PARAMETERS}.")
@@ -44,7 +44,7 @@ def shared_parameters(model: MultiTaskAttentionModel, which: str = "all") -> lis
     return tensors
 
 
-def encoder_layers(model: MultiTaskAttentionModel) -> list[nn.Module]:
+def _encoder_layers(model: MultiTaskAttentionModel) -> list[nn.Module]:
     """Return the encoder's layers in order.
 
     Raises:
@@ -69,10 +69,10 @@ def last_shared_matrix(model: MultiTaskAttentionModel) -> nn.Parameter:
             "loss_weighting='gradnorm' compares gradients of a layer that tasks share; separate encoders none."
         )
     try:
-        layer: nn.Module = encoder_layers(model)[-1]
+        layer: nn.Module = _encoder_layers(model)[-1]
     except InputError:
         layer = model.encoder
-    matrices = [own for own in layer.parameters() if own.ndim > 1 and own.requires_grad]
+    matrices = [parameter for parameter in layer.parameters() if parameter.ndim > 1 and parameter.requires_grad]
     if not matrices:
         raise InputError("loss_weighting='gradnorm' needs a trainable matrix in the encoder's last layer.")
     return matrices[-1]

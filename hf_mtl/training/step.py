@@ -12,10 +12,9 @@ from transformers.utils.logging import get_logger
 
 from ..data.streams import STREAM_STATE
 from ..modeling.errors import InputError, check_choice
-from ..modeling.multitask_output import MultiTaskOutput
+from ..modeling.multitask_output import MultiTaskOutput, labels_by_task
 from ..modeling.random_states import RandomStates, kept_random_states, random_states, set_random_states
 from ..modeling.step_loss import count_labels, step_loss
-from ..modeling.task_logits import labels_by_task
 from .balanced_step import GradientBalance
 from .sampling import run_steps
 from .shared_parameters import last_shared_matrix, shared_parameters
@@ -33,8 +32,8 @@ class StepBatches(NamedTuple):
     random_states: RandomStates
 
 
-class TaskWeights(NamedTuple):
-    """How the losses of a batch count in its step's.
+class _TaskWeights(NamedTuple):
+    """Weights of a batch's losses in the loss of its step.
 
     Args:
         labels: (tasks,) the step's labels.
@@ -114,19 +113,19 @@ class SteppingTrainer(TaskTrainer):
         loss = self._loss_of(outputs, self._task_weights_of(outputs, num_items_in_batch, model.training))
         return (loss, outputs) if return_outputs else loss
 
-    def _task_weights_of(self, outputs: MultiTaskOutput, counts: torch.Tensor | None, training: bool) -> TaskWeights:
+    def _task_weights_of(self, outputs: MultiTaskOutput, counts: torch.Tensor | None, training: bool) -> _TaskWeights:
         if counts is None:
             counts = torch.stack(cast(list[torch.Tensor], [outputs.task_label_counts, outputs.task_row_counts]))
         labels, rows = counts
         unfrozen = self.freezer.mask(labels.device)
-        fixed = unfrozen * self.loss_weighting.fixed_weights.to(unfrozen.dtype).to(unfrozen.device)
+        row_weights = unfrozen * self.loss_weighting.fixed_weights.to(unfrozen.dtype).to(unfrozen.device)
         if not training:
-            return TaskWeights(labels, rows, unfrozen, fixed)
+            return _TaskWeights(labels, rows, unfrozen, row_weights)
         whole_step = self.args.gradient_accumulation_steps == 1
         weights = self.step_weighting.weights(cast(torch.Tensor, outputs.task_loss_sums), labels, whole_step)
-        return TaskWeights(labels, rows, unfrozen * weights, fixed)
+        return _TaskWeights(labels, rows, unfrozen * weights, row_weights)
 
-    def _loss_of(self, outputs: MultiTaskOutput, weights: TaskWeights) -> torch.Tensor:
+    def _loss_of(self, outputs: MultiTaskOutput, weights: _TaskWeights) -> torch.Tensor:
         sums, reduction = cast(torch.Tensor, outputs.task_loss_sums), self.args.loss_reduction
         loss = step_loss(sums, weights.labels, weights.rows, weights.losses, reduction)
         if (penalties := outputs.task_penalty_sums) is not None:
@@ -204,7 +203,7 @@ class SteppingTrainer(TaskTrainer):
             options["scale_wrt_gas"] = False
         self.accelerator.backward(loss, **options)
 
-    def _backward_by_task(self, balance: GradientBalance, outputs: MultiTaskOutput, weights: TaskWeights) -> None:
+    def _backward_by_task(self, balance: GradientBalance, outputs: MultiTaskOutput, weights: _TaskWeights) -> None:
         sums, counts = cast(torch.Tensor, outputs.task_loss_sums), cast(torch.Tensor, outputs.task_label_counts)
         present = ((counts > 0) & (weights.labels > 0)).nonzero().flatten().tolist()
         means = weights.losses * sums / weights.labels.clamp(min=1)

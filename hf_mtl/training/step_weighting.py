@@ -14,7 +14,7 @@ from ..data.mixture import Mixture
 from .arguments import MultiTaskTrainingArguments
 
 # What weights follow from losses of the step itself, where it is one batch.
-BEFORE = ("step_losses", "losses_after")
+_BEFORE = ("step_losses", "losses_after")
 
 
 class StepWeighting:
@@ -47,7 +47,7 @@ class StepWeighting:
             whole_step: Whether the batch is all that this process has of the step.
         """
         weighting = self.weighting
-        if whole_step and weighting.needs in BEFORE:
+        if whole_step and weighting.needs in _BEFORE:
             # What it will have learned at the end of the step.
             weighting = copy.deepcopy(weighting)
             weighting.observe(self._means(sums.detach(), labels), labels > 0)
@@ -68,12 +68,12 @@ class StepWeighting:
         if self.gradients is None:
             self.gradients = self.shared.new_zeros(len(sums), self.shared.numel())
         # A batch without a label of a task has the sum 0; nothing is to be done for it.
-        for task, (found, count) in enumerate(zip(sums.tolist(), labels.tolist())):
-            if count and found:
+        for task, (loss, count) in enumerate(zip(sums.tolist(), labels.tolist())):
+            if count and loss:
                 mean = sums[task] / count
-                (own,) = torch.autograd.grad(mean, [self.shared], retain_graph=True, allow_unused=True)
-                if own is not None:
-                    self.gradients[task] += own.flatten()
+                (gradient,) = torch.autograd.grad(mean, [self.shared], retain_graph=True, allow_unused=True)
+                if gradient is not None:
+                    self.gradients[task] += gradient.flatten()
 
     def end_step(self, labels: torch.Tensor) -> None:
         """Let the weighting learn from the step whose batches have all been seen."""
@@ -113,9 +113,9 @@ def build_loss_weighting(
 
 def task_gradient_norms(owned: Mapping[str, Sequence[nn.Parameter]]) -> dict[str, float]:
     """Return the norm of the gradient of each task's own parameters; a task without gradient is left out."""
-    found = {}
+    norms = {}
     for name, parameters in owned.items():
         gradients = [tensor.grad for tensor in parameters if tensor.grad is not None]
         if gradients:
-            found[name] = float(torch.linalg.vector_norm(torch.stack([gradient.norm() for gradient in gradients])))
-    return found
+            norms[name] = float(torch.linalg.vector_norm(torch.stack([gradient.norm() for gradient in gradients])))
+    return norms

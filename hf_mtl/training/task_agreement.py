@@ -17,9 +17,9 @@ from ..tasks import TaskSpec, tasks_by_source
 logger = get_logger(__name__)
 
 # What is measured in training rows where nobody gives it.
-STATISTICS = ("label_mean", "label_scale", "class_weights", "null_answer")
+_STATISTICS = ("label_mean", "label_scale", "class_weights", "null_answer")
 # Compared by themselves: always, whoever wrote them.
-ALWAYS_COMPARED = ("name", "problem_type", "labels", "fields")
+_ALWAYS_COMPARED = ("name", "problem_type", "labels", "fields")
 
 _KEPT = [item.name for item in dataclasses.fields(TaskConfig)]
 
@@ -35,13 +35,13 @@ def agree_with_model(model: MultiTaskAttentionModel, mixture: Mixture, written: 
     Raises:
         InputError: They have other tasks, or a task row gives a value that the model has otherwise.
     """
-    mixture = in_order(mixture, model.config.task_names)
-    check_same_tasks(model, mixture.specs, written)
-    train_in_float32(model)
-    return dataclasses.replace(mixture, specs=agree_on_tasks(model, mixture.specs, written))
+    mixture = _in_order(mixture, model.config.task_names)
+    _check_same_tasks(model, mixture.specs, written)
+    _train_in_float32(model)
+    return dataclasses.replace(mixture, specs=_agree_on_tasks(model, mixture.specs, written))
 
 
-def in_order(mixture: Mixture, names: Sequence[str]) -> Mixture:
+def _in_order(mixture: Mixture, names: Sequence[str]) -> Mixture:
     """Return a mixture whose tasks stand in another order, if they are the same tasks."""
     by_name = {spec.name: spec for spec in mixture.specs}
     if by_name.keys() != set(names) or list(by_name) == list(names):
@@ -61,7 +61,7 @@ def in_order(mixture: Mixture, names: Sequence[str]) -> Mixture:
     )
 
 
-def check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], written: Collection[str]) -> None:
+def _check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], written: Collection[str]) -> None:
     """Raise `InputError` unless model and data have the same tasks, with the same labels.
 
     Args:
@@ -87,7 +87,7 @@ def check_same_tasks(model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], 
             raise InputError(f"Task {task.name!r}: the model has {key}={of_model!r}, the data {value!r}.")
 
 
-def agree_on_tasks(
+def _agree_on_tasks(
     model: MultiTaskAttentionModel, specs: Sequence[TaskSpec], written: Collection[str]
 ) -> list[TaskSpec]:
     """Return task rows with what the model holds; heads that have not learned yet take the label statistics of the
@@ -120,7 +120,7 @@ def agree_on_tasks(
     return agreed
 
 
-def train_in_float32(model: MultiTaskAttentionModel) -> None:
+def _train_in_float32(model: MultiTaskAttentionModel) -> None:
     """Make weights float32 that are shorter only because they were stored so: small steps would be lost in them."""
     if not model.has_given_precision and model.dtype in (torch.float16, torch.bfloat16):
         logger.warning(
@@ -132,9 +132,9 @@ def train_in_float32(model: MultiTaskAttentionModel) -> None:
 
 def _refuse_other_values(spec: TaskSpec, task: TaskConfig, learned: bool) -> None:
     for key, value in spec.given.items():
-        if key not in _KEPT or key in ALWAYS_COMPARED or value == getattr(task, key):
+        if key not in _KEPT or key in _ALWAYS_COMPARED or value == getattr(task, key):
             continue
-        if key in STATISTICS and not learned and getattr(task, key) is None:
+        if key in _STATISTICS and not learned and getattr(task, key) is None:
             continue
         raise InputError(
             f"Task {spec.name!r}: its row says {key}={value!r}, the model has {key}={getattr(task, key)!r}. Leave it "
@@ -151,8 +151,8 @@ def _refuse_other_values(spec: TaskSpec, task: TaskConfig, learned: bool) -> Non
 def _take_measured(model: MultiTaskAttentionModel, spec: TaskSpec, task: TaskConfig) -> TaskConfig:
     """Give the model what its configuration of a task leaves open, and return the task."""
     values: dict[str, Any] = {}
-    if spec.name in model.measured_tasks or all(getattr(task, key) is None for key in STATISTICS):
-        values = {key: getattr(spec, key) for key in STATISTICS}
+    if spec.name in model.measured_tasks or all(getattr(task, key) is None for key in _STATISTICS):
+        values = {key: getattr(spec, key) for key in _STATISTICS}
     if task.fields is None:
         values["fields"] = list(spec.input_fields)
     taken = dataclasses.replace(task, **values)

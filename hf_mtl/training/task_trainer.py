@@ -1,4 +1,4 @@
-"""What the parts of the trainer share: a Trainer's attributes, as they are with several tasks."""
+"""A Trainer's attributes with several tasks, which the parts of the trainer share."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -29,7 +29,7 @@ NOTHING_MIXES = (
 
 
 @contextmanager
-def everything(model: MultiTaskAttentionModel) -> Iterator[None]:
+def _everything(model: MultiTaskAttentionModel) -> Iterator[None]:
     """Train what is trained anyway."""
     yield
 
@@ -39,7 +39,7 @@ def tasks_apart(model: MultiTaskAttentionModel) -> Iterator[None]:
     """Keep every task to itself while the block runs: interactions mix nothing, and what would mix is frozen."""
     interaction = model.mtl.interaction
 
-    def alone(module: nn.Module, given: tuple[Any, ...], mixed: torch.Tensor) -> torch.Tensor:
+    def unmixed(module: nn.Module, given: tuple[Any, ...], mixed: torch.Tensor) -> torch.Tensor:
         return interaction.apart(*given)
 
     def unpunished(states: torch.Tensor, embeddings: torch.Tensor) -> None:
@@ -49,10 +49,10 @@ def tasks_apart(model: MultiTaskAttentionModel) -> Iterator[None]:
         raise InputError(
             "training_order=staged keeps tasks apart at first; aggregation and task_tokens do not. Leave them out."
         )
-    hook = interaction.register_forward_hook(alone)
+    hook = interaction.register_forward_hook(unmixed)
     interaction.penalties = unpunished  # type: ignore[method-assign]
     try:
-        with frozen(mixing_parameters(model)):
+        with _frozen(_mixing_parameters(model)):
             yield
     finally:
         hook.remove()
@@ -60,28 +60,28 @@ def tasks_apart(model: MultiTaskAttentionModel) -> Iterator[None]:
 
 
 @contextmanager
-def mixing_alone(model: MultiTaskAttentionModel) -> Iterator[None]:
+def _mixing_alone(model: MultiTaskAttentionModel) -> Iterator[None]:
     """Train only what mixes tasks while the block runs."""
-    kept = {id(own) for own in mixing_parameters(model)}
-    with frozen([own for own in model.parameters() if id(own) not in kept]):
+    kept = {id(parameter) for parameter in _mixing_parameters(model)}
+    with _frozen([parameter for parameter in model.parameters() if id(parameter) not in kept]):
         yield
 
 
 @contextmanager
-def frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+def _frozen(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
     """Train none of these parameters while the block runs."""
-    thawed = [own for own in parameters if own.requires_grad]
-    for own in thawed:
-        own.requires_grad_(False)
-        own.grad = None
+    thawed = [parameter for parameter in parameters if parameter.requires_grad]
+    for parameter in thawed:
+        parameter.requires_grad_(False)
+        parameter.grad = None
     try:
         yield
     finally:
-        for own in thawed:
-            own.requires_grad_(True)
+        for parameter in thawed:
+            parameter.requires_grad_(True)
 
 
-def mixing_parameters(model: MultiTaskAttentionModel) -> list[nn.Parameter]:
+def _mixing_parameters(model: MultiTaskAttentionModel) -> list[nn.Parameter]:
     """Return the parameters that say how tasks are mixed: of the interaction, and of the gate and the task embeddings
     where nothing else reads them.
 
@@ -91,13 +91,13 @@ def mixing_parameters(model: MultiTaskAttentionModel) -> list[nn.Parameter]:
     parts = model.mtl
     if not parts.interaction.reads_tasks:
         raise InputError(NOTHING_MIXES)
-    found = list(parts.interaction.mixing_parameters())
+    parameters = list(parts.interaction.mixing_parameters())
     if not parts.interaction.has_branches:
-        found += parts.gate.parameters()
+        parameters += parts.gate.parameters()
     read_by_others = parts.conditioning.reads_embeddings or parts.aggregation.reads_embeddings
     if not read_by_others and not (parts.interaction.has_branches and parts.gate.reads_embeddings):
-        found += parts.task_encoder.parameters()
-    return found
+        parameters += parts.task_encoder.parameters()
+    return parameters
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class Stage:
 
     name: str = ""
     tasks: tuple[str, ...] | None = None
-    trained: Callable[[MultiTaskAttentionModel], AbstractContextManager[None]] = everything
+    trained: Callable[[MultiTaskAttentionModel], AbstractContextManager[None]] = _everything
 
 
 def joint(names: Sequence[str], first: Sequence[str]) -> list[Stage]:
@@ -124,7 +124,7 @@ def staged(names: Sequence[str], first: Sequence[str]) -> list[Stage]:
     """Every task for itself, then only what mixes them (the two stages of Pfeiffer et al. 2021, AdapterFusion)."""
     if len(names) < 2:
         raise InputError("training_order=staged needs several tasks.")
-    return [Stage("apart", trained=tasks_apart), Stage(trained=mixing_alone)]
+    return [Stage("apart", trained=tasks_apart), Stage(trained=_mixing_alone)]
 
 
 def intermediate_transfer(names: Sequence[str], first: Sequence[str]) -> list[Stage]:
@@ -136,7 +136,7 @@ def intermediate_transfer(names: Sequence[str], first: Sequence[str]) -> list[St
         )
     for name in first:
         check_choice("task in intermediate_tasks", name, names)
-    check_folder("intermediate", names)
+    _check_folder("intermediate", names)
     return [Stage("intermediate", tuple(first)), *(Stage(name, (name,)) for name in names if name not in first)]
 
 
@@ -144,11 +144,11 @@ def multitask_then_finetune(names: Sequence[str], first: Sequence[str]) -> list[
     """All tasks together, then each alone from there (Liu et al. 2019, MT-DNN, section 3)."""
     if len(names) < 2:
         raise InputError("training_order=multitask_then_finetune needs several tasks.")
-    check_folder("multitask", names)
+    _check_folder("multitask", names)
     return [Stage("multitask"), *(Stage(name, (name,)) for name in names)]
 
 
-def check_folder(name: str, tasks: Sequence[str]) -> None:
+def _check_folder(name: str, tasks: Sequence[str]) -> None:
     """Raise `InputError` if a task has the name of the first stage's folder."""
     if name in tasks:
         raise InputError(
@@ -171,19 +171,19 @@ def model_of(
     """
     for name in tasks:
         check_choice("task", name, model.config.task_names)
-    config = config_of(model.config, tasks)
+    config = _config_of(model.config, tasks)
     with kept_random_states(torch.device("cpu")):
-        found = MultiTaskAttentionModel(config)
-    found.to(model.device, model.dtype)  # type: ignore[arg-type]
-    sources = [own for own in (trained, model) if own is not None]
-    tensors = [named_tensors(own) for own in sources]
-    trains = {name: own.requires_grad for name, own in model.named_parameters()}
+        model_of_tasks = MultiTaskAttentionModel(config)
+    model_of_tasks.to(model.device, model.dtype)  # type: ignore[arg-type]
+    sources = [source for source in (trained, model) if source is not None]
+    tensors = [_named_tensors(source) for source in sources]
+    trains = {name: source.requires_grad for name, source in model.named_parameters()}
     with torch.no_grad():
-        for name, tensor in named_tensors(found).items():
+        for name, tensor in _named_tensors(model_of_tasks).items():
             values = (
-                fitting(name, known[name], tensor, own.config, config)
-                for own, known in zip(sources, tensors)
-                if name in known
+                _fit_tensor(name, tensors_of_source[name], tensor, source.config, config)
+                for source, tensors_of_source in zip(sources, tensors)
+                if name in tensors_of_source
             )
             value = next((value for value in values if value is not None), None)
             if value is None:
@@ -192,14 +192,14 @@ def model_of(
                     "into it first (merge_and_unload)."
                 )
             tensor.copy_(value)
-    for name, parameter in found.named_parameters():
+    for name, parameter in model_of_tasks.named_parameters():
         parameter.requires_grad_(trains.get(name, True))
-    found.encoder_source, found.name_or_path = model.encoder_source, model.name_or_path
-    found.hub_arguments, found.has_given_precision = model.hub_arguments, model.has_given_precision
-    return found.train(model.training)
+    model_of_tasks.encoder_source, model_of_tasks.name_or_path = model.encoder_source, model.name_or_path
+    model_of_tasks.hub_arguments, model_of_tasks.has_given_precision = model.hub_arguments, model.has_given_precision
+    return model_of_tasks.train(model.training)
 
 
-def config_of(config: MultiTaskAttentionConfig, tasks: Sequence[str]) -> MultiTaskAttentionConfig:
+def _config_of(config: MultiTaskAttentionConfig, tasks: Sequence[str]) -> MultiTaskAttentionConfig:
     """Return the configuration of a model of some of the tasks; what names others is left out."""
     settings = config.to_dict()
     # As it is: the class of an encoder's own code cannot be told from its values.
@@ -208,16 +208,16 @@ def config_of(config: MultiTaskAttentionConfig, tasks: Sequence[str]) -> MultiTa
     for key in ("task_layers", "aggregation_weights"):
         if settings.get(key):
             settings[key] = {name: value for name, value in settings[key].items() if name in tasks}
-    found = MultiTaskAttentionConfig.from_dict(settings)
-    if max(map(len, partners_of(found))) < 2:
-        found.aggregation = "none"
+    smaller = MultiTaskAttentionConfig.from_dict(settings)
+    if max(map(len, partners_of(smaller))) < 2:
+        smaller.aggregation = "none"
     # Of each part: an encoder may know fewer ways of attention than the model around it.
     encoder = config.encoder_config._attn_implementation
-    found._attn_implementation = {"": config._attn_implementation, "encoder_config": encoder}
-    return found
+    smaller._attn_implementation = {"": config._attn_implementation, "encoder_config": encoder}
+    return smaller
 
 
-def fitting(
+def _fit_tensor(
     name: str,
     value: torch.Tensor,
     like: torch.Tensor,
@@ -238,8 +238,8 @@ def fitting(
     owner = owner_of(name, owners_by_key(wanted.task_names))
     if owner is None or owner not in config.task_names:
         return None
-    known, asked = ([own.task_names[place] for place in reads_lists(own)[owner]] for own in (config, wanted))
-    return value[[known.index(other) for other in asked]] if set(asked) <= set(known) else None
+    before, after = ([one.task_names[place] for place in reads_lists(one)[owner]] for one in (config, wanted))
+    return value[[before.index(other) for other in after]] if set(after) <= set(before) else None
 
 
 def left_out(model: MultiTaskAttentionModel, tasks: Sequence[str]) -> list[str]:
@@ -259,15 +259,15 @@ def _kept_task(task: TaskConfig, kept: Sequence[str]) -> dict[str, Any]:
     return row
 
 
-def named_tensors(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
+def _named_tensors(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
     """Return a model's tensors by name; a lone task's encoder has the name that it has among separate ones."""
-    found = dict(model.state_dict())
+    tensors = dict(model.state_dict())
     if model.config.conditioning != "separate_encoders" or model.num_tasks > 1:
-        return found
+        return tensors
     prefix = f"encoder.encoders.{task_key(model.config.task_names[0])}."
     return {
         prefix + name.removeprefix("encoder.") if name.startswith("encoder.") else name: tensor
-        for name, tensor in found.items()
+        for name, tensor in tensors.items()
     }
 
 
@@ -283,7 +283,7 @@ def mixture_of(mixture: Mixture, tasks: Sequence[str]) -> Mixture:
         raise InputError("Streams are read for all their tasks; train some of them from rows that are at hand.")
 
     def kept(rows: dict[str, Any]) -> dict[str, Any]:
-        return {name: own for name, own in rows.items() if name in tasks}
+        return {name: task_rows for name, task_rows in rows.items() if name in tasks}
 
     specs = [
         spec if spec.reads is None else replace(spec, reads=[name for name in spec.reads if name in tasks])

@@ -2,7 +2,7 @@
 
 Run: python recipes/adversarial/prepare.py FOLDER [--output out/data]
 
-FOLDER holds the authors' files (books.task.train, books.task.test, ...: a label, 0 or 1, a tab and a text a line).
+FOLDER holds the authors' files (books.task.train, books.task.test, ...: a label, 0 or 1, a tab and a text per line).
 For each domain OUTPUT/fdu_mtl/books/{train,test}.parquet are written, with the columns text and label.
 """
 

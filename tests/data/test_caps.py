@@ -5,7 +5,7 @@ from datasets import Dataset
 
 from hf_mtl import InputError, TaskSpec, load_mixture
 from hf_mtl.data.caps import drawn_rows
-from hf_mtl.data.mixture import build_mixture
+from hf_mtl.data.mixture import _build_mixture
 from hf_mtl.tasks import ROW_FIELD
 
 ROWS = 60
@@ -82,7 +82,7 @@ def test_held_out_rows_are_a_part_of_all_whatever_the_seed(split):
     held_out = column(range(1000, 1770))
     splits = {"a": {"train": column(range(ROWS)), "validation": held_out, split: held_out}}
     specs = [spec_of("a", max_eval_samples=500)]
-    first, second = (getattr(build_mixture(specs, splits, seed=seed), split)["a"] for seed in (1, 2))
+    first, second = (getattr(_build_mixture(specs, splits, seed=seed), split)["a"] for seed in (1, 2))
     assert places_of(first) == places_of(second) == sorted(places_of(first))
     assert len(first) == 500
     # Ten rows for each of 77 classes; the first 500 rows would hold 50 of them.
@@ -93,7 +93,7 @@ def test_held_out_rows_of_one_source_are_the_same():
     held_out = column(range(1000, 1100))
     specs = [spec_of(name, "shared") for name in "ab"]
     splits = {name: {"train": column(range(ROWS)), "validation": held_out} for name in "ab"}
-    validation = build_mixture(specs, splits, max_eval_samples=10).validation
+    validation = _build_mixture(specs, splits, max_eval_samples=10).validation
     assert len(validation["a"]) == 10
     assert places_of(validation["a"]) == places_of(validation["b"])
 
@@ -102,7 +102,7 @@ def test_held_out_rows_of_one_source_are_the_same():
 def test_the_smaller_of_two_caps_holds(own, of_all, expected):
     splits = {"a": {"train": column(range(ROWS)), "validation": column(range(1000, 1020))}}
     specs = [spec_of("a", max_train_samples=own, max_eval_samples=own)]
-    mixture = build_mixture(specs, splits, max_train_samples=of_all, max_eval_samples=of_all)
+    mixture = _build_mixture(specs, splits, max_train_samples=of_all, max_eval_samples=of_all)
     assert (len(mixture.train["a"]), len(mixture.validation["a"])) == (expected, expected)
 
 

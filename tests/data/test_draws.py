@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hf_mtl.data.draws import ChangingDraws, CyclicDraws, FixedDraws, ShareTree, permuted, row_order
+from hf_mtl.data.draws import ChangingDraws, CyclicDraws, FixedDraws, _permuted, _ShareTree, row_order
 
 
 def skewed_shares(tasks: int) -> np.ndarray:
@@ -14,17 +14,17 @@ def skewed_shares(tasks: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [1, 2, 3, 64, 1000])
 def test_permuted_is_a_permutation(size):
     index, sizes = np.arange(size), np.full(size, size)
-    found = permuted(index, sizes, np.full(size, 7, dtype=np.uint64))
+    found = _permuted(index, sizes, np.full(size, 7, dtype=np.uint64))
     assert sorted(found) == list(range(size))
     if size > 3:
-        assert (found != permuted(index, sizes, np.full(size, 8, dtype=np.uint64))).any()
+        assert (found != _permuted(index, sizes, np.full(size, 8, dtype=np.uint64))).any()
 
 
 def test_a_permutation_is_as_if_shuffled():
     """Over many keys every row comes to every place equally often (chi-squared, 5 standard deviations)."""
     size, keys = 12, 20_000
     index, key = np.tile(np.arange(size), keys), np.repeat(np.arange(keys, dtype=np.uint64) * 977 + 5, size)
-    places = permuted(index, np.full(len(index), size), key)
+    places = _permuted(index, np.full(len(index), size), key)
     counts = np.zeros((size, size))
     np.add.at(counts, (index, places), 1)
     expected = keys / size
@@ -115,7 +115,7 @@ def test_a_task_without_share_is_never_drawn():
 
 @pytest.mark.parametrize("tasks", [1, 2, 3, 1000])
 def test_a_trees_counts_never_fall(tasks):
-    tree = ShareTree(skewed_shares(tasks))
+    tree = _ShareTree(skewed_shares(tasks))
     counts = np.array([tree.counts(total) for total in range(0, 6000, 7)])
     assert (counts.sum(axis=1) == np.arange(0, 6000, 7)).all()
     assert (np.diff(counts, axis=0) >= 0).all()

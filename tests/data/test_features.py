@@ -127,7 +127,7 @@ def expected_items(data: FeatureDataset, processor: MultiTaskProcessor) -> list[
 
 @pytest.mark.parametrize("chunk_numbers", [2**30, 2000], ids=["one chunk", "several chunks"])
 def test_items_are_what_the_processor_makes_of_the_rows(tokenizer, monkeypatch, chunk_numbers):
-    monkeypatch.setattr(feature_rows, "CHUNK_NUMBERS", chunk_numbers)
+    monkeypatch.setattr(feature_rows, "_CHUNK_NUMBERS", chunk_numbers)
     data = mixed_features(tokenizer)
     expected = expected_items(data, MultiTaskProcessor(tokenizer, [spec.to_config() for spec in data.specs.values()]))
     chunks = [len(table.data.column("length").chunks) for table in data.features.values()]
@@ -409,7 +409,7 @@ def test_what_shapes_features_tokenises_again(letters, calls, change, monkeypatc
     kept = change(copy.deepcopy(letters))
     assert sum(calls) >= ROWS
     # What is read is what was just made, as it is without a cache.
-    monkeypatch.setattr(features, "LEAST_CACHED_ROWS", 10_000)
+    monkeypatch.setattr(features, "_LEAST_CACHED_ROWS", 10_000)
     fresh = change(copy.deepcopy(letters))
     assert kept.__getitems__(range(ROWS)) == fresh.__getitems__(range(ROWS))
 
@@ -423,7 +423,7 @@ def test_other_code_tokenises_again(letters, calls, monkeypatch):
 
 
 def test_few_rows_and_rows_read_once_are_not_kept(letters, cache):
-    one_task(letters, sentences(features.LEAST_CACHED_ROWS - 1))
+    one_task(letters, sentences(features._LEAST_CACHED_ROWS - 1))
     spec = TaskSpec(name="mood", problem_type="single_label_classification", labels=["no", "yes"])
     processor = MultiTaskProcessor(letters, [spec.to_config()])
     FeatureDataset(processor, {"mood": spec}, {"mood": sentences()}, progress=False)

@@ -11,7 +11,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from hf_mtl import InputError, TaskSpec, load_mixture
 from hf_mtl.data.canonical import canonical_splits
 from hf_mtl.data.files import SUFFIXES, read_file, read_rows
-from hf_mtl.data.json_files import SQUAD_ROWS
+from hf_mtl.data.json_files import _SQUAD_ROWS
 from hf_mtl.data.loading import load_splits
 
 TOKENS = {"tokens": "tokens", "label": "label"}
@@ -318,8 +318,8 @@ REFUSED = {
         "line 2: 1 fields; expected 2",
         "quoted as in a csv",
     ),
-    "broken_json": ("a.jsonl", '{"text": "a"}\n\n{"text": \n', "line 3: no valid JSON", "one object a line"),
-    "no_object": ("a.jsonl", '{"text": "a"}\n["b"]\n', 'line 2: ["b"] is no object', "one object a line"),
+    "broken_json": ("a.jsonl", '{"text": "a"}\n\n{"text": \n', "line 3: no valid JSON", "one object per line"),
+    "no_object": ("a.jsonl", '{"text": "a"}\n["b"]\n', 'line 2: ["b"] is no object', "one object per line"),
     "text_alone": ("a.json", '"a"\n', 'line 1: "a" is no object'),
     "key_twice": ("a.jsonl", '{"text": "a", "label": 1, "label": 2}\n', "line 1: the key 'label' stands twice"),
     "key_twice_inside": ("a.json", '[{"a": 1},\n{"b": {"c": 1, "c": 2}}]', "line 2: the key 'c' stands twice"),
@@ -443,7 +443,7 @@ def test_conll_files_that_are_refused(tmp_path, name):
 def test_what_is_advised_for_files_of_squad_makes_rows(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "FILE").write_text(SQUAD)
-    rows = eval(re.search(r"Python: (.*), each by", SQUAD_ROWS)[1], {"json": json})
+    rows = eval(re.search(r"Python: (.*), each by", _SQUAD_ROWS)[1], {"json": json})
     spec = TaskSpec(name="span", problem_type="question_answering", columns={"label": "answers"})
     (row,) = canonical_splits(spec, {"train": Dataset.from_list(rows)}, local=False)["train"]
     answers = {"text": ["Bob"], "answer_start": [6]}

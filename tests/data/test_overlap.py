@@ -6,8 +6,8 @@ import pytest
 from datasets import Dataset
 
 from hf_mtl import InputError, TaskSpec, load_mixture
-from hf_mtl.data.mixture import build_mixture
-from hf_mtl.data.overlap import MIN_CHARACTERS, drop_overlap, input_keys
+from hf_mtl.data.mixture import _build_mixture
+from hf_mtl.data.overlap import _MIN_CHARACTERS, _drop_overlap, input_keys
 
 SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
@@ -54,8 +54,8 @@ def rows(*found):
         ),
         # Short inputs repeat by chance.
         ("one", {"text": "Thank you."}, "one", {"text": "Thank you."}, 0),
-        ("one", {"text": "x" * MIN_CHARACTERS}, "one", {"text": "x" * MIN_CHARACTERS}, 1),
-        ("one", {"text": "x" * (MIN_CHARACTERS - 1)}, "one", {"text": "x" * (MIN_CHARACTERS - 1)}, 0),
+        ("one", {"text": "x" * _MIN_CHARACTERS}, "one", {"text": "x" * _MIN_CHARACTERS}, 1),
+        ("one", {"text": "x" * (_MIN_CHARACTERS - 1)}, "one", {"text": "x" * (_MIN_CHARACTERS - 1)}, 0),
         # Letters of any script count.
         ("one", {"text": "Это довольно длинное предложение"}, "one", {"text": "это довольно длинное предложение."}, 1),
     ],
@@ -64,7 +64,7 @@ def test_drop_overlap(train_task, train_row, held_out_task, held_out_row, droppe
     other = {"text": "a row that nobody else has", "text_pair": "b", "tokens": ["nobody", "else"], "choices": ["x"]}
     other = {name: other[name] for name in train_row}
     train = {train_task: rows(other, train_row)}
-    kept, counts = drop_overlap(train, [{held_out_task: rows(held_out_row)}], SPECS)
+    kept, counts = _drop_overlap(train, [{held_out_task: rows(held_out_row)}], SPECS)
     assert counts == {train_task: dropped}
     assert kept[train_task].to_list() == ([other] if dropped else [other, train_row])
 
@@ -81,10 +81,10 @@ def test_another_tasks_validation_and_test_are_seen():
             "test": rows({"text": SECOND, "label": 0.0}),
         },
     }
-    mixture = build_mixture(specs, splits, exclude_overlap=True)
+    mixture = _build_mixture(specs, splits, exclude_overlap=True)
     assert mixture.dropped == {"a": 2, "b": 2}
     assert [list(mixture.train[name]["text"]) for name in train] == [[THIRD], [THIRD]]
-    with_all = build_mixture(specs, splits, exclude_overlap=False)
+    with_all = _build_mixture(specs, splits, exclude_overlap=False)
     assert (with_all.dropped, len(with_all.train["a"]), len(with_all.train["b"])) == ({}, 3, 3)
 
 
@@ -92,7 +92,7 @@ def test_a_cap_on_evaluation_lets_nothing_through():
     train = rows({"text": FIRST, "label": 0.0}, {"text": SECOND, "label": 1.0})
     held_out = rows({"text": THIRD, "label": 0.0}, {"text": FIRST, "label": 0.0})
     spec = TaskSpec(name="a", problem_type="regression", max_eval_samples=1)
-    mixture = build_mixture([spec], {"a": {"train": train, "validation": held_out}})
+    mixture = _build_mixture([spec], {"a": {"train": train, "validation": held_out}})
     assert (len(mixture.validation["a"]), mixture.dropped) == (1, {"a": 1})
     assert list(mixture.train["a"]["text"]) == [SECOND]
 
@@ -116,7 +116,7 @@ def test_mrpc_and_stsb_share_over_a_hundred_rows():
         key
         for spec in both.specs
         for key in input_keys(both.train[spec.name], spec)
-        if len(key) >= MIN_CHARACTERS and key in seen
+        if len(key) >= _MIN_CHARACTERS and key in seen
     }
     assert not left
 
@@ -151,7 +151,7 @@ def overlapping(shared, alone):
 )
 def test_what_is_dropped_by_what_was_said(shared, alone, said, left):
     specs = [TaskSpec(name=name, problem_type="regression") for name in "ab"]
-    mixture = build_mixture(specs, overlapping(shared, alone), exclude_overlap=said)
+    mixture = _build_mixture(specs, overlapping(shared, alone), exclude_overlap=said)
     assert len(mixture.train["a"]) == left
     assert mixture.dropped == ({} if said is False else {"a": shared, "b": 0})
 
@@ -167,7 +167,7 @@ def test_what_is_dropped_by_what_was_said(shared, alone, said, left):
 def test_most_rows_are_not_dropped_without_being_asked_to(shared, alone, said, advice):
     specs = [TaskSpec(name=name, problem_type="regression") for name in "ab"]
     with pytest.raises(InputError) as error:
-        build_mixture(specs, overlapping(shared, alone), exclude_overlap=said)
+        _build_mixture(specs, overlapping(shared, alone), exclude_overlap=said)
     counts = f"{shared} of its {shared + alone} training rows"
     for part in (
         f"Task 'a': {counts}",

@@ -135,7 +135,7 @@ def test_a_function_of_the_progress_turns_a_task_off():
 
 @pytest.mark.parametrize("form", BATCH_FORMS)
 def test_accumulation_and_processes_do_not_change_a_step(form):
-    """24 rows a step as 1 batch, as 3 of 8, as 12 of 2: the same rows (for one_task: of 8-row batches)."""
+    """24 rows per step as 1 batch, as 3 of 8, as 12 of 2: the same rows (for one_task: of 8-row batches)."""
     shapes = {"one_task": [(8, 3)], "mixed": [(24, 1), (8, 3), (2, 12)], "k_tasks": [(24, 1), (8, 3), (2, 12)]}
     found = []
     for batch_rows, batches in shapes[form]:

@@ -63,7 +63,7 @@ LAST_LAYER = {"balanced_parameters": "last_1_layers"}
 
 RUNS = [
     Run("mixed", [UNEVEN]),
-    Run("mixed, 4 batches a process", [UNEVEN], accumulate=8),
+    Run("mixed, 4 batches per process", [UNEVEN], accumulate=8),
     Run("ragged choices", [CHOICES]),
     Run("absent task", [WITHOUT_STARS] * 3, arguments=ADAMW),
     Run("absent from one step", [UNEVEN, WITHOUT_STARS, CHOICES], accumulate=4, arguments=ADAMW),
@@ -76,7 +76,9 @@ RUNS = [
     Run("balanced last layer", arguments={"gradient_balancing": "mgda", "max_steps": 3, **LAST_LAYER}),
     Run("reduction over tasks", [UNEVEN], arguments={"loss_reduction": "tasks"}),
     Run("two epochs", arguments={"num_train_epochs": 2, "max_steps": -1}, evaluated=True),
-    Run("two epochs, one task a batch", arguments={"num_train_epochs": 2, "max_steps": -1, "batch_form": "one_task"}),
+    Run(
+        "two epochs, one task per batch", arguments={"num_train_epochs": 2, "max_steps": -1, "batch_form": "one_task"}
+    ),
     Run("two epochs, a token budget", arguments={"num_train_epochs": 2, "max_steps": -1, "tokens_per_batch": 60}),
     Run("clipped", [UNEVEN, CHOICES], arguments={"max_grad_norm": 0.01}),
 ]

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel, TaskConfig
-from hf_mtl.modeling.part_checks import check_config
+from hf_mtl.modeling.multitask_module import check_config
 from hf_mtl.modeling.setting_names import SETTINGS, check_setting_names
 from tests.conftest import TASKS, build_model, encoder_config
 from tests.small_tokenizers import small_tokenizer

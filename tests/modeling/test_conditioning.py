@@ -151,7 +151,9 @@ def asked_batch(batch):
             slots.append(slot)
         entries["slots"] = torch.tensor(slots)
     most = max(map(len, tasks_of))
-    batch["asked"] = torch.tensor([(own or [0]) + (own or [0])[:1] * (most - len(own or [0])) for own in tasks_of])
+    batch["asked_tasks"] = torch.tensor(
+        [(own or [0]) + (own or [0])[:1] * (most - len(own or [0])) for own in tasks_of]
+    )
     return batch
 
 
@@ -359,12 +361,12 @@ def test_a_row_of_several_tasks_is_a_row_of_each(told, interaction):
     model, batch = shaken(build(told, task_interaction=interaction)), asked_batch(random_batch())
     together = model(**batch).entry_logits
     dense = model(**encoder_inputs()).logits
-    assert batch["asked"].shape[1] < T
+    assert batch["asked_tasks"].shape[1] < T
     for name, entries in batch["routing"].items():
         for place, task in enumerate(entries["tasks"].tolist()[:2]):
             one = {key: value[place : place + 1] for key, value in entries.items()}
             one = asked_batch({**encoder_inputs(), "routing": {name: one}})
-            assert one["asked"].shape[1] == 1
+            assert one["asked_tasks"].shape[1] == 1
             close(model(**one).entry_logits[name][0], together[name][place], 1e-4, msg=name)
             if name == "multiple_choice":
                 continue
@@ -568,7 +570,7 @@ def batch_of(seed, *tasks, alone=False):
     rows = torch.arange(len(index))
     entries = {"rows": rows, "tasks": index, "slots": index * 0, "labels": (rows + seed) % 2}
     inputs = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
-    return {**inputs, "routing": {"single_label_classification": entries}, "asked": index.unsqueeze(1)}
+    return {**inputs, "routing": {"single_label_classification": entries}, "asked_tasks": index.unsqueeze(1)}
 
 
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])

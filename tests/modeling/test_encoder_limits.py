@@ -29,7 +29,7 @@ from transformers import (
 from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
 from hf_mtl.cli import main
 from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
-from hf_mtl.modeling.encoder_limits import EncoderLimits, count_positions, greatest_id, limits_of, limits_of_model
+from hf_mtl.modeling.encoder_limits import EncoderLimits, _count_positions, _greatest_id, limits_of, limits_of_model
 from hf_mtl.modeling.encoder_loading import build_encoder
 from hf_mtl.modeling.encoder_reader import Conditions, EncoderInputs, EncoderReader
 from hf_mtl.modeling.task_tensors import Carried
@@ -75,7 +75,7 @@ def read(encoder, length):
 def test_the_longest_row_runs_and_a_longer_one_does_not(family):
     make, expected = FAMILIES[family]
     encoder = build_encoder(make(), pooler=False).eval()
-    assert count_positions(encoder) == expected
+    assert _count_positions(encoder) == expected
     read(encoder, expected or 150)
     if expected is not None:
         with pytest.raises((IndexError, RuntimeError)):
@@ -108,7 +108,7 @@ def test_limits_follow_the_encoder():
     model.resize_token_embeddings(VOCABULARY + 5)
     model.encoder.embeddings.position_embeddings = torch.nn.Embedding(32, 32)
     assert limits_of_model(model) == EncoderLimits(VOCABULARY + 5, 32, 2)
-    assert count_positions(model.to("meta").encoder) is None
+    assert _count_positions(model.to("meta").encoder) is None
 
 
 def test_an_encoder_without_a_table_of_words_has_no_vocabulary():
@@ -206,9 +206,9 @@ GAPS = {**WORDS, "maybe": 11}
 def test_word_pieces_without_embeddings_are_refused(tmp_path, tokenizer, greatest, named):
     tokenizer = copy.deepcopy(tokenizer)
     if named == "[URL]":
-        assert greatest_id(tokenizer) == 5
+        assert _greatest_id(tokenizer) == 5
         tokenizer.add_tokens(["[USR]", "[URL]"])
-    assert greatest_id(tokenizer) == greatest
+    assert _greatest_id(tokenizer) == greatest
     model = model_for()
     said = re.escape(f"id {greatest} ({named!r})")
     for ask in (

@@ -203,7 +203,7 @@ def test_a_gates_slope_is_bounded():
 
 
 def test_hard_sharing_is_an_encoder_and_linear_heads():
-    """S2.2: by hand, the masked mean of the encoder's states and a matrix a task; tags read states themselves."""
+    """S2.2: by hand, the masked mean of the encoder's states and a matrix per task; tags read states themselves."""
     model, inputs = randomise(build_model(**SYSTEMS["hard_sharing"].settings)), encoder_inputs()
     states = model.encoder(**inputs).last_hidden_state
     mean = torch.stack([own[mask.bool()].mean(dim=0) for own, mask in zip(states, inputs["attention_mask"])])
@@ -220,7 +220,7 @@ def test_hard_sharing_is_an_encoder_and_linear_heads():
 
 
 def test_systems_of_the_sources_are_their_parts():
-    """S2.11: the gate on attention over heads; S2.12: a discriminator beside a query a task; S2.2: nothing."""
+    """S2.11: the gate on attention over heads; S2.12: a discriminator beside a query per task; S2.2: nothing."""
     gated, adversarial, hard = (SYSTEMS[name].settings for name in ("gated", "adversarial", "hard_sharing"))
     assert (gated["task_interaction"], gated["gate"]) == ("attention_over_heads", "information_gate")
     assert (adversarial["task_interaction"], adversarial["pooling"]) == ("shared_private", "task_queries")
@@ -338,7 +338,7 @@ def test_ple_is_its_equations():
     tasks = list(part.norm(states)[0])
     shared = torch.stack(tasks).mean(dim=0)
     for layer in part.layers:
-        own = [own_experts(layer.own, key, state) for key, state in zip(layer.own.inner.keys, tasks)]
+        own = [own_experts(layer.task_experts, key, state) for key, state in zip(layer.task_experts.inner.keys, tasks)]
         of_shared = [two(F.gelu(one(shared))) for one, two in zip(layer.shared.inner, layer.shared.outer)]
         gates = [layer.gates.get_parameter(key) for key in layer.gates.keys]
         outputs = [

@@ -132,9 +132,11 @@ def test_answers_to_some_tasks_are_those_to_all(name, layers):
     head, inputs, rows = model.mtl.heads["single_label_classification"], encoder_inputs(), torch.arange(8)
     expected = model(**inputs).logits
     for task, key in enumerate(expected):
-        asked = torch.full((8, 1), task)
-        entries = {"rows": rows, "tasks": asked[:, 0], "slots": torch.zeros_like(rows)}
-        found = model(**inputs, routing={head.problem_type: entries}, asked=asked).entry_logits[head.problem_type]
+        asked_tasks = torch.full((8, 1), task)
+        entries = {"rows": rows, "tasks": asked_tasks[:, 0], "slots": torch.zeros_like(rows)}
+        found = model(**inputs, routing={head.problem_type: entries}, asked_tasks=asked_tasks).entry_logits[
+            head.problem_type
+        ]
         torch.testing.assert_close(found[:, : expected[key].shape[1]], expected[key], atol=1e-5, rtol=1e-5)
 
 

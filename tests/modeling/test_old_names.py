@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertModel
 
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
-from hf_mtl.modeling.multitask_pretrained import current_name
+from hf_mtl.modeling.multitask_pretrained import _current_name
 from hf_mtl.recipe import read_recipe
 from tests.conftest import TASKS, build_model, encoder_config, encoder_inputs, randomise
 from tests.modeling.test_module_hooks import SETTINGS, build
@@ -23,6 +23,7 @@ OLD = [
     ("interaction.queries.", "interaction.query."),
     ("interaction.keys.", "interaction.key."),
     ("interaction.values.", "interaction.value."),
+    (".task_experts.", ".own."),
 ]
 CASES = [
     "system gated",
@@ -30,6 +31,7 @@ CASES = [
     "pooling_scorer additive",
     "aggregation learned",
     "interaction head_groups",
+    "interaction ple",
 ]
 
 
@@ -46,7 +48,7 @@ def test_an_earlier_checkpoint_loads_and_is_saved_with_the_names_of_now(name, tm
     path = tmp_path / "model.safetensors"
     before = load_file(path)
     renamed = {old_name(key): tensor for key, tensor in before.items()}
-    assert renamed.keys() != before.keys() and {current_name(key) for key in renamed} == before.keys()
+    assert renamed.keys() != before.keys() and {_current_name(key) for key in renamed} == before.keys()
     save_file(renamed, path, metadata={"format": "pt"})
     again = MultiTaskAttentionModel.from_pretrained(tmp_path).eval()
     expected = model(**encoder_inputs()).logits
@@ -69,7 +71,7 @@ def test_an_earlier_checkpoint_loads_and_is_saved_with_the_names_of_now(name, tm
     ],
 )
 def test_other_names_stay(name):
-    assert current_name(name) == name
+    assert _current_name(name) == name
 
 
 def test_a_callers_own_names_go_together_with_them(tmp_path):

@@ -9,10 +9,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import Trainer, TrainingArguments
 
-from hf_mtl import MultiTaskAttentionModel
-from hf_mtl.modeling import InputError, task_logits
+from hf_mtl import MultiTaskAttentionConfig, MultiTaskAttentionModel
+from hf_mtl.modeling import InputError, multitask_output
 from hf_mtl.modeling.errors import LabelError
-from hf_mtl.modeling.task_logits import TaskLogits
+from hf_mtl.modeling.multitask_output import MultiTaskOutput, TaskLogits
 from tests.conftest import TASKS, build_model, encoder_inputs, random_batch, randomise
 
 ROWS, LENGTH = 8, 10
@@ -118,8 +118,8 @@ def test_task_ids_and_a_tensor_of_labels_go_together_where_one_kind_is_meant(mod
 
 def test_what_is_not_read_is_not_cut(model, monkeypatch):
     calls = []
-    cut = task_logits.logits_of_rows
-    monkeypatch.setattr(task_logits, "logits_of_rows", lambda *given: calls.append(1) or cut(*given))
+    cut = multitask_output._logits_of_rows
+    monkeypatch.setattr(multitask_output, "_logits_of_rows", lambda *given: calls.append(1) or cut(*given))
     output = model(**random_batch())
     assert output.loss.isfinite()
     assert isinstance(output.logits, TaskLogits)
@@ -290,3 +290,8 @@ def test_a_text_that_is_one_choice_has_one_score(model):
     expected = model(**encoder_inputs()).logits["pick"]
     assert expected.shape == (ROWS,)
     torch.testing.assert_close(model(**encoder_inputs(), task_ids=task_ids).logits["pick"], expected)
+
+
+def test_a_stock_trainer_takes_the_logits_alone_for_predictions():
+    fields = [name for name in MultiTaskOutput.__dataclass_fields__ if name not in ("loss", "logits")]
+    assert MultiTaskAttentionConfig.keys_to_ignore_at_inference == fields

@@ -72,15 +72,15 @@ def asked_of_two():
     rows, count = torch.arange(8), len(PAIRED)
     first, second = rows % count, (rows + 1) % count
     turned = (rows // count % 2).bool()
-    asked = torch.stack([torch.where(turned, second, first), torch.where(turned, first, second)], dim=1)
+    asked_tasks = torch.stack([torch.where(turned, second, first), torch.where(turned, first, second)], dim=1)
     routing = {}
     for index, task in enumerate(PAIRED):
-        places, slots = (asked == index).nonzero().T
+        places, slots = (asked_tasks == index).nonzero().T
         entries = {"rows": places, "tasks": places * 0 + index, "slots": slots}
         known = routing.setdefault(task["problem_type"], entries)
         if known is not entries:
             known.update({key: torch.cat([known[key], entries[key]]) for key in known})
-    return {**encoder_inputs(), "asked": asked, "routing": routing}
+    return {**encoder_inputs(), "asked_tasks": asked_tasks, "routing": routing}
 
 
 @torch.no_grad()

@@ -36,7 +36,7 @@ def test_a_number_that_is_no_class_is_refused(label):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"asked": torch.tensor([[0]] * 8)}, "`asked` is of a collator's batch"),
+        ({"asked_tasks": torch.tensor([[0]] * 8)}, "`asked_tasks` is of a collator's batch"),
         ({"routing": {}}, "`routing` is empty"),
         ({"task_ids": [0] * 8}, "expected a tensor of the shape .8,.*torch.tensor"),
         ({"task_ids": "mood"}, "expected a tensor"),

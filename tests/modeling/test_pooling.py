@@ -135,8 +135,8 @@ def test_a_task_reads_the_layer_it_chooses():
     close(part(tokens), mix(tokens))
     close(part(tokens)[:, 1], mean_states(tokens._replace(states=tokens.layers[0]))[:, 1])
     assert torch.equal(pooling(pooling="task_layer")(tokens), pooling(pooling="mean")(tokens))
-    asked = torch.tensor([[1, 0], [6, 2], [3, 3], [2, 1]])
-    close(part(tokens, asked), part(tokens)[torch.arange(4).unsqueeze(1), asked])
+    asked_tasks = torch.tensor([[1, 0], [6, 2], [3, 3], [2, 1]])
+    close(part(tokens, asked_tasks), part(tokens)[torch.arange(4).unsqueeze(1), asked_tasks])
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from accelerate import cpu_offload
 from datasets import Dataset, DatasetDict
 
 from hf_mtl import InputError, MultiTaskAttentionModel, MultiTaskProcessor, TaskConfig
-from hf_mtl.modeling.input_rows import likely_field
+from hf_mtl.modeling.input_rows import _likely_field
 from tests.conftest import assert_answers_close, build_model, randomise
 
 TASKS = [
@@ -177,7 +177,7 @@ def test_a_field_that_no_task_of_the_call_reads_may_be_like_any(model, tokenizer
     ],
 )
 def test_names_that_are_like_fields(column, field):
-    assert likely_field(column, ("text", "text_pair", "tokens", "question", "context", "choices")) == field
+    assert _likely_field(column, ("text", "text_pair", "tokens", "question", "context", "choices")) == field
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_a_model_of_one_task_needs_no_word_of_it(tokenizer):
 def test_a_row_is_read_once_for_tasks_that_read_it_alike(processor):
     batch = processor(TEXTS, tasks=["intent", "mood", "flags", "stars", "names"])
     assert batch["input_ids"].shape[0] == 3
-    assert batch["asked"].shape == (3, 5)
+    assert batch["asked_tasks"].shape == (3, 5)
 
 
 def test_a_context_has_a_row_per_window(model, processor):

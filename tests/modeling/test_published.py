@@ -49,7 +49,7 @@ def test_models_trained_at_once_are_those_trained_alone(arm):
 
 
 def test_experts_beat_a_shared_bottom():
-    """Ma et al. 2018, at every correlation; that a gate a task beats one gate does not reproduce."""
+    """Ma et al. 2018, at every correlation; that a gate per task beats one gate does not reproduce."""
     errors = experts(range(3), epochs=8)
     for arm in (OMOE, MMOE):
         assert (errors[arm] < errors[SHARED_BOTTOM]).sum() >= 8  # of 3 seeds times 3 correlations

@@ -114,7 +114,7 @@ def test_parameters_that_are_not_balanced_get_the_sum(tmp_path, tokenizer):
 
 @needs_torchjd
 def test_tasks_of_one_row_are_told_apart(tmp_path, tokenizer):
-    """A row with two labels: one forward pass, a backward pass a label."""
+    """A row with two labels: one forward pass, a backward pass per label."""
     from datasets import Dataset
 
     tasks = [

@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
 from hf_mtl.data import dataset_forms
 from hf_mtl.data.dataset_forms import named_datasets
-from hf_mtl.data.unlabelled import count_labelled
+from hf_mtl.data.unlabelled import _count_labelled
 from tests.conftest import build_model
 from tests.training.test_step_loss import datasets, trainer
 
@@ -393,7 +393,7 @@ def test_tasks_with_and_without_labels_are_answered_together(tmp_path, tokenizer
 )
 def test_what_counts_as_a_label(problem_type, labels, count):
     spec = TaskSpec(name="a", problem_type=problem_type)
-    assert count_labelled(spec, Dataset.from_dict({"label": labels})) == count
+    assert _count_labelled(spec, Dataset.from_dict({"label": labels})) == count
 
 
 @pytest.mark.parametrize("hidden", ["flags", "span", "pick"])

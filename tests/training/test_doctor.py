@@ -17,7 +17,7 @@ from hf_mtl import (
     TaskSpec,
 )
 from hf_mtl.data.mixture import Mixture, mixture_from_datasets
-from hf_mtl.inspection.doctor import CHECKS, Diagnosis, Finding, duration, modules_of
+from hf_mtl.inspection.doctor import CHECKS, Diagnosis, Finding, _duration, _modules_of
 from hf_mtl.inspection.unread_settings import unread_settings
 from hf_mtl.modeling.systems import SYSTEMS
 from tests.conftest import TASKS, build_model, encoder_config
@@ -348,8 +348,8 @@ def test_what_it_prints():
         "- rte: it is ill. Cure it.",
     ]
     assert Diagnosis([], {}, None, None, 3).lines() == []
-    assert [duration(seconds) for seconds in (5.0, 90.0, 9000.0)] == ["about 5 s", "about 1.5 min", "about 2.5 h"]
-    assert modules_of([f"part{place}.weight" for place in range(6)]).endswith("part3 and 2 more")
+    assert [_duration(seconds) for seconds in (5.0, 90.0, 9000.0)] == ["about 5 s", "about 1.5 min", "about 2.5 h"]
+    assert _modules_of([f"part{place}.weight" for place in range(6)]).endswith("part3 and 2 more")
 
 
 def test_every_check_has_its_test():

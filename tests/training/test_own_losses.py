@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
-from hf_mtl.modeling.task_logits import labels_by_task
+from hf_mtl.modeling.multitask_output import labels_by_task
 from hf_mtl.training.ignored_arguments import IGNORED_ARGUMENTS, IGNORED_OF_TRAINER
 from hf_mtl.training.task_freezing import TaskFreezer
 from tests.conftest import TASKS, GivenBatches, build_model, random_batch

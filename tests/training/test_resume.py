@@ -15,7 +15,7 @@ from hf_mtl.balancing.gradient_balancing import GRADIENT_BALANCERS
 from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS
 from hf_mtl.data.mixing import MIXING_STRATEGIES
 from hf_mtl.recipe import is_longer, read_recipe
-from hf_mtl.training.checkpoints import FILES_LIST, OUTPUT_FILE, WRITING, last_whole_checkpoint
+from hf_mtl.training.checkpoints import _FILES_LIST, _OUTPUT_FILE, _WRITING, last_whole_checkpoint
 from tests.conftest import StopAfter
 from tests.training.test_step_loss import datasets, trainer
 
@@ -174,7 +174,7 @@ def remove_optimizer(folder):
 
 
 def remove_list(folder):
-    (folder / FILES_LIST).unlink()
+    (folder / _FILES_LIST).unlink()
 
 
 @pytest.mark.parametrize("damage", [damage_weights, remove_optimizer, remove_list], ids=lambda damage: damage.__name__)
@@ -182,7 +182,7 @@ def test_a_broken_checkpoint_is_named_and_skipped(damage, tmp_path, tokenizer, c
     own, _ = build(tmp_path, tokenizer, Case("", {"max_steps": 3}))
     own.train()
     damage(tmp_path / "checkpoint-3")
-    (tmp_path / WRITING / "checkpoint-4").mkdir(parents=True)
+    (tmp_path / _WRITING / "checkpoint-4").mkdir(parents=True)
     found, broken = last_whole_checkpoint(tmp_path)
     assert found == str(tmp_path / "checkpoint-2")
     assert len(broken) == 1
@@ -191,7 +191,7 @@ def test_a_broken_checkpoint_is_named_and_skipped(damage, tmp_path, tokenizer, c
     again.train(resume_from_checkpoint=True)
     assert "checkpoint-3" in capsys.readouterr().out
     assert last_whole_checkpoint(tmp_path) == (str(tmp_path / "checkpoint-4"), [])
-    assert not (tmp_path / WRITING).exists()
+    assert not (tmp_path / _WRITING).exists()
 
 
 def test_nothing_to_resume_from_is_an_error(tmp_path, tokenizer):
@@ -211,7 +211,7 @@ def test_old_and_best_checkpoints_are_kept_as_asked(tmp_path, tokenizer):
     assert left == sorted({"checkpoint-6", best} | ({"checkpoint-5"} if best == "checkpoint-6" else set()))
     for name in left:
         saved = json.loads((tmp_path / name / "trainer_state.json").read_text("utf-8"))
-        assert WRITING not in json.dumps(saved)
+        assert _WRITING not in json.dumps(saved)
     shutil.rmtree(tmp_path / best)
 
 
@@ -233,7 +233,7 @@ def test_a_finished_run_returns_what_it_returned(finished, tmp_path, tokenizer):
     assert short(folder, tokenizer).train(resume_from_checkpoint=True) == finished[1]
     assert finished[1].metrics["train_loss"] == finished[1].training_loss > 0
     # Killed after its last checkpoint: the mean of the losses that were logged.
-    (folder / "checkpoint-4" / OUTPUT_FILE).unlink()
+    (folder / "checkpoint-4" / _OUTPUT_FILE).unlink()
     found = short(folder, tokenizer).train(resume_from_checkpoint=True)
     assert found.global_step == 4
     assert found.training_loss == pytest.approx(finished[1].training_loss, rel=1e-5)

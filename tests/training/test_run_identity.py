@@ -7,8 +7,8 @@ import pytest
 from datasets import Dataset
 
 from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
-from hf_mtl.training.checkpoints import FILES_LIST, RUN_STATE_FILE, list_files
-from hf_mtl.training.run_identity import TASK_KEYS, check_run, run_arguments, run_settings, run_tasks
+from hf_mtl.training.checkpoints import _FILES_LIST, _RUN_STATE_FILE, _list_files
+from hf_mtl.training.run_identity import _TASK_KEYS, check_run, run_arguments, run_settings, run_tasks
 from tests.conftest import build_model
 
 ROWS = Dataset.from_dict({"text": [f"row {index} of it" for index in range(8)], "label": [0, 1] * 4})
@@ -56,7 +56,7 @@ def test_a_task_that_trains_otherwise_is_refused_by_key_and_values(change, befor
 
 def test_what_answers_and_scores_may_change():
     changes = {"threshold": 0.3, "metrics": ["f1"], "num_best": 5, "patience": 2, "max_answer_length": 9}
-    assert not set(changes) & set(TASK_KEYS)
+    assert not set(changes) & set(_TASK_KEYS)
     # A source that is a task's own name is the one it has without.
     check_run(state(), state([MOOD, {**TONE, **changes, "source": "tone"}]), "folder")
 
@@ -154,12 +154,12 @@ def test_another_run_is_refused_whether_over_or_not(changes, message, max_steps,
 
 def test_a_checkpoint_of_an_older_version_goes_on(finished, tmp_path, tokenizer):
     folder = shutil.copytree(finished, tmp_path / "run")
-    path = folder / "checkpoint-2" / RUN_STATE_FILE
+    path = folder / "checkpoint-2" / _RUN_STATE_FILE
     kept = json.loads(path.read_text("utf-8"))
     del kept["run"]["tasks"], kept["run"]["settings"], kept["run"]["arguments"]["warmup_steps"]
     path.write_text(json.dumps(kept), "utf-8")
-    (path.parent / FILES_LIST).unlink()
-    list_files(path.parent)
+    (path.parent / _FILES_LIST).unlink()
+    _list_files(path.parent)
     again = trainer(folder, tokenizer, max_steps=3, warmup_steps=1)
     assert again.train(resume_from_checkpoint=True).global_step == 3
 

@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from transformers import BertModel, Trainer, set_seed
 
 from hf_mtl import MultiTaskAttentionModel, MultiTaskTrainer, MultiTaskTrainingArguments
-from hf_mtl.commands.train import train
+from hf_mtl.commands.train import _train
 from hf_mtl.recipe import read_recipe
 from tests.conftest import build_model, encoder_config
 
@@ -89,7 +89,7 @@ def test_a_model_that_is_given_is_left_as_it_is(encoder, tmp_path):
 def test_python_and_the_program_end_alike(encoder, tmp_path):
     ROWS.cast_column("label", Value("int64")).to_json(tmp_path / "rows.jsonl")
     (tmp_path / "recipe.yaml").write_text(RECIPE.format(folder=tmp_path), "utf-8")
-    assert train(read_recipe(tmp_path / "recipe.yaml")) == 0
+    assert _train(read_recipe(tmp_path / "recipe.yaml")) == 0
     own = build(tmp_path, encoder, seed=7)
     own.train()
     saved = MultiTaskAttentionModel.from_pretrained(tmp_path / "recipe")

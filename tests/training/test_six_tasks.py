@@ -14,7 +14,7 @@ TEXT, CLASS = Value("string"), ClassLabel(names=["no", "yes"])
 
 
 def datasets() -> dict[str, Dataset]:
-    """Eight rows a task, of data sets as the Hub has them."""
+    """Eight rows per task, of data sets as the Hub has them."""
     texts = [f"{name} went to {PLACES[index % 4]} and stayed a while." for index, name in enumerate(NAMES)]
     words = [text.split() for text in texts]
     tags = [[1, 0, 0, 2, 0, 0, 0, 0][: len(row)] for row in words]

@@ -13,7 +13,7 @@ from hf_mtl.inspection.part_report import PartReport, _verdict, initial_parts
 from hf_mtl.metrics import task_score
 from hf_mtl.modeling import InputError
 from hf_mtl.training.callbacks import InterruptCallback
-from hf_mtl.training.scoring import relative_improvement
+from hf_mtl.training.scoring import _relative_improvement
 from tests.conftest import build_model
 from tests.training.test_step_loss import datasets, trainer
 
@@ -156,4 +156,4 @@ def test_relative_improvement_is_the_mean_over_tasks_of_relative_changes():
     scores = {"a": {"accuracy": 60.0}, "b": {"pearson": 45.0, "rmse": 2.0}, "c": {"f1": 10.0}}
     single = {"a": 50.0, "b": {"pearson": 50.0, "rmse": 4.0}}
     expected = 100 * (10 / 50 + (-5 / 50 + 2 / 4) / 2) / 2
-    assert relative_improvement(scores, single) == pytest.approx(expected)
+    assert _relative_improvement(scores, single) == pytest.approx(expected)

@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments
-from hf_mtl.inspection.part_report import shuffled_tasks
+from hf_mtl.inspection.part_report import _shuffled_tasks
 from hf_mtl.modeling import InputError
 from hf_mtl.recipe import read_recipe
 from hf_mtl.training.training_order import (
     TRAINING_ORDERS,
+    _mixing_alone,
+    _mixing_parameters,
+    _named_tensors,
     arguments_of,
     left_out,
-    mixing_alone,
-    mixing_parameters,
     model_of,
-    named_tensors,
     tasks_apart,
 )
 from tests.conftest import TASKS, build_model, encoder_inputs, random_batch, randomise
@@ -49,7 +49,7 @@ def own_trainer(model, tmp_path, tokenizer, **arguments):
 def test_tasks_are_apart_and_then_only_their_mixture_trains(interaction):
     """S0.9: first no task reads another and what would mix has no gradient; then nothing else has one."""
     model, batch = randomise(build_model(task_interaction=interaction)), random_batch()
-    mixing = {id(own) for own in mixing_parameters(model)}
+    mixing = {id(own) for own in _mixing_parameters(model)}
     before = model(**encoder_inputs()).logits
     with tasks_apart(model):
         alone = model(**encoder_inputs()).logits
@@ -65,7 +65,7 @@ def test_tasks_are_apart_and_then_only_their_mixture_trains(interaction):
             if name == "stars":
                 assert not torch.equal(logits, alone[name])
     model.zero_grad()
-    with mixing_alone(model):
+    with _mixing_alone(model):
         model(**batch).loss.backward()
         moved = {id(own) for own in model.parameters() if own.grad is not None}
         assert moved and moved <= mixing
@@ -97,7 +97,7 @@ def test_tasks_apart_train_their_branches():
 
 def test_what_mixes_nothing_cannot_be_staged():
     with pytest.raises(InputError, match="task_interaction=none nothing does"):
-        mixing_parameters(build_model(task_interaction="none"))
+        _mixing_parameters(build_model(task_interaction="none"))
 
 
 @pytest.mark.parametrize("conditioning", ["none", "separate_encoders"])
@@ -142,7 +142,7 @@ def test_a_model_of_some_tasks_answers_them_alike():
     other = randomise(build_model(TASKS[:2]), std=0.3)
     mixed = model_of(model, ["intent", "stars"], other)
     assert torch.equal(
-        mixed.state_dict()["mtl.pooling.queries.task_intent"], named_tensors(other)["mtl.pooling.queries.task_intent"]
+        mixed.state_dict()["mtl.pooling.queries.task_intent"], _named_tensors(other)["mtl.pooling.queries.task_intent"]
     )
     assert torch.equal(
         mixed.state_dict()["mtl.pooling.queries.task_stars"], model.state_dict()["mtl.pooling.queries.task_stars"]
@@ -315,11 +315,11 @@ def test_shuffled_states_are_those_of_the_next_task():
     """The part report's question whether telling tasks apart matters is asked of rows that name their tasks, too."""
     model, inputs = randomise(build_model(TASKS[:2], task_interaction="none")), encoder_inputs()
     rows = torch.arange(8)
-    asked = torch.zeros(8, 1, dtype=torch.long)
+    asked_tasks = torch.zeros(8, 1, dtype=torch.long)
     routing = {"single_label_classification": {"rows": rows, "tasks": rows * 0, "slots": rows * 0}}
-    plain = model(**inputs, routing=routing, asked=asked).entry_logits
-    with shuffled_tasks(model):
-        found = model(**inputs, routing=routing, asked=asked).entry_logits["single_label_classification"]
+    plain = model(**inputs, routing=routing, asked_tasks=asked_tasks).entry_logits
+    with _shuffled_tasks(model):
+        found = model(**inputs, routing=routing, asked_tasks=asked_tasks).entry_logits["single_label_classification"]
     assert not torch.allclose(found, plain["single_label_classification"])
     head, states = model.mtl.heads["single_label_classification"], model(**inputs).task_states
     expected = states[:, 1] @ head.weight.get_parameter("task_intent").T + head.bias.get_parameter("task_intent")

@@ -1,4 +1,4 @@
-"""How sentences of a phrase bank become the rows of the four tasks."""
+"""Sentences of a phrase bank become the rows of the four tasks."""
 
 import random
 import re
