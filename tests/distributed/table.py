@@ -59,6 +59,8 @@ WITHOUT_STARS = [MOOD + 4, MOOD + 5, TAGS + 4, TAGS + 5, MOOD + 6, PICK + 4, TAG
 ADAMW = {"optim": "adamw_torch", "learning_rate": 1e-2, "weight_decay": 0.1, "adam_epsilon": 1e-3}
 
 SMALL = {"learning_rate": 1e-2, "parts_learning_rate": 1e-2}
+# The runs that the doctor looks over first: of each kind of method one.
+LOOKED_OVER = ("mixed", "learned loss weights", "losses after", "gradient norms", "balanced", "two epochs")
 LAST_LAYER = {"balanced_parameters": "last_1_layers"}
 
 RUNS = [
@@ -145,8 +147,8 @@ def build(run: Run, folder: Path, processes: int, dtype: torch.dtype = torch.flo
 def finish(run: Run, folder: Path, processes: int) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
     """Train the run; return its weights and scores."""
     own = build(run, folder, processes)
-    if processes > 1:
-        # Looked over on several processes only, since that must change nothing.
+    if processes > 1 and run.name in LOOKED_OVER:
+        # On several processes only, since that must change nothing.
         own.doctor()
     own.train()
     scores = {}

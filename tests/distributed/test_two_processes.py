@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 
 from tests.distributed.table import RUNS, STOPPED, UNSTOPPED, answer, finish, resume
@@ -37,11 +38,16 @@ def torchrun(*arguments, **options) -> subprocess.Popen:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory, tokenizer):
-    """The folder in which two processes left the table's outcomes."""
-    folder = tmp_path_factory.mktemp("two")
-    process = torchrun("-m", "tests.distributed.table", folder)
-    output, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, output[-4000:]
+    """The folder in which two processes left the table's outcomes, once for all workers of this test run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "two"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "finished").exists():
+            folder.mkdir(exist_ok=True)
+            process = torchrun("-m", "tests.distributed.table", folder)
+            output, _ = process.communicate(timeout=PATIENCE)
+            assert process.returncode == 0, output[-4000:]
+            (folder / "finished").touch()
     return folder
 
 

@@ -1,7 +1,6 @@
 """What docs/transformers.md says of the Auto classes and of tuples, in processes that import no more than that."""
 
-import subprocess
-import sys
+import os
 
 import pytest
 import torch
@@ -9,6 +8,7 @@ from transformers import AutoTokenizer
 
 from hf_mtl.modeling.encoder_loading import find_encoder
 from tests.conftest import ENCODER, TASKS, build_model, encoder_inputs
+from tests.forked import Forks
 
 SCRIPT = """
 {imported}
@@ -28,6 +28,13 @@ def folder(tmp_path_factory, tokenizer):
     return str(path)
 
 
+@pytest.fixture(scope="module")
+def forks():
+    """Of a process that has imported Transformers, and nothing of ours."""
+    with Forks(["torch", "transformers.pipelines", "transformers.models.bert.modeling_bert"], os.environ) as forks:
+        yield forks
+
+
 @pytest.mark.parametrize(
     ("imported", "trust", "lines", "error"),
     [
@@ -38,10 +45,9 @@ def folder(tmp_path_factory, tokenizer):
         ("", ", trust_remote_code=True", 1, "Unknown task multitask"),
     ],
 )
-def test_the_auto_classes_know_the_model_after_an_import_of_it(imported, trust, lines, error, folder, tmp_path):
+def test_the_auto_classes_know_the_model_after_an_import_of_it(imported, trust, lines, error, folder, forks, tmp_path):
     script = SCRIPT.format(imported=imported, folder=folder, trust=trust)
-    command = [sys.executable, "-W", "ignore", "-c", script]
-    done = subprocess.run(command, input="", capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = forks.run(tmp_path, code=script)
     printed = [line for line in done.stdout.splitlines() if line in ("MultiTaskAttentionModel", "['intent', 'mood']")]
     assert len(printed) == lines, done.stderr
     assert (done.returncode == 0) is (not error) and error in done.stderr

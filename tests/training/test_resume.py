@@ -1,5 +1,6 @@
 """A run that is stopped and continued ends with the bits of one that was not, having drawn the same batches."""
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -141,6 +142,8 @@ def test_settings_resume_together(case, tmp_path, tokenizer):
 def check(case: Case, folder, tokenizer) -> None:
     if "gradient_balancing" in case.arguments:
         pytest.importorskip("torchjd", reason="the optional package `torchjd` is not installed")
+    # The checkpoint before the stop, and others further on.
+    case = dataclasses.replace(case, arguments={"save_steps": case.stop - 1, **case.arguments})
     whole, all_batches = build(folder / "whole", tokenizer, case)
     whole.train()
     stopped, _ = build(folder / "stopped", tokenizer, case)
