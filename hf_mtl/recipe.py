@@ -13,8 +13,14 @@ from .modeling.problem_types import problem_type_with
 from .modeling.systems import SYSTEMS
 from .modeling.task_config import TaskConfig
 from .recipe_format.argument_parsing import parse_arguments, settings_beside, with_system
-from .recipe_format.caps import CAPS, settle_caps
-from .recipe_format.command_line import Fields, argparse_arguments, change_rows, split_arguments
+from .recipe_format.command_line import (
+    CAPS,
+    Fields,
+    argparse_arguments,
+    change_rows,
+    settle_caps,
+    split_arguments,
+)
 from .recipe_format.model_settings import mapping_settings, setting_fields
 from .recipe_format.paths import for_recipe, from_recipe, from_saved, same_place
 from .recipe_format.recipe_file import check_keys, name_of_row, read_recipe_file
