@@ -157,6 +157,19 @@ def test_names_are_nouns_and_verbs(path):
     assert not [name for name in names if name.strip("_") in NO_NAMES]
 
 
+# A first line says what a thing is or does, and asks no question.
+NO_BEGINNINGS = ("What ", "Which ", "How ", "Whether ", "Where ", "When ", "Who ")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_docstrings_begin_as_they_are_met_in_an_editor(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            name = getattr(node, "name", path.stem)
+            text = ast.get_docstring(node) or ""
+            assert name.startswith("_") or not text.startswith(NO_BEGINNINGS), f"{name}: {text.splitlines()[0]}"
+
+
 TABLES = (ast.Dict, ast.DictComp, ast.Tuple, ast.List)
 
 

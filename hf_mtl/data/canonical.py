@@ -140,7 +140,7 @@ def _is_hole(label: Any, column: LabelColumn) -> bool:
 
 
 def _are_texts(values: Sequence[Any]) -> bool:
-    """Whether a column's labels are texts, the first of them being so."""
+    """Return whether a column's labels are texts, the first of them being so."""
     items = (item for value in values for item in (value if isinstance(value, (list, tuple)) else [value]))
     return isinstance(next((item for item in items if item is not None), None), str)
 

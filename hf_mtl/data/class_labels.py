@@ -60,7 +60,7 @@ def _has_names(column: LabelColumn) -> bool:
 
 
 def _items(column: LabelColumn) -> list[tuple[int, Any]]:
-    """What stands in the lists of a column, each with its row."""
+    """Return what stands in the lists of a column, each with its row."""
     lists = [value if isinstance(value, (list, tuple)) else [value] for value in column.values]
     return [(row, item) for row, items in enumerate(lists) for item in items]
 
@@ -89,7 +89,7 @@ def _names_of(spec: TaskSpec, column: LabelColumn, rows: Sequence[tuple[int, Any
 
 
 def _is_number(text: str) -> bool:
-    """Whether a text is a whole number as it is usually written: "7" and "-3", not "07"."""
+    """Return whether a text is a whole number as it is usually written: "7" and "-3", not "07"."""
     digits = text.removeprefix("-")
     return digits.isdecimal() and digits.isascii() and len(digits) < _MOST_DIGITS and str(int(text)) == text
 
@@ -125,7 +125,7 @@ class ClassReader:
             _refuse_order(spec, self.split, f"ids such as {ids[0]}")
 
     def _are_numbers_only(self, column_names: Sequence[str] | None) -> bool:
-        """Whether a ClassLabel's names are "0", "1", ..., which say no more than the ids do."""
+        """Return whether a ClassLabel's names are "0", "1", ..., which say no more than the ids do."""
         if column_names is None or len(column_names) > len(self.names):
             return False
         numbered = first_ids(len(column_names))
@@ -248,7 +248,7 @@ _FLAGS = {"0": False, "1": True, "false": False, "true": True, "0.0": False, "1.
 
 
 def _titles(columns: Sequence[str]) -> list[str]:
-    """What columns are called: without what they stand in, where that keeps them apart."""
+    """Return what columns are called: without what they stand in, where that keeps them apart."""
     titles = [name.rpartition(".")[2] for name in columns]
     return titles if len(set(titles)) == len(titles) else list(columns)
 

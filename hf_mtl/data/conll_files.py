@@ -128,7 +128,7 @@ def _first_lines(lines: Iterator[str], is_conllu: bool) -> tuple[list[str], str]
 
 
 def _is_comment(line: str, is_conllu: bool, is_token: bool, has_tabs: bool) -> bool:
-    """Whether a line before a sentence is a comment.
+    """Return whether a line before a sentence is a comment.
 
     Args:
         line: The line.
@@ -142,7 +142,7 @@ def _is_comment(line: str, is_conllu: bool, is_token: bool, has_tabs: bool) -> b
 
 
 def _are_ids(cells: Sequence[str], places: Sequence[int]) -> bool:
-    """Whether the first column of a first token numbers words as CoNLL-U does."""
+    """Return whether the first column of a first token numbers words as CoNLL-U does."""
     is_wide = len(cells) == len(_CONLLU_COLUMNS)
     return is_wide and places[0] % len(cells) > 0 and _FIRST_ID.fullmatch(cells[0]) is not None
 

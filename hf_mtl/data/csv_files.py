@@ -158,7 +158,7 @@ def _count_fault(cells: Sequence[str], names: Sequence[str], separator: str) -> 
 
 
 def _quote_fault(recent: Sequence[str], line: int, separator: str, reason: str) -> str:
-    """What is wrong with the quotes of one line; of several lines it is not known which rows they hold."""
+    """Return what is wrong with the quotes of one line; of several lines it is not known which rows they hold."""
     text = "".join(recent)
     field = re.compile(
         rf'(?:{_QUOTED.pattern}|(?!")[^{re.escape(separator)}\r\n]*+)(?:{re.escape(separator)}|\r?\n|\r)'

@@ -140,7 +140,7 @@ def _is_table(given: Any) -> bool:
 
 
 def _is_unnamed_table(given: Any, names: Sequence[str]) -> bool:
-    """Whether a mapping is one table: its keys are columns, and not the names of tasks."""
+    """Return whether a mapping is one table: its keys are columns, and not the names of tasks."""
     # Where no task is named yet, one column has nothing to learn: its key is a task.
     return _is_table(given) and not set(given) <= set(names) and (bool(names) or len(given) > 1)
 
@@ -221,7 +221,7 @@ def _no_list_of_rows(name: str, given: Any, split: str) -> str:
 
 
 def _has_splits(given: Any) -> bool:
-    """Whether what stands for one data set is several, whatever they are called."""
+    """Return whether what stands for one data set is several, whatever they are called."""
     if isinstance(given, (DatasetDict, IterableDatasetDict)) or _is_splits(given):
         return True
     is_mapping = isinstance(given, Mapping) and bool(given)

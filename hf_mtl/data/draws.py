@@ -128,7 +128,7 @@ def _in_order(before: np.ndarray, counts: np.ndarray, owed: np.ndarray, shares: 
 
 
 def _counted(tasks: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """How often each draw's task was drawn before it."""
+    """Return how often each draw's task was drawn before it."""
     order = np.argsort(tasks, kind="stable")
     counts = np.empty(len(tasks), dtype=np.int64)
     firsts = np.searchsorted(tasks[order], tasks[order])

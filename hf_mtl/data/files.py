@@ -181,7 +181,7 @@ def _dataset(path: Path, rows: Sequence[dict[str, Any]], lines: Sequence[int]) -
 
 
 def _depth(value: Any) -> int:
-    """How many lists or objects stand inside each other; counted level by level, since there may be thousands."""
+    """Return how many lists or objects stand inside each other, counted by level: there may be thousands."""
     depth, level = 0, [value]
     while level := [item for item in level if isinstance(item, (list, dict))]:
         depth += 1
@@ -221,7 +221,7 @@ def _refuse_mixed(path: Path, name: str, values: Sequence[Any], lines: Sequence[
 
 
 def _parts(place: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """What a value holds, each with its place in it; holes are left out."""
+    """Return what a value holds, each with its place in it; holes are left out."""
     if value is None:
         return
     yield place, value

@@ -76,7 +76,7 @@ def _label_column(name: str, features: Mapping[str, Any]) -> str | None:
 
 
 def _is_tags(column: str, features: Mapping[str, Any]) -> bool:
-    """Whether a column beside ``tokens`` has a class per word."""
+    """Return whether a column beside ``tokens`` has a class per word."""
     lists = isinstance(features[column], (List, LargeList))
     return "tokens" in features and lists and names_of_feature(features, column) is not None
 
@@ -96,7 +96,7 @@ def _kind_of_labels(rows: Dataset, features: Mapping[str, Any], label: str) -> s
 
 
 def _are_names(values: Sequence[Any]) -> bool:
-    """Whether a column's texts are names of classes: few, and no numbers with a point."""
+    """Return whether a column's texts are names of classes: few, and no numbers with a point."""
     names = {value for value in values if value is not None}
     numbers = any("." in name and name.replace(".", "", 1).removeprefix("-").isdecimal() for name in names)
     return 1 < len(names) <= max(_MOST_NAMES * len(values), 2) and not numbers

@@ -93,7 +93,7 @@ def _object_row(number: int, value: Any, text: str) -> FileRow:
 
 
 def _is_article(value: Any) -> bool:
-    """Whether a value is an article of SQuAD's files, which are no rows."""
+    """Return whether a value is an article of SQuAD's files, which are no rows."""
     paragraphs = value.get("paragraphs") if isinstance(value, dict) else None
     return isinstance(paragraphs, list) and all(isinstance(item, dict) and "qas" in item for item in paragraphs)
 

@@ -122,7 +122,7 @@ class LabelKind(ABC):
         return label
 
     def _counts(self, spec: TaskSpec, labels: Sequence[Any]) -> np.ndarray:
-        """How often each label name stands in the labels (outputs,), at least 1."""
+        """Return how often each label name stands in the labels (outputs,), at least 1."""
         ids = np.array([index for label in labels for index in self.ids(label) if index >= 0], dtype=int)
         return np.maximum(np.bincount(ids, minlength=spec.num_outputs), 1)
 

@@ -95,7 +95,7 @@ def diagnose(trainer: "MultiTaskTrainer") -> Diagnosis:
 
 
 def _is_divided(trainer: "MultiTaskTrainer") -> bool:
-    """Whether the model's weights are divided among processes once it trains."""
+    """Return whether the model's weights are divided among processes once it trains."""
     return trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
 
 

@@ -71,7 +71,7 @@ def check_types(of: str, values: Any, names: Iterable[str]) -> None:
 
 
 def _as_texts(value: Any, expected: Any) -> str:
-    """What to write for numbers in a list of texts, such as labels."""
+    """Return what to write for numbers in a list of texts, such as labels."""
     numbers = isinstance(value, (list, tuple)) and all(isinstance(item, (int, float, str)) for item in value)
     if not numbers or list[str] not in (expected, *get_args(expected)):
         return ""

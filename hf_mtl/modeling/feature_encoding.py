@@ -184,7 +184,7 @@ class FeatureEncoder:
     def _parts(
         self, encoded: Any, source: int, context: str, max_length: int
     ) -> tuple[list[_Piece], list[_Piece], list[_Piece], bool]:
-        """What stands before the context, the context, what stands after it, and whether the question was cut."""
+        """Return what stands before the context, the context, what stands after it, whether the question was cut."""
         parts = encoded.sequence_ids(source)
         in_context = [index for index, part in enumerate(parts) if part == 1]
         first, past = (in_context[0], in_context[-1] + 1) if in_context else (len(parts), len(parts))

@@ -84,7 +84,7 @@ def _rows_of_table(table: Any) -> list[Any]:
 
 
 def _holds_columns(rows: Mapping[str, Any]) -> bool:
-    """Whether a mapping's values are those of several rows: one of its texts is a list, or its lists hold lists."""
+    """Return whether a mapping's values are of several rows: one of its texts is a list, or its lists hold lists."""
     for field in ROW_FIELDS:
         values = _plain(rows.get(field))
         if isinstance(values, (list, tuple)):
@@ -207,7 +207,7 @@ def _likely_field(column: str, fields: tuple[str, ...]) -> str | None:
 
 
 def _columns_to_rename(given: Mapping[str, Any]) -> str:
-    """What to say of a row's other columns, one of which may be the field that it lacks."""
+    """Return what to say of a row's other columns, one of which may be the field that it lacks."""
     texts = [str(name) for name, value in given.items() if name not in ROW_FIELDS and _may_be_input(value)]
     if "input_ids" in given and not texts:
         return " Give the texts, which are tokenised here; what a tokenizer returned is for model(**inputs)."

@@ -157,7 +157,7 @@ def _formed(entries: Entries, tasks: Tasks, shape: Sequence[int], types: Sequenc
 
 
 def _can_be_read(values: torch.Tensor) -> bool:
-    """Whether reading values waits for no device and breaks no graph."""
+    """Return whether reading values waits for no device and breaks no graph."""
     return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 

@@ -228,7 +228,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         return cast(dict[str, TaskHead], dict(self.mtl.heads.items()))
 
     def _flags(self, hidden_states: bool | int | Sequence[int] | None, attentions: bool | None) -> dict[str, Any]:
-        """What the encoder is asked for beside its last states: by the call or, where it says nothing, the config."""
+        """Return what the encoder is asked for beside its last states, by the call or else by the configuration."""
         flags = {
             "output_hidden_states": self.config.output_hidden_states if hidden_states is None else hidden_states,
             "output_attentions": self.config.output_attentions if attentions is None else attentions,

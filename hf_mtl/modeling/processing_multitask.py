@@ -254,7 +254,7 @@ class MultiTaskProcessor(SavedProcessor):
         return self._with_routing(self._inputs(features, multiple=pad_to_multiple_of or 1), features, fill)
 
     def _inputs(self, features: Sequence[Feature], least: int = 0, multiple: int = 1) -> dict[str, torch.Tensor]:
-        """What the encoder reads, (rows, length): the longest row's length, or `least`, up to a multiple."""
+        """Return what the encoder reads, (rows, length): the longest row's length, or `least`, up to a multiple."""
         sequences = [sequence for feature in features for sequence in feature["sequences"]]
         lengths = torch.tensor([len(sequence) for sequence in sequences])
         length = -(-max(int(lengths.max()), least) // multiple) * multiple

@@ -103,6 +103,6 @@ def _read_config(name: str, arguments: Mapping[str, Any]) -> MultiTaskAttentionC
 
 
 def _limits_without_weights(config: PreTrainedConfig) -> EncoderLimits:
-    """What an encoder with this configuration can read: asked of one whose weights have whatever values."""
+    """Return what an encoder with this configuration can read: asked of one whose weights have whatever values."""
     with kept_random_states(torch.device("cpu")), no_init_weights():
         return limits_of(build_encoder(config, pooler=False))

@@ -162,7 +162,7 @@ def _span_tags(tags: tuple[str, ...], are_all: bool) -> SpanTags | None:
 
 
 def _may_mark_spans(tags: Sequence[str]) -> bool:
-    """Whether letters of a scheme may be meant by tags that no spelling reads."""
+    """Return whether letters of a scheme may be meant by tags that no spelling reads."""
     for place in (_LETTER_FIRST, _LETTER_LAST):
         letters = [match[1] for tag in tags if (match := place.fullmatch(tag))]
         for scheme in _SCHEMES:
@@ -181,7 +181,7 @@ def _fits(tag: str, letters: dict[str, str]) -> bool:
 
 
 def _read(tags: Sequence[str], spelling: Callable[[str], _TagParts]) -> dict[str, _TagParts] | None:
-    """What each tag says in a spelling, where all are of one scheme and none is likely to be something else."""
+    """Return what each tag says in a spelling, where all are of one scheme and none is likely to be something else."""
     parts = {tag: spelling(tag) for tag in tags if not (spelling is _lower_case and tag == _OUTSIDE.lower())}
     sure = spelling is _letter_first and all("-" in tag for tag in tags)
     likely = {"B", "I"} if spelling is _letter_first else {"B"}

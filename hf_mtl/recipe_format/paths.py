@@ -95,7 +95,7 @@ def _seen_from(folder: Path, key: str, path: str) -> str:
 
 
 def _is_elsewhere(path: str) -> bool:
-    """Whether a path is the same from every folder."""
+    """Return whether a path is the same from every folder."""
     return path.startswith(PACKAGE_PREFIX) or os.path.isabs(path) or "://" in path
 
 
@@ -104,7 +104,7 @@ def _is_folder_or_name(key: str) -> bool:
 
 
 def _may_be_name(key: str, path: str) -> bool:
-    """Whether a path could also be a Hub name."""
+    """Return whether a path could also be a Hub name."""
     return _is_folder_or_name(key) and not path.startswith(".") and path.count("/") <= 1
 
 

@@ -65,7 +65,7 @@ class FittingTrainer(TaskTrainer):
                 raise InputError(f"auto_find_batch_size does not go with {name}: steps would change. {_ADVICE}")
 
     def _beginning(self) -> dict[str, Any]:
-        """What a run begins with, on the CPU."""
+        """Return what a run begins with, on the CPU."""
         return {
             "weights": {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()},
             "optimizer": self.optimizer,

@@ -167,7 +167,7 @@ class CheckpointingTrainer(Trainer):
         return None
 
     def _is_over(self, folder: Path) -> bool:
-        """Whether a checkpoint is that of the run's last step; then its model, or the best one, is in place."""
+        """Return whether a checkpoint is that of the run's last step; then its model, or the best one, is in place."""
         state = TrainerState.load_from_json(str(folder / "trainer_state.json"))
         total = self.total_steps()
         if total is None or state.global_step < total:

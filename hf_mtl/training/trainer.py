@@ -159,7 +159,7 @@ class MultiTaskTrainer(
     def _choose_methods(
         self, args: MultiTaskTrainingArguments, mixing: Any, gradient_balancing: Any, has_metrics: bool
     ) -> None:
-        """How tasks are drawn, frozen and balanced; the arguments say it where no object is given."""
+        """Choose how tasks are drawn, frozen and balanced; the arguments say it where no object is given."""
         self.balancer = choose_balancer(gradient_balancing, args)
         if self.balancer is not None:
             draw_every_task(mixing, args, len(tasks_by_source(self.mixture.specs)))
@@ -181,6 +181,7 @@ class MultiTaskTrainer(
         """Return the model of a new run, its tasks those of the data."""
         model = cast(MultiTaskAttentionModel, super().call_model_init(trial))
         self.mixture = agree_with_model(model, self.mixture)
+        self.specs = {spec.name: spec for spec in self.mixture.specs}
         return model
 
     def begin_run(self) -> None:
