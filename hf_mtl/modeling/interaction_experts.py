@@ -147,9 +147,8 @@ class ExpertLayer(nn.Module):
     ) -> torch.Tensor:
         of_own = torch.einsum("bd,ted->bte", shared, self.shared_gate_of_own()[common]).flatten(1)
         weights = attention_weights(torch.cat([of_own, self.shared_gate(shared)], dim=1))
-        return torch.einsum(
-            "be,bed->bd", weights, torch.cat([task_outputs[:, common].flatten(1, 2), shared_outputs], dim=1)
-        )
+        outputs = torch.cat([task_outputs[:, common].flatten(1, 2), shared_outputs], dim=1)
+        return torch.einsum("be,bed->bd", weights, outputs)
 
 
 class ExpertInteraction(ScaledInteraction):
