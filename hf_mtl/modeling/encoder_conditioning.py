@@ -76,7 +76,7 @@ class TaskConditioning(ModuleWithConstants, ABC):
         for name, entries in routing.items():
             slots = entries["slots"].reshape(-1, *[1] * (entries["rows"].ndim - 1))
             by_type[name] = {**entries, "rows": entries["rows"] * count + slots}
-        return inputs.chosen(rows)._replace(tasks=asked_tasks.flatten()), by_type
+        return inputs.select(rows)._replace(tasks=asked_tasks.flatten()), by_type
 
     def read_out(self, states: torch.Tensor, tokens: EncodedTokens, asked_tasks: torch.Tensor | None) -> torch.Tensor:
         """Return what the pooled states (rows, asked, hidden) become beside what the encoder says of its tasks."""
@@ -260,7 +260,7 @@ def _check_rows_apart(encoder: PreTrainedModel, reader: EncoderReader, name: str
         for row in range(2):
             one = slice(row, row + 1)
             single = _quietly(
-                encoder, reader, inputs.chosen(inputs.ids.new_tensor([row])), _row_of(conditions, one)
+                encoder, reader, inputs.select(inputs.ids.new_tensor([row])), _row_of(conditions, one)
             ).states
             kept = inputs.mask[one].bool()
             same = _are_close(together.states[one][kept], single[kept])

@@ -40,7 +40,7 @@ class EncoderInputs(NamedTuple):
     tasks: torch.Tensor | None = None
     positions: torch.Tensor | None = None
 
-    def chosen(self, rows: torch.Tensor) -> "EncoderInputs":
+    def select(self, rows: torch.Tensor) -> "EncoderInputs":
         """Return some rows, by their indices."""
         given = {name: None if value is None else value[rows] for name, value in self._asdict().items()}
         return EncoderInputs(**given)  # type: ignore[arg-type]

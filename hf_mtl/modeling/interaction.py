@@ -12,7 +12,7 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError
 from .interaction_adversary import SharedPrivate
 from .interaction_base import (
-    AskedInteraction,
+    SubsetInteraction,
     TaskInteraction,
     TaskSigns,
     TaskSoftmax,
@@ -32,7 +32,7 @@ from .interaction_mran import MultipleRelations
 from .task_tensors import SharedVectors, UnitScaleLinear, ZeroStartLinear, pick_tasks
 
 
-class NoInteraction(AskedInteraction):
+class NoInteraction(SubsetInteraction):
     """Tasks do not read each other: R = S."""
 
     reads_embeddings = False
@@ -67,7 +67,7 @@ class ReadableStates(nn.Module):
         return self.projection(self.norm(states) + embeddings)
 
 
-class CrossTaskAttention(AskedInteraction):
+class CrossTaskAttention(SubsetInteraction):
     """Attention over the task axis, R = S + W_O concat_j softmax(scores_j + B) V_j.
 
     Queries, keys and values read LN(S) + E, so that tasks with equal states still differ. W_O starts at zero: R = S.
@@ -117,7 +117,7 @@ class CrossTaskAttention(AskedInteraction):
         return self.penalty * relation_penalty(scores.masked_fill(hidden, float("-inf")))
 
 
-class InducedAttention(AskedInteraction):
+class InducedAttention(SubsetInteraction):
     """Cross-task attention through a few inducing points (Lee et al. 2019, equation 9): I' = MHA(I, S, S), and
     R = S + W_O MHA(S, I', I'). Time and memory grow with the number of tasks, not with its square.
 
@@ -165,7 +165,7 @@ class InducedAttention(AskedInteraction):
         return merge_heads(self._point_weights(readable) @ values)
 
 
-class InteractionStack(AskedInteraction):
+class InteractionStack(SubsetInteraction):
     """Interactions of one kind, one after the other; each starts as R = S, so the stack does.
 
     Args:

@@ -66,7 +66,7 @@ class TaskInteraction(ModuleWithConstants, ABC):
         return None
 
 
-class AskedInteraction(TaskInteraction):
+class SubsetInteraction(TaskInteraction):
     """An interaction that computes R of the tasks asked alone: a subclass writes `forward`."""
 
     def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:

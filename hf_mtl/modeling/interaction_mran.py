@@ -40,21 +40,21 @@ class MultipleRelations(ScaledInteraction):
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
         hidden, groups, heads = config.hidden_size, config.feature_groups, config.interaction_heads
-        chosen = list(config.mran_relations)
-        if not chosen:
+        relations = list(config.mran_relations)
+        if not relations:
             raise InputError(f"mran_relations is empty; expected some of {', '.join(RELATIONS)}.")
-        self.reads_embeddings = "task_task" in chosen
+        self.reads_embeddings = "task_task" in relations
         if hidden % groups:
             raise InputError(f"feature_groups={groups} does not divide the encoder's hidden size {hidden}.")
         scorer = ATTENTION_SCORERS[config.attention_scorer]
         self.groups, self.penalty = groups, config.relation_penalty
         self.set_constant("reads", reads_table(config))
-        self.task_task = TaskTask(scorer(hidden, heads), hidden) if "task_task" in chosen else None
+        self.task_task = TaskTask(scorer(hidden, heads), hidden) if "task_task" in relations else None
         self.feature_feature = (
-            FeatureFeature(scorer(hidden // groups, 1), hidden, groups) if "feature_feature" in chosen else None
+            FeatureFeature(scorer(hidden // groups, 1), hidden, groups) if "feature_feature" in relations else None
         )
         self.task_feature = (
-            TaskFeature(scorer(hidden // groups, 1), hidden, groups) if "task_feature" in chosen else None
+            TaskFeature(scorer(hidden // groups, 1), hidden, groups) if "task_feature" in relations else None
         )
 
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:

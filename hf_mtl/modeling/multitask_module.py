@@ -157,8 +157,8 @@ class MultiTaskModule(nn.Module):
 
     def states(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None) -> torch.Tensor:
         """Return S (B, A, D) of what the encoder said of each row, or of each row and task."""
-        chosen = asked_tasks if tokens.tasks is None else tokens.tasks
-        states = self.conditioning.read_out(self.pooling(tokens, chosen), tokens, chosen)
+        tasks = asked_tasks if tokens.tasks is None else tokens.tasks
+        states = self.conditioning.read_out(self.pooling(tokens, tasks), tokens, tasks)
         if tokens.tasks is None:
             return states
         count = self.conditioning.num_tasks if asked_tasks is None else asked_tasks.shape[1]

@@ -127,7 +127,7 @@ class TaskLayerPooling(TaskPooling):
     """
 
     reads_layers = True
-    chosen: torch.Tensor
+    layer_indices: torch.Tensor
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
@@ -136,11 +136,11 @@ class TaskLayerPooling(TaskPooling):
             check_choice("task in task_layers", name, config.task_names)
             if not isinstance(layer, int) or not 1 <= layer <= depth:
                 raise InputError(f"task_layers of {name!r} is {layer!r}; expected a layer from 1 to {depth}.")
-        self.set_constant("chosen", [given.get(name, depth) - 1 for name in config.task_names])
+        self.set_constant("layer_indices", [given.get(name, depth) - 1 for name in config.task_names])
 
     def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
         means = torch.stack([_masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
-        return pick_tasks(means, rows_of_tasks(self.chosen, asked_tasks).expand(means.shape[0], -1))
+        return pick_tasks(means, rows_of_tasks(self.layer_indices, asked_tasks).expand(means.shape[0], -1))
 
 
 class TaskQueryPooling(TaskPooling):

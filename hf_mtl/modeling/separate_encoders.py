@@ -67,7 +67,7 @@ class SeparateReader(nn.Module):
             rows = (inputs.tasks == task).nonzero().flatten()
             if rows.shape[0]:
                 places.append(rows)
-                outputs.append(reader(Carried(encoder), inputs.chosen(rows), conditions, flags))
+                outputs.append(reader(Carried(encoder), inputs.select(rows), conditions, flags))
         order = torch.cat(places).argsort()
 
         def together(parts: list[Any]) -> torch.Tensor | None:
