@@ -181,7 +181,11 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     aggregation_weights: dict[str, float] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        for name, value in current_settings({key: kwargs.pop(key) for key in OLD_SETTINGS if key in kwargs}).items():
+        old = {key: kwargs.pop(key) for key in OLD_SETTINGS if key in kwargs}
+        # A value that is the default may not have been given.
+        beside = {OLD_SETTINGS[key]: getattr(self, OLD_SETTINGS[key]) for key in old}
+        given = {name: value for name, value in beside.items() if value != getattr(type(self), name)}
+        for name, value in current_settings({**given, **old}).items():
             setattr(self, name, value)
         if names_code(self.encoder_config):
             # Its class is known once the code is run, which a configuration does not do.
@@ -218,7 +222,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
             )
         # A checkpoint of an earlier version; its names are nobody's to change.
         current = {OLD_SETTINGS.get(name, name): value for name, value in config_dict.items()}
-        return super().from_dict(current, **kwargs)
+        return super().from_dict(current, **current_settings(kwargs))
 
     @property
     def task_configs(self) -> list[TaskConfig]:

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers import initialization as init
 
-from .configuration_multitask import MultiTaskAttentionConfig
+from .configuration_multitask import MultiTaskAttentionConfig, current_settings
 from .encoder_code import check_model_type, hub_arguments, save_code, with_encoder_code
 from .encoder_limits import check_words
 from .encoder_loading import reading_options
@@ -86,6 +86,7 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         wants_report = kwargs.pop("output_loading_info", False)
         try:
             # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
+            kwargs = current_settings(kwargs)
             kwargs["key_mapping"] = {**_OLD_NAMES, **(kwargs.get("key_mapping") or {})}
             options = {
                 **_checkpoint_arguments(name, kwargs),

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertModel
 
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
+from hf_mtl.modeling.errors import CheckpointError
 from hf_mtl.modeling.multitask_pretrained import _current_name
 from hf_mtl.recipe import read_recipe
 from tests.conftest import TASKS, build_model, encoder_config, encoder_inputs, randomise
@@ -123,9 +124,20 @@ def test_a_setting_is_read_by_its_old_name(tmp_path):
             assert door().conditioning == "modulation", name
     with pytest.raises(InputError, match="'modulation' is the old name of conditioning='none'"):
         MultiTaskAttentionModel.from_encoder(BertModel(encoder_config()), **old, conditioning="none")
+    with pytest.raises(InputError, match="'modulation' is the old name of conditioning='task_tokens'"):
+        MultiTaskAttentionConfig(encoder_config=encoder_config(), **old, conditioning="task_tokens")
     model = build_model(conditioning="task_tokens")
     model.save_pretrained(tmp_path)
     values = json.loads((tmp_path / "config.json").read_text())
     values["task_conditioning"] = values.pop("conditioning")
     (tmp_path / "config.json").write_text(json.dumps(values))
     assert MultiTaskAttentionModel.from_pretrained(tmp_path).config.conditioning == "task_tokens"
+    # Beside a checkpoint it is what is typed, under either name.
+    with pytest.warns(FutureWarning, match="task_conditioning is called conditioning now"):
+        config = MultiTaskAttentionConfig.from_pretrained(tmp_path, task_conditioning="none")
+    assert config.conditioning == "none"
+    with (
+        pytest.warns(FutureWarning, match="task_conditioning is called conditioning now"),
+        pytest.raises(CheckpointError, match="conditioning= asks for other parts than it was saved with"),
+    ):
+        MultiTaskAttentionModel.from_pretrained(tmp_path, task_conditioning="none")
