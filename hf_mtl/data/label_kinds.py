@@ -62,8 +62,8 @@ class LabelKind(ABC):
         """
 
     def vocabulary(self, spec: TaskSpec, column: LabelColumn) -> list[str]:
-        """Return the names of the labels that stand in training rows, in the order of their ids."""
-        raise NotImplementedError
+        """Return the names of labels in training rows, in the order of their ids; none where labels have no names."""
+        return []
 
     def form(self, spec: TaskSpec, column: LabelColumn) -> dict[str, Any]:
         """Return what the labels of training rows say about the form of all labels, as values of the task."""

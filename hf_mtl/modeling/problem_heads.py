@@ -163,11 +163,6 @@ class RegressionHead(SentenceHead):
     def label_space(task: TaskConfig) -> Hashable | None:
         return task.problem_type, _standard(task)
 
-    @staticmethod
-    def merge_probabilities(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        # A number has no probability: the mean is that of the numbers.
-        return (weights * logits).sum(dim=1)
-
 
 def _standard(task: TaskConfig) -> tuple[float, float]:
     """The mean and the scale by which a task's numbers are standardised."""

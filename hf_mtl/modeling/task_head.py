@@ -160,13 +160,14 @@ class TaskHead(ModuleWithConstants, ABC):
 
     @staticmethod
     def merge_probabilities(logits: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Return the logits (N, outputs) of the weighted means of probabilities.
+        """Return the logits (N, outputs) of the weighted means of probabilities; of outputs that stand for none, such
+        as numbers, their means.
 
         Args:
             logits: (N, tasks, outputs) what several tasks say of each entry.
             weights: (N, tasks, 1), of each entry 1 in sum.
         """
-        raise NotImplementedError
+        return (weights * logits).sum(dim=1)
 
     @staticmethod
     @abstractmethod
