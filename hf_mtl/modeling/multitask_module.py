@@ -158,7 +158,7 @@ class MultiTaskModule(nn.Module):
     def states(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None) -> torch.Tensor:
         """Return S (B, A, D) of what the encoder said of each row, or of each row and task."""
         tasks = asked_tasks if tokens.tasks is None else tokens.tasks
-        states = self.conditioning.read_out(self.pooling(tokens, tasks), tokens, tasks)
+        states = self.conditioning.states(self.pooling, tokens, tasks)
         if tokens.tasks is None:
             return states
         count = self.conditioning.num_tasks if asked_tasks is None else asked_tasks.shape[1]
@@ -176,7 +176,7 @@ class MultiTaskModule(nn.Module):
             tokens: What the encoder said of each row.
             states: S, as `forward` returned it.
         """
-        parts = [self.pooling.penalties(tokens)]
+        parts = [self.pooling.penalties(tokens), self.conditioning.penalties(self.pooling, tokens)]
         if self.interaction.reads_tasks:
             count = tokens.states.shape[0] // states.shape[0]
             part = self.interaction.penalties(states, self.task_encoder())

@@ -746,9 +746,9 @@ MUTATIONS = [
     (
         "S4.2",
         conditioning.TaskTokens,
-        "read_out",
-        "states + self",
-        "2 * states + self",
+        "states",
+        "return pool(",
+        "return 2 * pool(",
         conditionings.test_the_start_is_hard_sharing,
         "task_tokens",
         "bert",
