@@ -13,8 +13,8 @@ from transformers import AutoTokenizer, BertConfig, TrainerCallback
 
 from hf_mtl import MultiTaskAttentionConfig, MultiTaskAttentionModel
 from hf_mtl.modeling import InputError
+from hf_mtl.modeling.branch import TaskExperts
 from hf_mtl.modeling.encoder_loading import find_encoder
-from hf_mtl.modeling.interaction_experts import TaskExperts
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Beside other workers, threads of one wait for those of another: they and what they start have one each.

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from .attention_scorers import ATTENTION_SCORERS
 from .configuration_multitask import MultiTaskAttentionConfig
 from .errors import InputError, check_choice
 from .gate import AdditiveScore
-from .interaction_base import reads_table
+from .interaction_base import attention_weights, reads_table
 from .label_checks import Entries
 from .problem_heads import TASK_HEADS
 from .task_config import TaskConfig
@@ -34,6 +35,10 @@ class TaskAggregation(ModuleWithConstants):
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__()
+
+    def output_readers(self) -> list[list[bool]] | None:
+        """Return of which tasks each reads outputs in place of states, (tasks, tasks), or None for none."""
+        return None
 
     def forward(
         self,
@@ -122,7 +127,7 @@ class MeanAggregation(TaskAggregation):
         rows = rows + (partners - tasks) * rows_by_task
         asked_tasks = {"rows": rows.flatten(), "tasks": partners.flatten(), "slots": partners.flatten()}
         answers = head(token_states, task_states, asked_tasks).unflatten(0, partners.shape)  # (N, partners, outputs)
-        weights = self.weights(task_states, embeddings, rows, partners)
+        weights = self.weights(task_states, embeddings, rows, tasks, partners)
         weights = self.counted.to(logits)[entries["tasks"]] * weights
         weights = (weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)).unsqueeze(-1)
         if self.of_probabilities:
@@ -133,14 +138,20 @@ class MeanAggregation(TaskAggregation):
         return self.blended(logits, torch.where(logits.isinf(), logits, merged), entries["tasks"])
 
     def weights(
-        self, task_states: torch.Tensor, embeddings: torch.Tensor, rows: torch.Tensor, partners: torch.Tensor
+        self,
+        task_states: torch.Tensor,
+        embeddings: torch.Tensor,
+        rows: torch.Tensor,
+        tasks: torch.Tensor,
+        partners: torch.Tensor,
     ) -> torch.Tensor:
         """Return W (N, partners), each at least 0.
 
         Args:
             task_states: (batch, tasks, hidden).
             embeddings: (tasks, hidden).
-            rows: (N, partners) the rows that they read.
+            rows: (N, partners or 1) the rows that they read.
+            tasks: (N, 1) the tasks that are answered.
             partners: (N, partners) the tasks whose answers are merged.
         """
         return self.given.to(task_states)[partners]
@@ -150,14 +161,10 @@ class MeanAggregation(TaskAggregation):
         return merged
 
 
-class LearnedAggregation(MeanAggregation):
-    """W_i = sigmoid(v . tanh(U LN(S_i) + V tanh(W e_i)) + c), from each task's state and embedding.
+class ScaledAggregation(MeanAggregation):
+    """A mean that enters by a scale of the task's own: y_t + tanh(g_t) (merged - y_t).
 
-    What is merged enters by a scale of the task's own: y_t + tanh(g_t) (merged - y_t), g 0 at the start, so that each
-    task begins alone.
-
-    Args:
-        config: Gives `gate_size`, the width of U and V.
+    g is 0 at the start, so that each task begins alone.
     """
 
     reads_embeddings = True
@@ -165,7 +172,6 @@ class LearnedAggregation(MeanAggregation):
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        self.scores = AdditiveScore(config, outputs=1)
         has_no_partner = [len(partners) < 2 for partners in partners_of(config)]
         merged = [name for name, single in zip(config.task_names, has_no_partner) if not single]
         self.scale = TaskTensors(dict.fromkeys(merged, 1), width=None, std=0.0)
@@ -173,16 +179,73 @@ class LearnedAggregation(MeanAggregation):
         places = [merged.index(name) if name in merged else len(merged) for name in config.task_names]
         self.set_constant("places", places)
 
-    def weights(
-        self, task_states: torch.Tensor, embeddings: torch.Tensor, rows: torch.Tensor, partners: torch.Tensor
-    ) -> torch.Tensor:
-        scores = self.scores(task_states, embeddings).squeeze(-1)  # (batch, tasks)
-        return self.given.to(scores)[partners] * scores.sigmoid()[rows, partners]
-
     def blended(self, logits: torch.Tensor, merged: torch.Tensor, tasks: torch.Tensor) -> torch.Tensor:
         scales = nn.functional.pad(self.scale().tanh(), (0, 0, 0, 1))
         share = scales[self.places][tasks]  # (N, 1)
         return torch.where(logits.isinf(), logits, logits + share * torch.where(logits.isinf(), 0.0, merged - logits))
+
+
+class LearnedAggregation(ScaledAggregation):
+    """W_i = sigmoid(v . tanh(U LN(S_i) + V tanh(W e_i)) + c), from each task's state and embedding.
+
+    Args:
+        config: Gives `gate_size`, the width of U and V.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        self.scores = AdditiveScore(config, outputs=1)
+
+    def weights(
+        self,
+        task_states: torch.Tensor,
+        embeddings: torch.Tensor,
+        rows: torch.Tensor,
+        tasks: torch.Tensor,
+        partners: torch.Tensor,
+    ) -> torch.Tensor:
+        scores = self.scores(task_states, embeddings).squeeze(-1)  # (batch, tasks)
+        return self.given.to(scores)[partners] * scores.sigmoid()[rows, partners]
+
+
+class AttentionAggregation(ScaledAggregation):
+    """y_t = sum_i a_ti Y_i over the tasks i of t's label space, a_t = softmax_i(score(LN(S_t) + e_t, LN(S_i) + e_i)).
+
+    `attention_over_heads` beside it sums the states of the other tasks alone. A scorer of several heads gives the mean
+    of their weights; `aggregation_weights` multiply them.
+
+    Args:
+        config: Gives `attention_scorer` and `interaction_heads`.
+    """
+
+    partner_table: torch.Tensor
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        self.norm = nn.LayerNorm(config.hidden_size)
+        self.scorer = ATTENTION_SCORERS[config.attention_scorer](config.hidden_size, config.interaction_heads)
+        tasks = range(len(config.task_names))
+        table = [[other in of_task for other in tasks] for of_task in map(set, partners_of(config))]
+        self.set_constant("partner_table", table)
+
+    def output_readers(self) -> list[list[bool]]:
+        return [
+            [is_read and other != task for other, is_read in enumerate(row)]
+            for task, row in enumerate(self.constants["partner_table"])
+        ]
+
+    def weights(
+        self,
+        task_states: torch.Tensor,
+        embeddings: torch.Tensor,
+        rows: torch.Tensor,
+        tasks: torch.Tensor,
+        partners: torch.Tensor,
+    ) -> torch.Tensor:
+        readable = self.norm(task_states) + embeddings
+        scores = self.scorer(readable, readable).masked_fill(~self.partner_table, float("-inf"))
+        weights = attention_weights(scores).mean(dim=1)  # (batch, tasks, tasks)
+        return self.given.to(weights)[partners] * weights[rows, tasks, partners]
 
 
 def partners_of(config: MultiTaskAttentionConfig) -> list[list[int]]:
@@ -203,8 +266,22 @@ def _label_space(index: int, task: TaskConfig) -> object:
     return index if space is None else space
 
 
+def build_aggregation(name: str, config: MultiTaskAttentionConfig, sums_branches: bool) -> TaskAggregation:
+    """Return a part by its name; beside attention over branches, attention over outputs of no two tasks is none.
+
+    Args:
+        name: Of `TASK_AGGREGATIONS`.
+        config: The tasks.
+        sums_branches: Whether the interaction sums the tasks' branches.
+    """
+    if name == "attention" and sums_branches and max(map(len, partners_of(config))) < 2:
+        name = "none"
+    return TASK_AGGREGATIONS[name](config)
+
+
 TASK_AGGREGATIONS: dict[str, type[TaskAggregation]] = {
     "none": TaskAggregation,
     "mean": MeanAggregation,
     "learned": LearnedAggregation,
+    "attention": AttentionAggregation,
 }

@@ -105,6 +105,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         lexical_rank: Rank of a weight for each word piece and task; 0 for none.
         task_layers: Of `task_layer` pooling, the layer that a task reads by its name, from 1; the last by default.
         task_interaction: How task states read each other: a name of `TASK_INTERACTIONS`.
+        branch: The tasks' own networks of `attention_over_heads`: a name of `TASK_BRANCHES`.
         attention_scorer: How attention scores tasks: a name of `ATTENTION_SCORERS`.
         interaction_heads: Attention heads of the interaction (of a `multi_head` scorer).
         interaction_size: Width to which attention of tasks projects what it reads; None for the hidden size.
@@ -115,6 +116,11 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         task_dropout: Probability with which, in training, attention of tasks does not see another task.
         attention_top_k: How many tasks attention of tasks reads at most, those of the highest scores; 0 for all.
         relation_penalty: Weight of the squared scores of cross-task attention in the loss.
+        parameter_penalty: Weight of the squares of MRAN's parameters in the loss.
+        relation_norm: Norm behind each relation of MRAN: `layer`, or the paper's `batch`.
+        relation_mixing: Whether vectors of MRAN `read` each other, or each is multiplied (`rescale`), as the paper
+            writes it of scorers of one head.
+        trace_norm: Weight of the trace norm of the tasks' heads, side by side, in the loss.
         adversarial_weight: Weight of the discriminator's loss, of `shared_private`.
         orthogonality_weight: Weight of the overlap of shared and private states, of `shared_private`.
         interaction_layers: How many interactions of the kind follow one another.
@@ -151,6 +157,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     lexical_rank: int = 0
     task_layers: dict[str, int] | None = None
     task_interaction: str = "cross_task_attention"
+    branch: str = "layer"
     attention_scorer: str = "multi_head"
     interaction_heads: int = 4
     interaction_size: int | None = None
@@ -161,6 +168,10 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     task_dropout: float | int = 0.0
     attention_top_k: int = 0
     relation_penalty: float | int = 0.0
+    parameter_penalty: float | int = 0.0
+    relation_norm: str = "layer"
+    relation_mixing: str = "read"
+    trace_norm: float | int = 0.0
     adversarial_weight: float | int = 0.05
     orthogonality_weight: float | int = 0.01
     interaction_layers: int = 1

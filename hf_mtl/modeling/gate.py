@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .task_tensors import UnitScaleLinear
+from .task_tensors import UnitScaleLinear, ZeroStartLinear
 
 
 class TaskGate(nn.Module, ABC):
@@ -79,7 +79,30 @@ class InformationGate(TaskGate):
         return self.scores(states, embeddings).sigmoid()
 
 
+class ScalarGate(TaskGate):
+    """One number per row and task, G = sigmoid(sum_d tanh(U LN(S) + V tanh(W E))_d + c).
+
+    U and V start at zero, so that the sum of many entries does not begin at an end of the sigmoid; c is `gate_bias`.
+
+    Args:
+        config: Gives `gate_size`, the width of U and V, and `gate_bias`.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        hidden, size = config.hidden_size, config.gate_size
+        self.norm = nn.LayerNorm(hidden)
+        self.state, self.task_to_scores = (ZeroStartLinear(hidden, size, bias=False) for _ in range(2))
+        self.task = UnitScaleLinear(hidden, hidden, bias=False)
+        self.bias = config.gate_bias
+
+    def forward(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        inner = self.state(self.norm(states)) + self.task_to_scores(self.task(embeddings).tanh())
+        return (inner.tanh().sum(dim=-1, keepdim=True) + self.bias).sigmoid()
+
+
 TASK_GATES: dict[str, type[TaskGate]] = {
     "none": OpenGate,
     "information_gate": InformationGate,
+    "scalar_gate": ScalarGate,
 }

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from .attention_scorers import ATTENTION_SCORERS, merge_heads, split_heads
 from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_reader import EncodedTokens
 from .errors import InputError
 from .interaction_adversary import SharedPrivate
 from .interaction_base import (
@@ -21,7 +22,7 @@ from .interaction_base import (
     reads_table,
     relation_penalty,
 )
-from .interaction_branches import AttentionOverHeads, CrossStitch, HeadGroups
+from .interaction_branches import AttentionOverHeads, CrossStitch, HeadGroups, ResidualStreams
 from .interaction_experts import (
     CustomizedGateControl,
     MultiGateExperts,
@@ -39,7 +40,11 @@ class NoInteraction(SubsetInteraction):
     reads_tasks = False
 
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        embeddings: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        tokens: EncodedTokens | None = None,
     ) -> torch.Tensor:
         return states
 
@@ -96,7 +101,11 @@ class CrossTaskAttention(SubsetInteraction):
         self.output = ZeroStartLinear(size, config.hidden_size)
 
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        embeddings: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        tokens: EncodedTokens | None = None,
     ) -> torch.Tensor:
         readable = self.readable(states, embeddings)
         scores = self.scorer(pick_tasks(readable, asked_tasks), readable)
@@ -104,11 +113,15 @@ class CrossTaskAttention(SubsetInteraction):
         mixed = weights @ split_heads(self.value(readable), self.scorer.num_heads)
         return pick_tasks(states, asked_tasks) + self.output(merge_heads(mixed))
 
-    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    def weights(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor:
         readable = self.readable(states, embeddings)
         return self.task_weights(self.scorer(readable, readable))
 
-    def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
+    def penalties(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor | None:
         if not self.penalty:
             return None
         readable = self.readable(states, embeddings)
@@ -143,7 +156,11 @@ class InducedAttention(SubsetInteraction):
         self.output = ZeroStartLinear(size, config.hidden_size)
 
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        embeddings: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        tokens: EncodedTokens | None = None,
     ) -> torch.Tensor:
         readable = self.readable(states, embeddings)
         summaries = self._summaries(readable)  # (batch, points, size)
@@ -151,7 +168,9 @@ class InducedAttention(SubsetInteraction):
         mixed = weights @ split_heads(self.value(summaries), self.task_scorer.num_heads)
         return pick_tasks(states, asked_tasks) + self.output(merge_heads(mixed))
 
-    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    def weights(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor:
         """Return (batch, heads, tasks, tasks), the product of the two attentions."""
         readable = self.readable(states, embeddings)
         first = self._point_weights(readable)
@@ -178,18 +197,26 @@ class InteractionStack(SubsetInteraction):
         self.reads_embeddings, self.has_branches = layers[0].reads_embeddings, layers[0].has_branches
 
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        embeddings: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        tokens: EncodedTokens | None = None,
     ) -> torch.Tensor:
         *first, last = cast(Iterable[TaskInteraction], self.layers)
         for layer in first:
-            states = layer(states, embeddings)
-        return last(states, embeddings, asked_tasks)
+            states = layer(states, embeddings, None, tokens)
+        return last(states, embeddings, asked_tasks, tokens)
 
     def apart(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        embeddings: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        tokens: EncodedTokens | None = None,
     ) -> torch.Tensor:
         for layer in cast(Iterable[TaskInteraction], self.layers):
-            states = layer.apart(states, embeddings)
+            states = layer.apart(states, embeddings, None, tokens)
         return pick_tasks(states, asked_tasks)
 
     def mixing_parameters(self) -> Iterable[nn.Parameter]:
@@ -199,20 +226,24 @@ class InteractionStack(SubsetInteraction):
             for parameter in layer.mixing_parameters()
         ]
 
-    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
+    def weights(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor | None:
         """Return the last one's."""
         *first, last = cast(Iterable[TaskInteraction], self.layers)
         for layer in first:
-            states = layer(states, embeddings)
-        return last.weights(states, embeddings)
+            states = layer(states, embeddings, None, tokens)
+        return last.weights(states, embeddings, tokens)
 
-    def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
+    def penalties(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor | None:
         """Return the sum of all."""
         total = None
         for layer in cast(Iterable[TaskInteraction], self.layers):
-            layer_penalties = layer.penalties(states, embeddings)
+            layer_penalties = layer.penalties(states, embeddings, tokens)
             total = layer_penalties if total is None or layer_penalties is None else total + layer_penalties
-            states = layer(states, embeddings)
+            states = layer(states, embeddings, None, tokens)
         return total
 
 
@@ -230,6 +261,7 @@ TASK_INTERACTIONS: dict[str, type[TaskInteraction]] = {
     "attention_over_heads": AttentionOverHeads,
     "head_groups": HeadGroups,
     "cross_stitch": CrossStitch,
+    "residual_streams": ResidualStreams,
     "omoe": OneGateExperts,
     "mmoe": MultiGateExperts,
     "cgc": CustomizedGateControl,

@@ -6,9 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .branch import TaskExperts, expert_size
 from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_reader import EncodedTokens
 from .interaction_base import ScaledInteraction
-from .interaction_experts import SharedExperts, TaskExperts, expert_size, read_by_all
+from .interaction_experts import SharedExperts, read_by_all
 from .task_tensors import ModuleWithConstants, TaskTensors, UnitScaleLinear, at_least_float32
 
 
@@ -101,7 +103,9 @@ class SharedPrivate(ScaledInteraction):
         private, shared = self._extracted(states)
         return private + shared
 
-    def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    def penalties(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor:
         private, shared = self._extracted(states)
         unknown = -self.discriminator(self.reversal(shared[:, 0]))
         overlap = F.cosine_similarity(private, shared, dim=-1).square()

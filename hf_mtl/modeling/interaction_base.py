@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_reader import EncodedTokens
 from .errors import InputError
 from .task_tensors import ModuleWithConstants, TaskPairs, TaskTensors, at_least_float32, pick_tasks, rows_of_tasks
 
@@ -34,7 +35,11 @@ class TaskInteraction(ModuleWithConstants, ABC):
         """
 
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        embeddings: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        tokens: EncodedTokens | None = None,
     ) -> torch.Tensor:
         """Return R of the tasks asked of each row, (batch, asked, hidden).
 
@@ -42,26 +47,42 @@ class TaskInteraction(ModuleWithConstants, ABC):
             states: S (batch, tasks, hidden).
             embeddings: (tasks, hidden) task embeddings.
             asked_tasks: (batch, asked) task indices; None for all.
+            tokens: What the encoder said, which branches may read.
         """
         return pick_tasks(self.mixed(states, embeddings), asked_tasks)
 
     def apart(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        embeddings: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        tokens: EncodedTokens | None = None,
     ) -> torch.Tensor:
         """Return what R were if no task read another; see `forward`."""
         return pick_tasks(states, asked_tasks)
+
+    def leave_out(self, pairs: list[list[bool]]) -> None:
+        """Read no states of some tasks, whose outputs are read instead.
+
+        Args:
+            pairs: (tasks, tasks), of which tasks each task reads outputs.
+        """
 
     def mixing_parameters(self) -> Iterable[nn.Parameter]:
         """Return the parameters that say how tasks are mixed, those of tasks' own branches left out."""
         return self.parameters()
 
-    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
+    def weights(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor | None:
         """Return how much each task reads of each other, (batch, heads, tasks, tasks) (of experts: (batch, tasks,
         experts)), or None if none reads any.
         """
         return None
 
-    def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
+    def penalties(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor | None:
         """Return what the part adds to the loss of each row for each task, (batch, tasks), or None."""
         return None
 
@@ -74,7 +95,11 @@ class SubsetInteraction(TaskInteraction):
 
     @abstractmethod
     def forward(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        embeddings: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        tokens: EncodedTokens | None = None,
     ) -> torch.Tensor:
         """Return R of the tasks asked of each row, (batch, asked, hidden); see `TaskInteraction.forward`."""
 

@@ -4,23 +4,28 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from .attention_scorers import ATTENTION_SCORERS
+from .attention_scorers import ATTENTION_SCORERS, WeighedValues
+from .branch import TASK_BRANCHES, expert_size
 from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_reader import EncodedTokens
 from .errors import InputError
-from .interaction_base import ScaledInteraction, TaskInteraction, TaskSoftmax, reads_lists
-from .interaction_experts import TaskExperts, expert_size
+from .interaction_base import ScaledInteraction, TaskInteraction, TaskSoftmax, reads_lists, reads_table
 from .task_tensors import TaskPairs, TaskTensors, pick_tasks
 
 
 class AttentionOverHeads(ScaledInteraction):
     """Each task reads the branches of all: mix_t = sum_i a_ti H_i, a_t = softmax_i(score(q_t, k_i) + B_ti).
 
-    H_i is a branch of two layers of the task's own on LN(S_i); q_t = LN(S_t) + e_t, k_i = H_i + e_i. A scorer of
-    several heads gives the mean of their weights.
+    H_i is a branch of the task's own, of LN(S_i) or of the token states; q_t = LN(S_t) + e_t, k_i = H_i + e_i. A
+    scorer of several heads has values in each of them, mix_t = W_O concat_j sum_i a_tji (W_V H_i)_j.
+
+    Where answers of one label space are merged by attention (`aggregation: attention`), the sum here is over the other
+    tasks: outputs are summed where label spaces agree, states where they do not.
 
     Args:
-        config: Gives `attention_scorer`, `interaction_heads`, `expert_size`, and what `TaskSoftmax` reads.
+        config: Gives `branch`, `attention_scorer`, `interaction_heads`, `expert_size`, and what `TaskSoftmax` reads.
     """
 
     has_branches = True
@@ -29,31 +34,56 @@ class AttentionOverHeads(ScaledInteraction):
         super().__init__(config)
         hidden = config.hidden_size
         self.norm = nn.LayerNorm(hidden)
-        self.branches = TaskExperts(config.task_names, hidden, expert_size(config), 1)
+        self.branch = TASK_BRANCHES[config.branch](config)
         self.scorer = ATTENTION_SCORERS[config.attention_scorer](hidden, config.interaction_heads)
         self.task_weights = TaskSoftmax(config)
+        self.values = WeighedValues(self.scorer, hidden)
 
-    def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        branches = self._branches(states)
-        return self._weights(states, branches, embeddings) @ branches
+    def forward(
+        self,
+        states: torch.Tensor,
+        embeddings: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        tokens: EncodedTokens | None = None,
+    ) -> torch.Tensor:
+        return pick_tasks(self.entered(states, self.mix(states, embeddings, tokens)), asked_tasks)
+
+    def leave_out(self, pairs: list[list[bool]]) -> None:
+        rows = zip(self.task_weights.constants["reads"], pairs)
+        self.task_weights.set_constant("reads", [[one and not two for one, two in zip(*row)] for row in rows])
+
+    def mix(self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None) -> torch.Tensor:
+        branches = self.branches(states, tokens)
+        return self.values(self._weights(states, branches, embeddings), branches)
 
     def apart(
-        self, states: torch.Tensor, embeddings: torch.Tensor, asked_tasks: torch.Tensor | None = None
+        self,
+        states: torch.Tensor,
+        embeddings: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        tokens: EncodedTokens | None = None,
     ) -> torch.Tensor:
-        return pick_tasks(self.entered(states, self._branches(states)), asked_tasks)
+        return pick_tasks(self.entered(states, self.branches(states, tokens)), asked_tasks)
 
     def mixing_parameters(self) -> Iterable[nn.Parameter]:
-        return [*self.scorer.parameters(), *self.task_weights.parameters()]
+        return [
+            *self.scorer.parameters(),
+            *self.task_weights.parameters(),
+            *self.values.parameters(),
+        ]
 
-    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        return self._weights(states, self._branches(states), embeddings).unsqueeze(1)
+    def weights(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor:
+        return self._weights(states, self.branches(states, tokens), embeddings)
 
-    def _branches(self, states: torch.Tensor) -> torch.Tensor:
-        return self.branches(self.norm(states)).squeeze(2)  # (batch, tasks, hidden)
+    def branches(self, states: torch.Tensor, tokens: EncodedTokens | None = None) -> torch.Tensor:
+        """Return H (batch, tasks, hidden)."""
+        return self.branch(self.norm(states), tokens)
 
     def _weights(self, states: torch.Tensor, branches: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
-        """(batch, tasks, tasks)"""
-        return self.task_weights(self.scorer(self.norm(states) + embeddings, branches + embeddings)).mean(dim=1)
+        """(batch, heads, tasks, tasks)"""
+        return self.task_weights(self.scorer(self.norm(states) + embeddings, branches + embeddings))
 
 
 class HeadGroups(TaskInteraction):
@@ -86,7 +116,9 @@ class HeadGroups(TaskInteraction):
         mixed = torch.einsum("bjts,btsjd->btjd", self._weights(readable), values).flatten(2)
         return states + torch.einsum("bth,tdh->btd", mixed, self.output())
 
-    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    def weights(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor:
         return self._weights(self.norm(states) + embeddings)
 
     def _weights(self, readable: torch.Tensor) -> torch.Tensor:
@@ -95,6 +127,41 @@ class HeadGroups(TaskInteraction):
         keys = torch.einsum("bsd,thd->btsh", readable, self.keys()).unflatten(-1, (self.num_heads, -1))
         scores = torch.einsum("btjd,btsjd->bjts", queries * queries.shape[-1] ** -0.5, keys)
         return self.task_weights(scores)
+
+
+class ResidualStreams(TaskInteraction):
+    """Residual connections between the tasks' streams: r_t' = r_t + F(r)_t, F(r)_t = V_t gelu(U_t LN(r_t) + mean_s W_s
+    LN(r_s) + b_t) over the other tasks s that t reads.
+
+    `interaction_layers` of them follow one another. Every matrix is a task's own; V starts at zero.
+
+    Args:
+        config: Gives the tasks, their `reads` and `expert_size`.
+    """
+
+    reads_embeddings = False
+    shares: torch.Tensor
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        hidden, size = config.hidden_size, expert_size(config)
+        rows = dict.fromkeys(config.task_names, size)
+        self.norm = nn.LayerNorm(hidden)
+        self.receiver, self.sender = (TaskTensors(rows, hidden, std=hidden**-0.5) for _ in range(2))
+        self.inner_bias = TaskTensors(rows, width=None, std=0.0)
+        self.output = TaskTensors(rows, hidden, std=0.0)
+        others = [
+            [float(is_read and other != task) for other, is_read in enumerate(row)]
+            for task, row in enumerate(reads_table(config))
+        ]
+        self.set_constant("shares", [[share / max(sum(row), 1.0) for share in row] for row in others])
+
+    def mixed(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+        readable = self.norm(states)
+        sent = torch.einsum("bsd,shd->bsh", readable, self.sender())
+        inner = torch.einsum("btd,thd->bth", readable, self.receiver()) + self.inner_bias()
+        inner = F.gelu(inner + self.shares.to(sent.dtype) @ sent)
+        return states + torch.einsum("bth,thd->btd", inner, self.output())
 
 
 class CrossStitch(ScaledInteraction):
@@ -114,5 +181,7 @@ class CrossStitch(ScaledInteraction):
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return self.alphas() @ states
 
-    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    def weights(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor:
         return self.alphas().expand(states.shape[0], 1, -1, -1)

@@ -11,15 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from .branch import TaskExperts, expert_size
 from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_reader import EncodedTokens
 from .errors import InputError
 from .interaction_base import ScaledInteraction, attention_weights, reads_table
-from .task_tensors import TaskTensors, UnitScaleLinear, rows_of_tasks
-
-
-def expert_size(config: MultiTaskAttentionConfig) -> int:
-    """Return the inner size of an expert: by default a quarter of the hidden size."""
-    return config.expert_size or max(config.hidden_size // 4, 1)
+from .task_tensors import TaskTensors, UnitScaleLinear
 
 
 def read_by_all(config: MultiTaskAttentionConfig) -> list[int]:
@@ -32,39 +29,6 @@ def read_by_all(config: MultiTaskAttentionConfig) -> list[int]:
     if not common:
         raise InputError("What tasks share needs at least one task that every task may read; `reads` leaves none.")
     return common
-
-
-class TaskExperts(nn.Module):
-    """Experts of each task's own: f(x) = W_2 gelu(W_1 x + b_1) + b_2.
-
-    Args:
-        task_names: The tasks in order.
-        hidden_size: Width of what they read and give.
-        size: Their inner size.
-        count: Experts of each task.
-        closed: Whether they give 0 at the start.
-    """
-
-    def __init__(self, task_names: list[str], hidden_size: int, size: int, count: int, closed: bool = False) -> None:
-        super().__init__()
-        self.count = count
-        rows = dict.fromkeys(task_names, count * size)
-        self.inner = TaskTensors(rows, width=hidden_size, std=hidden_size**-0.5)
-        self.inner_bias = TaskTensors(rows, width=None, std=0.0)
-        self.outer = TaskTensors(rows, width=hidden_size, std=0.0 if closed else size**-0.5)
-        self.outer_bias = TaskTensors(dict.fromkeys(task_names, count), width=hidden_size, std=0.0)
-
-    def forward(self, states: torch.Tensor, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
-        """Return (batch, tasks, experts, hidden) of states (batch, tasks, hidden), or of those of the `asked_tasks`
-        (batch, asked) of each row.
-        """
-        row = "" if asked_tasks is None else "b"
-        weights, biases = rows_of_tasks(self.inner(), asked_tasks), rows_of_tasks(self.inner_bias(), asked_tasks)
-        inner = F.gelu(torch.einsum(f"btd,{row}thd->bth", states, weights) + biases)
-        # ([batch,] tasks, experts, size, hidden)
-        outer = rows_of_tasks(self.outer().unflatten(1, (self.count, -1)), asked_tasks)
-        outputs = torch.einsum(f"bteh,{row}tehd->bted", inner.unflatten(-1, (self.count, -1)), outer)
-        return outputs + rows_of_tasks(self.outer_bias(), asked_tasks)
 
 
 class SharedExperts(nn.Module):
@@ -191,7 +155,9 @@ class ExpertInteraction(ScaledInteraction):
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         return self._through(states)[0]
 
-    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
+    def weights(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor:
         """Return the last layer's gates (batch, tasks, experts), a task's own experts first."""
         return self._through(states)[1]
 
@@ -236,7 +202,5 @@ __all__ = [
     "OneGateExperts",
     "ProgressiveLayeredExtraction",
     "SharedExperts",
-    "TaskExperts",
-    "expert_size",
     "read_by_all",
 ]

@@ -3,91 +3,156 @@
 import torch
 from torch import nn
 
-from .attention_scorers import ATTENTION_SCORERS, AttentionScorer, merge_heads, split_heads
+from .attention_scorers import ATTENTION_SCORERS, WeighedValues
+from .branch import expert_size
 from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_reader import EncodedTokens
 from .errors import InputError
 from .interaction_base import ScaledInteraction, attention_weights, reads_table, relation_penalty
+from .interaction_experts import read_by_all
+from .task_tensors import TaskTensors, UnitScaleLinear
 
 RELATIONS = ("task_task", "feature_feature", "task_feature")
+RELATION_NORMS = ("layer", "batch")
+RELATION_MIXINGS = ("read", "rescale")
 
 
 class MultipleRelations(ScaledInteraction):
-    """The three modules of MRAN on task states instead of on columns of a whole sample.
+    """MRAN's modules on states instead of on columns of a whole sample: a task's vector y_t is its state, the features
+    x_j that all tasks share are groups of the entries of their mean state.
 
-    The paper attends over vectors as long as the sample, which depend on the batch, and drops what needs labels at
-    test time; here a task's vector is its state, and its features are groups of that state's entries.
+    - task_task: H = norm(Y + A Y), A = softmax_j(S), S_ij = score(y_i, y_j).
+    - feature_feature: F = norm(X + A X), likewise of features.
+    - task_feature: X_t = norm(F + alpha_t * F), alpha_t = softmax_j(score(W h_t, f_j)).
+    - The predictor's two layers, relu(W_2 relu(W_1 X_t + b_1) + b_2), are the task's own; the third is its head.
 
-    - task_task: H = LN(Y + softmax(S) Y). The paper's form for scorers of one head, BN(y_j + a_j y_j) with a =
-      softmax_j(sum_i S_ij), multiplies each task by a number that the normalisation takes away again.
-    - feature_feature: F = LN(X + softmax(S) X) over the groups of each task's state.
-    - task_feature: LN(F + n alpha * F), alpha_t = softmax_j(score(h_t, f_tj)) over the n groups (the paper has no n,
-      which makes the mean of what multiplies 1).
+    A scorer of several heads has values in each and an output matrix behind them. `relation_penalty` times the sum of
+    a task's squared scores of tasks is added to its loss, and `parameter_penalty` times the squares of what it reads
+    here: gamma |S|^2 and beta |Theta|^2 of the paper's objective.
 
-    `relation_penalty` times the sum of a task's squared scores of tasks it reads is added to its loss (the paper's
-    gamma |S|^2). Each module can be left out; LayerNorm stands where the paper has batch norm, which several tasks in
-    a batch break.
+    The paper's vectors are as long as the sample, depend on the batch, and need labels. Its form for scorers of one
+    head, `relation_mixing: rescale`, multiplies y_j by a_j = softmax_j(sum_i S_ij) and mixes no tasks; behind a layer
+    norm, which takes a factor away again, that module does nothing.
 
     Args:
-        config: Gives `mran_relations`, `attention_scorer`, `interaction_heads`, `feature_groups` and
-            `relation_penalty`.
+        config: Gives `mran_relations`, `attention_scorer`, `interaction_heads`, `feature_groups`, `relation_norm`,
+            `relation_mixing`, `relation_penalty`, `parameter_penalty` and `expert_size`.
 
     Raises:
-        InputError: No relation, an unknown one, or groups that do not divide the hidden size.
+        InputError: No relation, groups that do not divide the hidden size or heads their size, or settings that do
+            not go together.
     """
 
     reads: torch.Tensor
+    common: torch.Tensor
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
-        hidden, groups, heads = config.hidden_size, config.feature_groups, config.interaction_heads
-        relations = list(config.mran_relations)
+        hidden, groups, relations = config.hidden_size, config.feature_groups, list(config.mran_relations)
         if not relations:
             raise InputError(f"mran_relations is empty; expected some of {', '.join(RELATIONS)}.")
-        self.reads_embeddings = "task_task" in relations
         if hidden % groups:
             raise InputError(f"feature_groups={groups} does not divide the encoder's hidden size {hidden}.")
-        scorer = ATTENTION_SCORERS[config.attention_scorer]
-        self.groups, self.penalty = groups, config.relation_penalty
+        self.reads_embeddings = "task_task" in relations
+        self.groups, self.penalty, self.decay = groups, config.relation_penalty, config.parameter_penalty
         self.set_constant("reads", reads_table(config))
-        self.task_task = TaskTask(scorer(hidden, heads), hidden) if "task_task" in relations else None
-        self.feature_feature = (
-            FeatureFeature(scorer(hidden // groups, 1), hidden, groups) if "feature_feature" in relations else None
-        )
-        self.task_feature = (
-            TaskFeature(scorer(hidden // groups, 1), hidden, groups) if "task_feature" in relations else None
-        )
+        if config.relation_mixing == "rescale" and not all(map(all, reads_table(config))):
+            raise InputError(
+                "relation_mixing=rescale weighs a task among all tasks; `reads` needs relation_mixing=read."
+            )
+        self.task_task = _TaskTask(config) if "task_task" in relations else None
+        self.feature_feature = _FeatureFeature(config) if "feature_feature" in relations else None
+        self.task_feature = _TaskFeature(config) if "task_feature" in relations else None
+        self.shares_features = relations != ["task_task"]
+        if self.shares_features:
+            self.set_constant("common", read_by_all(config))
+        self.predictor = _TaskPredictor(config)
 
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         tasks = states if self.task_task is None else self.task_task(states, embeddings, self.reads)
-        features = tasks if self.feature_feature is None else self.feature_feature(tasks)
-        return features if self.task_feature is None else self.task_feature(tasks, features)
+        if not self.shares_features:
+            return self.predictor(tasks)
+        features = states.index_select(1, self.common).mean(dim=1).unflatten(-1, (self.groups, -1))
+        if self.feature_feature is not None:
+            features = self.feature_feature(features)
+        if self.task_feature is not None:
+            return self.predictor(self.task_feature(tasks, features))
+        shared = features.flatten(1).unsqueeze(1).expand_as(states)
+        # Without alignment what tasks say of each other stands beside the features.
+        return self.predictor(shared if self.task_task is None else shared + tasks)
 
-    def weights(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
-        if self.task_task is None:
-            return None
-        return self.task_task.weights(states, embeddings, self.reads)
+    def weights(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor | None:
+        return None if self.task_task is None else self.task_task.weights(states, embeddings, self.reads)
 
-    def penalties(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor | None:
-        if self.task_task is None or not self.penalty:
-            return None
-        scores = self.task_task.scores(states, embeddings, self.reads)
-        return self.penalty * relation_penalty(scores)
+    def penalties(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> torch.Tensor | None:
+        penalties = []
+        if self.task_task is not None and self.penalty:
+            scores = self.task_task.scores(states, embeddings, self.reads)
+            penalties.append(self.penalty * relation_penalty(scores))
+        if self.decay:
+            penalties.append(self.decay * self.squares().expand(states.shape[0], -1))
+        return torch.stack(penalties).sum(dim=0) if penalties else None
+
+    def squares(self) -> torch.Tensor:
+        """Return for each task the sum of the squares of its parameters and of those that tasks share, (tasks,)."""
+        of_tasks = [module for module in self.modules() if isinstance(module, TaskTensors)]
+        task_parameters = {id(tensor) for module in of_tasks for tensor in module.parameters()}
+        shared = [tensor.square().sum() for tensor in self.parameters() if id(tensor) not in task_parameters]
+        by_task = torch.stack([module().square().flatten(1).sum(dim=1) for module in of_tasks]).sum(dim=0)
+        return by_task + torch.stack(shared).sum() if shared else by_task
 
 
-class TaskTask(nn.Module):
-    """Tasks read each other."""
+class _Relation(nn.Module):
+    """Vectors that read each other: norm(X + A X), A = softmax_j(S), or norm(X + a * X), a = softmax_j(sum_i S_ij).
 
-    def __init__(self, scorer: AttentionScorer, hidden_size: int) -> None:
+    Args:
+        config: Gives the scorer, how it mixes and the norm.
+        size: Entries of a vector.
+        width: Entries that are normalised together.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig, size: int, width: int) -> None:
         super().__init__()
-        self.scorer, self.norm, self.after = scorer, nn.LayerNorm(hidden_size), nn.LayerNorm(hidden_size)
+        self.scorer = ATTENTION_SCORERS[config.attention_scorer](size, config.interaction_heads, closed=False)
+        self.rescales = config.relation_mixing == "rescale"
+        if self.rescales and self.scorer.has_values:
+            raise InputError(
+                "relation_mixing=rescale is what is written of scorers of one head; attention_scorer="
+                f"{config.attention_scorer} has several. Choose dot_product, general or additive."
+            )
+        self.values = WeighedValues(self.scorer, size)
+        self.after = _RelationNorm(config, width)
+
+    def weights_of(self, scores: torch.Tensor) -> torch.Tensor:
+        """Return (..., heads, n, n) of scores (..., heads, n, n); what rescales has them on the diagonal."""
+        if not self.rescales:
+            return attention_weights(scores)
+        summed = scores.masked_fill(scores.isinf(), 0.0).sum(dim=-2)
+        return torch.diag_embed(attention_weights(summed))
+
+
+class _TaskTask(_Relation):
+    """Tasks read each other; queries and keys are LN(Y) + E, so that tasks of one state differ.
+
+    Args:
+        config: See `MultipleRelations`.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config, config.hidden_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size)
 
     def forward(self, states: torch.Tensor, embeddings: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
-        weights = self.weights(states, embeddings, reads)
-        return self.after(states + merge_heads(weights @ split_heads(states, self.scorer.num_heads)))
+        """Return H (batch, tasks, hidden)."""
+        return self.after(states + self.values(self.weights(states, embeddings, reads), states))
 
     def weights(self, states: torch.Tensor, embeddings: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
         """Return (batch, heads, tasks, tasks)."""
-        return attention_weights(self.scores(states, embeddings, reads))
+        return self.weights_of(self.scores(states, embeddings, reads))
 
     def scores(self, states: torch.Tensor, embeddings: torch.Tensor, reads: torch.Tensor) -> torch.Tensor:
         """Return S (batch, heads, tasks, tasks), -inf where a task does not read another."""
@@ -95,33 +160,87 @@ class TaskTask(nn.Module):
         return self.scorer(readable, readable).masked_fill(~reads, float("-inf"))
 
 
-class FeatureFeature(nn.Module):
-    """Groups of a state's entries read each other."""
+class _FeatureFeature(_Relation):
+    """Features read each other.
 
-    def __init__(self, scorer: AttentionScorer, hidden_size: int, groups: int) -> None:
+    Args:
+        config: See `MultipleRelations`.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config, config.hidden_size // config.feature_groups, config.hidden_size)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return F of features (batch, groups, size)."""
+        weights = self.weights_of(self.scorer(features, features))
+        mixed = features + self.values(weights, features)
+        return self.after(mixed.flatten(1).unsqueeze(1)).squeeze(1).unflatten(-1, features.shape[1:])
+
+
+class _TaskFeature(nn.Module):
+    """Each task weighs the features that all share.
+
+    Args:
+        config: See `MultipleRelations`.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__()
-        self.scorer, self.groups, self.after = scorer, groups, nn.LayerNorm(hidden_size)
-
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        features = states.unflatten(-1, (self.groups, -1))  # (batch, tasks, groups, size)
-        weights = attention_weights(self.scorer(features, features)).squeeze(-3)
-        return self.after(states + (weights @ features).flatten(-2))
-
-
-class TaskFeature(nn.Module):
-    """Each task weighs the groups of its features by how they score with those of its own state."""
-
-    def __init__(self, scorer: AttentionScorer, hidden_size: int, groups: int) -> None:
-        super().__init__()
-        self.scorer, self.groups, self.after = scorer, groups, nn.LayerNorm(hidden_size)
+        hidden, size = config.hidden_size, config.hidden_size // config.feature_groups
+        # In the paper both are columns of one length; a task's state has the entries of all features together.
+        self.projection = UnitScaleLinear(hidden, size, bias=False)
+        self.scorer = ATTENTION_SCORERS[config.attention_scorer](size, config.interaction_heads, closed=False)
+        self.values = WeighedValues(self.scorer, size)
+        self.after = _RelationNorm(config, hidden)
 
     def forward(self, tasks: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        asking = tasks.unflatten(-1, (self.groups, -1)).mean(dim=-2, keepdim=True)  # (batch, tasks, 1, size)
-        parts = features.unflatten(-1, (self.groups, -1))  # (batch, tasks, groups, size)
-        weights = (
-            attention_weights(self.scorer(asking, parts)).squeeze(-3).transpose(-1, -2)
-        )  # (batch, tasks, groups, 1)
-        return self.after(features + (self.groups * weights * parts).flatten(-2))
+        """Return X (batch, tasks, hidden) of H (batch, tasks, hidden) and F (batch, groups, size)."""
+        weights = attention_weights(self.scorer(self.projection(tasks), features))  # (batch, heads, tasks, groups)
+        # Each feature is weighed for itself: every group is a sum of one.
+        one_by_one = weights.permute(0, 2, 3, 1).unsqueeze(-1).unsqueeze(-1)  # (batch, tasks, groups, heads, 1, 1)
+        weighed = self.values(one_by_one, features[:, None, :, None]).squeeze(-2)
+        return self.after((features.unsqueeze(1) + weighed).flatten(2))
 
 
-__all__ = ["FeatureFeature", "MultipleRelations", "RELATIONS", "TaskFeature", "TaskTask"]
+class _TaskPredictor(nn.Module):
+    """Two layers of each task's own, relu(W_2 relu(W_1 x + b_1) + b_2).
+
+    Args:
+        config: Gives the tasks and `expert_size`.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__()
+        hidden, size, names = config.hidden_size, expert_size(config), config.task_names
+        self.first = TaskTensors(dict.fromkeys(names, size), hidden, std=(2 / hidden) ** 0.5)
+        self.first_bias = TaskTensors(dict.fromkeys(names, size), width=None, std=0.0)
+        self.second = TaskTensors(dict.fromkeys(names, hidden), size, std=(2 / size) ** 0.5)
+        self.second_bias = TaskTensors(dict.fromkeys(names, hidden), width=None, std=0.0)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return (batch, tasks, hidden) of (batch, tasks, hidden)."""
+        inner = (torch.einsum("btd,thd->bth", states, self.first()) + self.first_bias()).relu()
+        return (torch.einsum("bth,tdh->btd", inner, self.second()) + self.second_bias()).relu()
+
+
+class _RelationNorm(nn.Module):
+    """A layer norm, or the paper's batch norm: of each entry over the rows and tasks of a batch while it trains, by
+    running means afterwards. With it a row's answer depends on its batch while it trains, and a step on how it is cut.
+
+    Args:
+        config: Gives `relation_norm`.
+        width: Entries of what it normalises.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig, width: int) -> None:
+        super().__init__()
+        is_batch = config.relation_norm == "batch"
+        self.norm: nn.Module = nn.BatchNorm1d(width) if is_batch else nn.LayerNorm(width)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """Return (batch, n, width) of (batch, n, width)."""
+        normalised: torch.Tensor = self.norm(states.flatten(0, 1))
+        return normalised.view_as(states)
+
+
+__all__ = ["MultipleRelations", "RELATIONS", "RELATION_MIXINGS", "RELATION_NORMS"]

@@ -243,7 +243,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             pooling = of_tasks.reshape(parts.gated.shape[0], -1, of_tasks.shape[-1])
         return {
             "pooling_weights": pooling,
-            "interaction_weights": self.mtl.interaction.weights(parts.states, self.mtl.task_encoder()),
+            "interaction_weights": self.mtl.interaction.weights(parts.states, self.mtl.task_encoder(), tokens),
             "gates": parts.gates,
         }
 

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .aggregation import MERGED, TASK_AGGREGATIONS
+from .aggregation import MERGED, TASK_AGGREGATIONS, build_aggregation
 from .attention_scorers import ATTENTION_SCORERS
+from .branch import TASK_BRANCHES
 from .configuration_multitask import MultiTaskAttentionConfig, check_label_names
 from .encoder_conditioning import TASK_CONDITIONINGS
 from .encoder_reader import EncodedTokens
@@ -16,13 +17,14 @@ from .errors import InputError, check_choice, check_types
 from .gate import TASK_GATES
 from .head import HEAD_READINGS
 from .interaction import TASK_INTERACTIONS, build_interaction
-from .interaction_mran import RELATIONS
+from .interaction_mran import RELATION_MIXINGS, RELATION_NORMS, RELATIONS
 from .label_checks import Entries
 from .pooling import TASK_POOLINGS
 from .problem_heads import TASK_HEADS
 from .setting_names import SETTINGS
 from .task_config import check_tasks
 from .task_tensors import Carried, TaskTensors, pick_tasks
+from .trace_norm import TraceNorm
 
 Routing = Mapping[str, Entries]
 
@@ -47,7 +49,10 @@ CHOICES: dict[str, Collection[str]] = {
     "pooling": TASK_POOLINGS,
     "pooling_scorer": ATTENTION_SCORERS,
     "task_interaction": TASK_INTERACTIONS,
+    "branch": TASK_BRANCHES,
     "attention_scorer": ATTENTION_SCORERS,
+    "relation_norm": RELATION_NORMS,
+    "relation_mixing": RELATION_MIXINGS,
     "gate": TASK_GATES,
     "head": HEAD_READINGS,
     "aggregation": TASK_AGGREGATIONS,
@@ -118,10 +123,15 @@ class MultiTaskModule(nn.Module):
         self.pooling = TASK_POOLINGS[config.pooling](config)
         self.interaction = build_interaction(interaction, config)
         self.gate = TASK_GATES[gate](config)
-        self.aggregation = TASK_AGGREGATIONS[config.aggregation if several else "none"](config)
+        self.aggregation = build_aggregation(
+            config.aggregation if several else "none", config, self.interaction.has_branches
+        )
+        if (outputs := self.aggregation.output_readers()) is not None:
+            self.interaction.leave_out(outputs)
         parts = (self.conditioning, self.interaction, self.gate, self.aggregation)
         read = any(part.reads_embeddings for part in parts)
         self.task_encoder = TaskEncoder(config.task_names, hidden) if read else UnreadTaskEncoder(len(tasks))
+        self.trace_norm = TraceNorm(config)
         self.head_reading = HEAD_READINGS[config.head](config)
         self.heads = nn.ModuleDict()
         for problem_type, head in TASK_HEADS.items():
@@ -144,7 +154,7 @@ class MultiTaskModule(nn.Module):
         read_tasks = None if self.interaction.reads_tasks else asked_tasks
         states = self.states(tokens, read_tasks)  # (B, T, D)
         task_states = states if read_tasks is asked_tasks else pick_tasks(states, asked_tasks)  # (B, A, D)
-        mixed = self.interaction(states, embeddings, asked_tasks)  # (B, A, D)
+        mixed = self.interaction(states, embeddings, asked_tasks, tokens)  # (B, A, D)
         gates = self.gate(task_states, embeddings if asked_tasks is None else embeddings[asked_tasks])  # (B, A, D)
         gated = task_states + gates * (mixed - task_states)
         read, of_rows = self._for_encoded_rows(tokens, gated, asked_tasks)
@@ -179,8 +189,10 @@ class MultiTaskModule(nn.Module):
         parts = [self.pooling.penalties(tokens), self.conditioning.penalties(self.pooling, tokens)]
         if self.interaction.reads_tasks:
             count = tokens.states.shape[0] // states.shape[0]
-            part = self.interaction.penalties(states, self.task_encoder())
+            part = self.interaction.penalties(states, self.task_encoder(), tokens)
             parts.append(None if part is None else part.repeat_interleave(count, dim=0))
+        if (norms := self.trace_norm(Carried(self.heads))) is not None:
+            parts.append(norms.expand(tokens.states.shape[0], -1))
         present_penalties = [part for part in parts if part is not None]
         return torch.stack(present_penalties).sum(dim=0) if present_penalties else None
 
@@ -218,7 +230,7 @@ def check_config(config: MultiTaskAttentionConfig) -> None:
     for name in ("interaction_dropout", "head_dropout"):
         if not 0 <= getattr(config, name) <= 1:
             raise InputError(f"{name}={getattr(config, name)!r}; expected a number from 0 to 1.")
-    for name in ("relation_penalty", "adversarial_weight", "orthogonality_weight"):
+    for name in ("relation_penalty", "parameter_penalty", "adversarial_weight", "orthogonality_weight", "trace_norm"):
         if getattr(config, name) < 0:
             raise InputError(f"{name}={getattr(config, name)!r}; expected a number >= 0.")
 

@@ -9,7 +9,6 @@ from typing import Any, cast
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
-from transformers import initialization as init
 
 from .configuration_multitask import MultiTaskAttentionConfig, current_settings
 from .encoder_code import check_model_type, hub_arguments, save_code, with_encoder_code
@@ -43,6 +42,8 @@ _OLD_NAMES = {
     r"\bmtl\.((?:\w+\.)*scores)\.task_to_score\.": r"mtl.\1.task_to_scores.",
     r"\bmtl\.((?:\w+\.)*\w*scorer)\.score\.": r"mtl.\1.scores.",
     r"\bmtl\.((?:\w+\.)*)own\.": r"mtl.\1task_experts.",
+    r"\bmtl\.(interaction(?:\.layers\.\d+)?)\.branches\.": r"mtl.\1.branch.layers.",
+    r"\bmtl\.head_reading\.layer\.": r"mtl.head_reading.branch.layers.",
 }
 
 
@@ -119,9 +120,6 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
             module.reset_constants()
         if isinstance(module, (TaskTensors, SharedVectors, ZeroStartLinear, UnitScaleLinear)):
             module.reset()
-        elif isinstance(module, nn.RNNBase):
-            for tensor in module.parameters():
-                init.uniform_(tensor, -(module.hidden_size**-0.5), module.hidden_size**-0.5)
         else:
             super()._init_weights(module)
 

@@ -9,12 +9,20 @@ from abc import ABC, abstractmethod
 import torch
 from torch.nn import functional as F
 
-from .attention_scorers import ATTENTION_SCORERS, merge_heads, split_heads
+from .attention_scorers import ATTENTION_SCORERS, DotProductScorer, merge_heads, split_heads
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_reader import EncodedTokens
 from .errors import InputError, check_choice
 from .interaction_base import attention_weights
-from .task_tensors import ModuleWithConstants, SharedVectors, TaskTensors, at_least_float32, pick_tasks, rows_of_tasks
+from .task_tensors import (
+    ModuleWithConstants,
+    SharedVectors,
+    TaskTensors,
+    ZeroStartLinear,
+    at_least_float32,
+    pick_tasks,
+    rows_of_tasks,
+)
 
 
 class TaskPooling(ModuleWithConstants, ABC):
@@ -177,6 +185,10 @@ class TaskQueryPooling(TaskPooling):
         weights = F.dropout(self._weights(tokens, asked_tasks), self.dropout, self.training)
         return merge_heads(weights @ split_heads(tokens.states, self.scorer.num_heads))
 
+    def query_states(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None) -> torch.Tensor:
+        """Return the queries ([batch,] asked, hidden); see `forward`."""
+        return rows_of_tasks(self.queries().to(tokens.states.dtype), asked_tasks)
+
     def weights(self, tokens: EncodedTokens) -> torch.Tensor:
         """Return (batch, tasks, length), the mean over heads."""
         return self._weights(tokens).mean(dim=1)
@@ -191,7 +203,7 @@ class TaskQueryPooling(TaskPooling):
 
     def _weights(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, heads, asked, length)"""
-        queries = rows_of_tasks(self.queries().to(tokens.states.dtype), asked_tasks)
+        queries = self.query_states(tokens, asked_tasks)
         scores = at_least_float32(self.scorer(queries, tokens.states)) + self._word_scores(tokens, asked_tasks)
         mask = tokens.mask[:, None, None].bool()
         weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1)
@@ -208,6 +220,31 @@ class TaskQueryPooling(TaskPooling):
         return (rows_of_tasks(self.lexical(), asked_tasks) @ words).unsqueeze(1)
 
 
+class DynamicQueryPooling(TaskQueryPooling):
+    """Token attention whose queries are made of the text (Zheng, Chen and Qiu 2018, dynamic task attention): q_bt =
+    q_t + W c_bt, c_bt = sum_l softmax_l(p_t . h_bl / sqrt(hidden)) h_bl, the text as the task sums it up.
+
+    W and q start at zero: the start is mean pooling. In the paper a recurrent network of the task's own sums up.
+
+    Args:
+        config: See `TaskQueryPooling`.
+    """
+
+    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+        super().__init__(config)
+        hidden = config.hidden_size
+        self.summary_queries = TaskTensors(dict.fromkeys(config.task_names, hidden), width=None, std=1.0)
+        self.summary_scorer = DotProductScorer(hidden, 1)
+        self.of_summary = ZeroStartLinear(hidden, hidden, bias=False)
+
+    def query_states(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None) -> torch.Tensor:
+        queries = rows_of_tasks(self.summary_queries().to(tokens.states.dtype), asked_tasks)
+        scores = at_least_float32(self.summary_scorer(queries, tokens.states).squeeze(1))
+        mask = tokens.mask.unsqueeze(1).bool()
+        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1).to(tokens.states.dtype)
+        return super().query_states(tokens, asked_tasks) + self.of_summary(weights @ tokens.states)
+
+
 def _masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the mean (batch, hidden) of token states (batch, length, hidden), padding left out."""
     kept = mask.unsqueeze(-1).to(states.dtype)
@@ -222,4 +259,5 @@ TASK_POOLINGS: dict[str, type[TaskPooling]] = {
     "layer_mix": LayerMixPooling,
     "task_layer": TaskLayerPooling,
     "task_queries": TaskQueryPooling,
+    "dynamic_queries": DynamicQueryPooling,
 }

@@ -26,6 +26,7 @@ class System:
     differs: str = ""
 
 
+_OVER_HEADS = {**_PLAIN, "task_interaction": "attention_over_heads", "attention_scorer": "general"}
 _EXPERTS = "experts read LN of the pooled state behind the encoder, and enter by a task's scale that starts at 0"
 
 SYSTEMS: dict[str, System] = {
@@ -38,15 +39,36 @@ SYSTEMS: dict[str, System] = {
         'Zheng, Chen and Qiu 2018, "Same Representation, Different Attentions", static task attention',
         "queries start at zero, which is mean pooling",
     ),
+    "dynamic_attention": System(
+        {**_PLAIN, "pooling": "dynamic_queries"},
+        'Zheng, Chen and Qiu 2018, "Same Representation, Different Attentions", dynamic task attention',
+        "a task sums the text up by attention, not by a recurrent network; queries start at zero (mean pooling)",
+    ),
     "attention_over_heads": System(
-        {**_PLAIN, "task_interaction": "attention_over_heads", "attention_scorer": "general"},
+        _OVER_HEADS,
         "y_t = C_t(sum_i a_ti H_i(z)), a_t = softmax_i(score(q_t, k_i) + B_ti): attention over the tasks' branches",
         "branches of two layers, which enter by a scale of each task's own that starts at 0",
     ),
+    "attention_over_outputs": System(
+        {**_OVER_HEADS, "aggregation": "attention"},
+        "y_t = sum_i a_ti C_i(H_i(z)): attention over the tasks' outputs where their label spaces agree, over their "
+        "branches where they do not",
+        "the two attentions each sum to 1, and enter by scales of each task's own that start at 0",
+    ),
+    "multi_head_attention": System(
+        {"pooling": "task_queries", "task_interaction": "head_groups", "gate": "none"},
+        "Vaswani et al. 2017, section 3.2.2, over the axis of tasks, with a group of heads for each task",
+        "a task's output matrix starts at zero",
+    ),
     "gated": System(
-        {**_PLAIN, "task_interaction": "attention_over_heads", "gate": "information_gate"},
+        {**_OVER_HEADS, "gate": "information_gate"},
         "attention_over_heads behind an additive gate, o_t = g_t * r'_t + (1 - g_t) * r_t",
         "written S + G * (R - S), which is exact where R = S",
+    ),
+    "scalar_gated": System(
+        {**_OVER_HEADS, "gate": "scalar_gate"},
+        "attention_over_heads behind a gate of one number, w = sigmoid(sum tanh(U h + V tanh(W x)) + c)",
+        "x is the task's embedding; U and V start at zero, c is -2 and not learned",
     ),
     "omoe": System({**_PLAIN, "task_interaction": "omoe"}, "Ma et al. 2018, equation 5", _EXPERTS),
     "mmoe": System({**_PLAIN, "task_interaction": "mmoe"}, "Ma et al. 2018, equations 6 to 8", _EXPERTS),
@@ -58,21 +80,44 @@ SYSTEMS: dict[str, System] = {
         "behind the encoder, on one state per task, instead of in every layer; it enters by a task's scale that "
         "starts at 0",
     ),
+    "residual_streams": System(
+        {"pooling": "task_queries", "task_interaction": "residual_streams", "gate": "none", "interaction_layers": 2},
+        "r_t' = r_t + F(r)_t: residual connections between the streams of tasks",
+        "F has two layers, and its last matrix starts at zero",
+    ),
     "adversarial": System(
         {"pooling": "task_queries", "task_interaction": "shared_private", "gate": "none"},
         "Liu, Qiu and Huang 2017, equations 8 to 14; Ganin et al. 2016, equations 15 and 16",
         "shared and private states are added, not put side by side; their overlap is a row's, not a batch's",
     ),
     "mran": System(
-        {"pooling": "task_queries", "task_interaction": "mran", "gate": "none", "attention_scorer": "general"},
+        {
+            "pooling": "task_queries",
+            "task_interaction": "mran",
+            "gate": "none",
+            "attention_scorer": "general",
+            "relation_penalty": 1e-3,
+            "parameter_penalty": 1e-5,
+        },
         "Zhao et al. 2019 (MRAN)",
-        "on task states and groups of their entries, not on columns of a whole sample with its labels; LayerNorm for "
-        "batch norm; task_task mixes states, where the paper's one-head form only rescales them",
+        "on task states and groups of the entries of their mean, not on columns of a whole sample with its labels; "
+        "LayerNorm for batch norm; relations of tasks mix states, where the paper's one-head form only rescales them; "
+        "it enters by a task's scale that starts at 0",
     ),
     "task_transformer": System(
         {"pooling": "task_queries", "task_interaction": "cross_task_attention", "gate": "none"},
         "Vaswani et al. 2017, section 3.2, over the axis of tasks",
         "its output matrix starts at zero",
+    ),
+    "multitask_transformer": System(
+        {
+            "conditioning": "input_addition",
+            "pooling": "task_queries",
+            "task_interaction": "cross_task_attention",
+            "gate": "none",
+        },
+        "a task encoder, X'_l = X_l + W e_t, and attention of tasks (Vaswani et al. 2017, section 3.2) in one model",
+        "W and the output matrix of the attention start at zero",
     ),
     "task_tokens": System(
         {**_PLAIN, "conditioning": "task_tokens"},

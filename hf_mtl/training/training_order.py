@@ -42,7 +42,7 @@ def tasks_apart(model: MultiTaskAttentionModel) -> Iterator[None]:
     def unmixed(module: nn.Module, given: tuple[Any, ...], mixed: torch.Tensor) -> torch.Tensor:
         return interaction.apart(*given)
 
-    def unpunished(states: torch.Tensor, embeddings: torch.Tensor) -> None:
+    def unpunished(*given: Any) -> None:
         """An adversary or penalty of what is not there says nothing."""
 
     if model.mtl.aggregation.reads_tasks or model.config.conditioning == "task_tokens":
@@ -50,7 +50,7 @@ def tasks_apart(model: MultiTaskAttentionModel) -> Iterator[None]:
             "training_order=staged keeps tasks apart at first; aggregation and task_tokens do not. Leave them out."
         )
     hook = interaction.register_forward_hook(unmixed)
-    interaction.penalties = unpunished  # type: ignore[method-assign]
+    interaction.penalties = unpunished  # type: ignore[method-assign, assignment]
     try:
         with _frozen(_mixing_parameters(model)):
             yield

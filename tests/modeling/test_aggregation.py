@@ -148,24 +148,26 @@ def test_a_task_merges_only_what_it_reads(name):
     assert not torch.equal(after["third"], found["third"])
 
 
+@pytest.mark.parametrize("name", ["learned", "attention"])
 @pytest.mark.parametrize("of", ["logits", "probabilities"])
-def test_what_is_learned_starts_as_no_aggregation(of):
+def test_what_is_learned_starts_as_no_aggregation(of, name):
     """S2.9, S2.10, LB-2: bit for bit, whatever all other tensors are; and then every tensor moves."""
-    model = build("learned", aggregation_of=of)
+    model = build(name, aggregation_of=of)
     plain = with_weights_of(build("none"), model)
     with torch.no_grad():
         for tensor in model.mtl.aggregation.scale.parameters():
             tensor.zero_()
     for task, logits in model(**encoder_inputs()).logits.items():
         assert torch.equal(logits, plain(**encoder_inputs()).logits[task]), task
-    fresh = build_model(SAME, aggregation="learned")
+    fresh = build_model(SAME, aggregation=name)
     assert not any(tensor.any() for tensor in fresh.mtl.aggregation.scale.parameters())
 
 
-def test_every_tensor_wakes_up():
+@pytest.mark.parametrize("name", ["learned", "attention"])
+def test_every_tensor_wakes_up(name):
     """S2.10. The two tasks of the shared batch that have one label space here are the first two."""
     tasks = [TASKS[1], {**TASKS[1], "name": "temper"}, *TASKS[2:]]
-    assert not unmoved_after(build_model(tasks, aggregation="learned"))
+    assert not unmoved_after(build_model(tasks, aggregation=name))
 
 
 def opened(model, scale=20.0):
@@ -192,6 +194,53 @@ def test_learned_weights_are_their_formula():
         merged = sum(w * own.logits[task][row] for w, task in zip(weights, space)) / sum(weights)
         for task in space:
             close(found[task][row], merged, 1e-4, msg=task)
+
+
+@pytest.mark.parametrize("scorer", ["general", "multi_head"])
+def test_attention_over_outputs_is_its_formula(scorer):
+    """S0.3, S0.7: y_t = sum_i a_ti C_i(R_i), a_t a softmax over the tasks of t's label space, by loops over rows and
+    tasks; of several heads the mean weights.
+    """
+    settings = {"attention_scorer": scorer, "task_interaction": "attention_over_heads"}
+    model = opened(build("attention", **settings))
+    part, names = model.mtl.aggregation, model.config.task_names
+    found = model(**encoder_inputs())
+    states, embeddings = found.task_states, model.mtl.task_encoder()
+    for row, space in itertools.product(range(3), SPACES):
+        readable = [part.norm(states[row, names.index(task)]) + embeddings[names.index(task)] for task in space]
+        own = {task: head_of(model, task, states[row, names.index(task)]) for task in space}
+        for task, query in zip(space, readable):
+            scores = torch.stack([part.scorer(query[None], key[None])[:, 0, 0] for key in readable])
+            shares = scores.softmax(0).mean(dim=1)
+            merged = sum(share * own[other] for share, other in zip(shares, space))
+            close(found.logits[task][row], merged, 1e-4, msg=task)
+
+
+def head_of(model, task, state):
+    """A task's own answer to a state."""
+    kind = next(own["problem_type"] for own in SAME if own["name"] == task)
+    head = model.mtl.heads[kind]
+    own = [tensors.get_parameter(f"task_{task}") for tensors in (head.weight, head.bias)]
+    return (own[0] @ state + own[1]).squeeze(-1) if kind == "regression" else own[0] @ state + own[1]
+
+
+def test_states_are_summed_where_label_spaces_differ_and_outputs_where_they_agree():
+    """S0.3, S0.7: no state of a task whose output is read; without any such task, states alone."""
+    settings = {"task_interaction": "attention_over_heads", "attention_scorer": "general"}
+    model = build("attention", **settings)
+    weights, names = (
+        model(**encoder_inputs(), output_task_attentions=True).interaction_weights,
+        model.config.task_names,
+    )
+    partners = {task: set(space) for space in SPACES for task in space}
+    for task, other in itertools.product(names, names):
+        is_read = task == other or other not in partners.get(task, ())
+        assert bool((weights[:, 0, names.index(task), names.index(other)] > 0).all()) == is_read, (task, other)
+    states_alone = build("attention", TASKS, **settings)
+    plain = with_weights_of(build("none", TASKS, **settings), states_alone)
+    assert states_alone.state_dict().keys() == plain.state_dict().keys()
+    for task, logits in states_alone(**encoder_inputs()).logits.items():
+        assert torch.equal(logits, plain(**encoder_inputs()).logits[task])
 
 
 def test_learned_weights_of_nothing_are_equal():

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from hf_mtl.modeling.branch import TASK_BRANCHES
 from hf_mtl.modeling.encoder_reader import EncodedTokens
 from hf_mtl.modeling.head import HEAD_READINGS
-from tests.conftest import build_model, encoder_inputs, own_experts, randomise, unmoved_after, with_weights_of
+from tests.conftest import build_model, encoder_inputs, randomise, unmoved_after, with_weights_of
 from tests.modeling.test_pooling import HIDDEN, T, close, encoded
 
 every_reading = pytest.mark.parametrize("head", HEAD_READINGS)
@@ -42,35 +43,15 @@ def test_padding_and_its_side_change_nothing(head):
         close(part(alone, states[row : row + 1])[0], expected[row])
 
 
-def test_a_layer_is_the_tasks_own():
-    """S0.7: H + W_2 gelu(W_1 H + b_1) + b_2."""
-    part, tokens = randomise(build_model(head="mlp")).mtl.head_reading, encoded()
+@pytest.mark.parametrize(
+    ("head", "branch"), [("mlp", "layer"), ("convolution", "convolution"), ("recurrent", "recurrent")]
+)
+def test_a_reading_is_the_state_and_a_branch_of_the_tasks_own(head, branch):
+    """S0.7: H_t and what the branch makes of it, whose formulas are tested with branches."""
+    part, tokens = randomise(build_model(head=head)).mtl.head_reading, encoded()
+    assert type(part.branch) is TASK_BRANCHES[branch]
     states = torch.randn(len(tokens.mask), T, HIDDEN)
-    found = part(tokens, states)
-    for task, key in enumerate(part.layer.inner.keys):
-        close(found[:, task], states[:, task] + own_experts(part.layer, key, states[:, task])[0])
-
-
-def test_convolutions_are_read_at_their_greatest():
-    """S0.7: Kim 2014, by a loop over places."""
-    part, tokens = randomise(build_model(head="convolution")).mtl.head_reading, encoded()
-    weight, bias = part.convolution.weight, part.convolution.bias
-    for row, mask in enumerate(tokens.mask):
-        states = F.pad(tokens.states[row, : int(mask.sum())], (0, 0, 1, 1))
-        places = [
-            F.gelu(torch.einsum("sdk,kd->s", weight, states[place : place + 3]) + bias)
-            for place in range(int(mask.sum()))
-        ]
-        close(part.summary(tokens)[row], torch.stack(places).amax(dim=0))
-
-
-def test_the_recurrent_network_reads_both_ways():
-    """S0.7: against a network that is given each text without its padding."""
-    part, tokens = randomise(build_model(head="recurrent")).mtl.head_reading, encoded()
-    for row, mask in enumerate(tokens.mask):
-        states = tokens.states[row : row + 1, : int(mask.sum())]
-        expected = torch.cat([part.forwards(states)[1][0, 0], part.backwards(states.flip(1))[1][0, 0]])
-        close(part.summary(tokens)[row], expected)
+    close(part(tokens, states), states + part.branch(states, tokens))
 
 
 def test_readings_are_different_computations():

@@ -99,12 +99,13 @@ def test_a_lexicon_and_a_new_vocabulary_do_not_go_together():
 
 def test_a_task_hears_of_a_branch_by_its_weight():
     """S0.3: the gradient of a task by branch i is a_ti."""
-    part, (states, embeddings) = build("attention_over_heads").mtl.interaction, states_and_embeddings()
-    weights, branches = part.weights(states, embeddings)[:, 0].detach(), part._branches(states).detach()
-    part._branches, part._weights = lambda given: branches.requires_grad_(), lambda *given: weights
+    part = build("attention_over_heads", {"attention_scorer": "general"}).mtl.interaction
+    states, embeddings = states_and_embeddings()
+    weights, branches = part.weights(states, embeddings).detach(), part.branches(states).detach()
+    part.branches, part._weights = lambda *given: branches.requires_grad_(), lambda *given: weights
     for task in range(T):
         (gradient,) = torch.autograd.grad(part.mix(states, embeddings)[:, task].sum(), branches)
-        close(gradient, weights[:, task].unsqueeze(-1).expand_as(gradient))
+        close(gradient, weights[:, 0, task].unsqueeze(-1).expand_as(gradient))
 
 
 def test_the_highest_scores_alone_are_read():
@@ -179,6 +180,19 @@ def test_the_gate_is_its_formula():
     close(part(states, embeddings), torch.full_like(states, 0.5))
 
 
+def test_the_scalar_gate_is_its_formula():
+    """S2.10: w = sigmoid(sum_d tanh(U h + V tanh(W x))_d + c), by loops; U = V = 0 give sigmoid(c), c = 0 a half."""
+    part, (states, embeddings) = build("mmoe", gate="scalar_gate", gate_bias=-0.5).mtl.gate, states_and_embeddings()
+    found = part(states, embeddings)
+    assert found.shape == (3, T, 1)
+    for row, task in itertools.product(range(len(states)), range(T)):
+        task_part = part.task_to_scores.weight @ (part.task.weight @ embeddings[task]).tanh()
+        total = sum((part.state.weight @ part.norm(states[row, task]) + task_part).tanh())
+        close(found[row, task, 0], (total - 0.5).sigmoid())
+    fresh = build("mmoe", gate="scalar_gate", gate_bias=0.0, random=False).mtl.gate
+    close(fresh(states, embeddings), torch.full((3, T, 1), 0.5))
+
+
 def test_a_gate_lets_everything_or_nothing_pass():
     """S2.10, S2.11: H = S + G (R - S); c to -inf is hard sharing (LB-2), c to +inf the mixed state alone."""
     model = build("attention_over_heads", gate="information_gate")
@@ -220,9 +234,16 @@ def test_hard_sharing_is_an_encoder_and_linear_heads():
 
 
 def test_systems_of_the_sources_are_their_parts():
-    """S2.11: the gate on attention over heads; S2.12: a discriminator beside a query per task; S2.2: nothing."""
+    """S2.11: attention over heads and the gate, which is all that differs; S2.12: a discriminator beside a query per
+    task; S4.2, S4.3: a task encoder and attention of tasks, the default model's but for the gate; S2.2: nothing.
+    """
     gated, adversarial, hard = (SYSTEMS[name].settings for name in ("gated", "adversarial", "hard_sharing"))
-    assert (gated["task_interaction"], gated["gate"]) == ("attention_over_heads", "information_gate")
+    assert gated == {**SYSTEMS["attention_over_heads"].settings, "gate": "information_gate"}
+    assert SYSTEMS["scalar_gated"].settings == {**gated, "gate": "scalar_gate"}
+    both, default = build_model(**SYSTEMS["multitask_transformer"].settings).config, build_model().config
+    names = ("pooling", "task_interaction", "attention_scorer", "interaction_layers", "head", "aggregation")
+    assert [getattr(both, name) for name in names] == [getattr(default, name) for name in names]
+    assert (both.conditioning, both.gate) == ("input_addition", "none")
     assert (adversarial["task_interaction"], adversarial["pooling"]) == ("shared_private", "task_queries")
     model = build_model(**hard)
     shared = {name.split(".")[0] for name, _ in model.mtl.named_parameters()}
@@ -254,16 +275,63 @@ def multihead(scorer, value, output=None):
 
 @pytest.mark.parametrize("name", ATTENTION_SCORERS)
 def test_attention_over_heads_is_the_weighted_sum_of_branches(name):
-    """S0.3: a H, H by hand; with equal scores the mean of the branches."""
+    """S0.2, S0.3, S0.6: by loops over rows, tasks and heads; with equal scores the mean of the branches."""
     part = build("attention_over_heads", {"attention_scorer": name}).mtl.interaction
     states, embeddings = states_and_embeddings()
-    branches = part._branches(states)
-    for task, key in enumerate(part.branches.inner.keys):
-        close(branches[:, task], own_experts(part.branches, key, part.norm(states[:, task]))[0])
-    close(part.mix(states, embeddings), part.weights(states, embeddings)[:, 0] @ branches)
+    branches, weights = part.branches(states), part.weights(states, embeddings)
+    layers = part.branch.layers
+    for task, key in enumerate(layers.inner.keys):
+        close(branches[:, task], own_experts(layers, key, part.norm(states[:, task]))[0])
+    heads = part.scorer.num_heads
+    assert (heads == 4) == (name == "multi_head")
+    found = part.mix(states, embeddings)
+    for row, task in itertools.product(range(len(states)), range(T)):
+        values = part.values.value(branches[row]).chunk(heads, dim=1)  # by head (tasks, hidden / heads)
+        sums = [sum(weights[row, head, task, i] * values[head][i] for i in range(T)) for head in range(heads)]
+        close(found[row, task], part.values.output(torch.cat(sums)), 1e-4)
     if name != "dot_product":
         equal = without_preferences(part)
-        close(equal.mix(states, embeddings), branches.mean(dim=1, keepdim=True).expand_as(branches))
+        mean = equal.values.output(equal.values.value(branches.mean(dim=1, keepdim=True)))
+        close(equal.mix(states, embeddings), mean.expand_as(branches), 1e-4)
+
+
+def test_heads_with_values_are_nn_multihead_attention():
+    """S0.2, LB-8: queries of the tasks, keys and values of the branches, W_O behind them."""
+    part = without_biases(build("attention_over_heads").mtl.interaction)
+    states, embeddings = states_and_embeddings()
+    reference = nn.MultiheadAttention(HIDDEN, 4, batch_first=True)
+    layers = (part.scorer.query, part.scorer.key, part.values.value)
+    with torch.no_grad():
+        reference.in_proj_weight.copy_(torch.cat([layer.weight for layer in layers]))
+        reference.in_proj_bias.copy_(torch.cat([layer.bias for layer in layers]))
+        reference.out_proj.load_state_dict(part.values.output.state_dict())
+    branches = part.branches(states)
+    expected, weights = reference(
+        part.norm(states) + embeddings, branches + embeddings, branches, average_attn_weights=False
+    )
+    close(part.mix(states, embeddings), expected, 1e-4)
+    close(part.weights(states, embeddings), weights)
+
+
+def without_biases(part):
+    """Let no task prefer itself."""
+    with torch.no_grad():
+        for key in part.task_weights.self_bias.keys:
+            part.task_weights.self_bias.get_parameter(key).fill_(-math.log(T - 1))
+    return part
+
+
+def test_residual_streams_are_their_formula():
+    """S2.13: by loops over tasks and the others that each reads; without others a network of its own."""
+    part, (states, embeddings) = build("residual_streams").mtl.interaction, states_and_embeddings()
+    tensors = (part.receiver, part.sender, part.inner_bias, part.output)
+    receivers, senders, biases, outputs = ([one.get_parameter(key) for key in one.keys] for one in tensors)
+    found = part(states, embeddings)
+    for row, task in itertools.product(range(len(states)), range(T)):
+        streams = [part.norm(state) for state in states[row]]
+        sent = sum(senders[other] @ streams[other] for other in range(T) if other != task) / (T - 1)
+        inner = F.gelu(receivers[task] @ streams[task] + sent + biases[task])
+        close(found[row, task], states[row, task] + inner @ outputs[task], 1e-4)
 
 
 def test_the_prior_gives_a_task_most_of_its_own_branch():
@@ -370,44 +438,6 @@ def test_cross_stitch_starts_near_oneself():
     close(alphas.sum(dim=1), torch.ones(T))
 
 
-@pytest.mark.parametrize("name", ATTENTION_SCORERS)
-def test_mran_mixes_tasks(name):
-    """S3.4, S3.6 with mix, S3.7, S3.16, by loops; LB-1: with equal scores every task reads the mean of all."""
-    settings = {"attention_scorer": name, "mran_relations": ["task_task"]}
-    part, (states, embeddings) = build("mran", settings).mtl.interaction, states_and_embeddings()
-    module = part.task_task
-    heads = module.scorer.num_heads
-    for row, task in itertools.product(range(len(states)), range(T)):
-        readable = module.norm(states[row]) + embeddings
-        scores = module.scorer(readable[task : task + 1], readable)[:, 0]  # (heads, tasks)
-        mixed = [scores[h].softmax(0) @ part for h, part in enumerate(states[row].chunk(heads, dim=1))]
-        expected = module.after(states[row, task] + torch.cat(mixed))
-        close(part.mix(states, embeddings)[row, task], expected, 1e-4)
-    if name != "dot_product":
-        without_preferences(part)
-        close(part.mix(states, embeddings), module.after(states + states.mean(dim=1, keepdim=True)))
-
-
-def test_what_mran_writes_for_one_head_does_nothing():
-    """S3.5, S3.6, S3.7: a number times a task's state is gone after the normalisation, so that form is left out."""
-    states, norm = torch.randn(3, T, HIDDEN), nn.LayerNorm(HIDDEN, eps=0.0)
-    close(norm(states * (1 + torch.rand(3, T, 1))), norm(states), 1e-4)
-
-
-def test_mran_weighs_features():
-    """S3.8, S3.9, by loops over groups; uniform weights leave features as they are, times 2."""
-    settings = {"attention_scorer": "general", "mran_relations": ["feature_feature", "task_feature"]}
-    part, (states, _) = build("mran", settings).mtl.interaction, states_and_embeddings(1)
-    for task in range(T):
-        groups = states[0, task].view(8, -1)
-        scores = part.feature_feature.scorer(groups, groups)[0]
-        features = part.feature_feature.after((groups + scores.softmax(1) @ groups).flatten())
-        asking, parts = groups.mean(dim=0), features.view(8, -1)
-        alpha = torch.stack([part.task_feature.scorer(asking[None], own[None])[0, 0, 0] for own in parts]).softmax(0)
-        expected = part.task_feature.after((parts * (1 + 8 * alpha[:, None])).flatten())
-        close(part.mix(states, None)[0, task], expected, 1e-4)
-
-
 def test_signed_weights_oppose_tasks_that_point_apart():
     """S3.15."""
     part = build("cross_task_attention", {"attention_scorer": "dot_product", "signed_attention": True}).mtl.interaction
@@ -446,7 +476,7 @@ def test_systems_are_different_computations():
     """Three steps from the same randomised parameters; equal names hold equal numbers."""
     found = {}
     for system, own in SYSTEMS.items():
-        model = randomise(build_model(**own.settings)).train()
+        model = randomise(build_model([*TASKS, {**TASKS[1], "name": "temper"}], **own.settings)).train()
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
         for step in range(3):
             model(**random_batch(seed=step)).loss.backward()

@@ -37,11 +37,14 @@ SETTINGS = {
         {"interaction_size": 16},
         {"attention_top_k": 2},
     ],
-    "attention_over_heads": [{"attention_scorer": name} for name in ATTENTION_SCORERS],
+    "attention_over_heads": [*({"attention_scorer": name} for name in ATTENTION_SCORERS), {"branch": "linear"}],
     "induced_attention": [*({"attention_scorer": name} for name in ATTENTION_SCORERS), {"interaction_size": 16}],
     "mran": [
         *({"attention_scorer": name} for name in ATTENTION_SCORERS),
         *({"mran_relations": [name]} for name in ("task_task", "feature_feature", "task_feature")),
+        {"mran_relations": ["task_task", "feature_feature"]},
+        {"relation_mixing": "rescale", "attention_scorer": "general"},
+        {"relation_norm": "batch"},
     ],
     "ple": [{"interaction_layers": 2}],
 }
@@ -84,8 +87,9 @@ def test_zero_scores_give_equal_weights(name, settings):
     """LB-1, S4.3: scores of 0 give 1/n each."""
     part = without_preferences(build(name, settings).mtl.interaction)
     weights = part.weights(*states_and_embeddings())
-    if weights is None or name == "cross_stitch" or settings.get("signed_attention"):
-        pytest.skip("its weights are no softmax")
+    rescales = settings.get("relation_mixing") == "rescale"
+    if weights is None or name == "cross_stitch" or settings.get("signed_attention") or rescales:
+        pytest.skip("its weights are no softmax of each row")
     if settings.get("attention_scorer") == "dot_product":
         pytest.skip("it has no parameters to be zero")
     torch.testing.assert_close(weights, torch.full_like(weights, 1 / weights.shape[-1]))
@@ -121,7 +125,9 @@ def test_a_task_that_prefers_itself_reads_itself_alone(name):
     assert not torch.allclose(dropping.weights(states, embeddings), weights)
     torch.testing.assert_close(dropping.train().weights(states, embeddings), weights)
     if name == "attention_over_heads":
-        torch.testing.assert_close(part.mix(states, embeddings), part._branches(states))
+        branches = part.branches(states)
+        expected = part.values.output(part.values.value(branches))
+        torch.testing.assert_close(part.mix(states, embeddings), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -194,8 +200,8 @@ def test_weights_are_shares(name, settings, dtype, tolerance):
     """LB-10."""
     part = build(name, settings).to(dtype).mtl.interaction
     weights = part.weights(*states_and_embeddings(dtype=dtype))
-    if weights is None or name == "cross_stitch":
-        pytest.skip("it weighs no tasks, or by free numbers")
+    if weights is None or name == "cross_stitch" or settings.get("relation_mixing") == "rescale":
+        pytest.skip("it weighs no tasks, or by free numbers, or the tasks together")
     total = weights.abs().float().sum(dim=-1) if settings.get("signed_attention") else weights.float().sum(dim=-1)
     torch.testing.assert_close(total, torch.ones_like(total), atol=tolerance, rtol=0)
     assert settings.get("signed_attention") or weights.min() >= 0
@@ -222,8 +228,8 @@ def test_a_task_reads_only_what_it_may(name):
         with pytest.raises(InputError, match="induced_attention mixes all tasks"):
             build(name, tasks=tasks)
         return
-    if name in ("omoe", "mmoe", "cgc", "ple", "shared_private"):
-        # Shared experts read the tasks that all may read, so one must be.
+    if name in ("omoe", "mmoe", "cgc", "ple", "shared_private", "mran"):
+        # Shared experts and features read the tasks that all may read, so one must be.
         with pytest.raises(InputError, match="`reads` leaves none"):
             build(name, tasks=tasks)
         tasks[0]["reads"] = ["flags"]
@@ -241,7 +247,10 @@ def test_a_task_reads_only_what_it_may(name):
 @every_case
 def test_attentions_are_returned_when_asked(name, settings):
     output = build(name, settings)(**encoder_inputs(), output_task_attentions=True)
-    if name == "shared_private" or settings.get("mran_relations") in (["feature_feature"], ["task_feature"]):
+    if name in ("shared_private", "residual_streams") or settings.get("mran_relations") in (
+        ["feature_feature"],
+        ["task_feature"],
+    ):
         assert output.interaction_weights is None
     elif name in ("omoe", "mmoe", "cgc", "ple"):
         assert output.interaction_weights.shape[:2] == (8, T)
@@ -255,14 +264,16 @@ def test_cross_stitch_is_attention_whose_logits_are_log_alpha():
     states, embeddings = states_and_embeddings()
     alphas = torch.rand(T, T).softmax(dim=1)
     stitch = build("cross_stitch").mtl.interaction
-    part = without_preferences(build("attention_over_heads", task_affinities=True).mtl.interaction)
+    part = without_preferences(
+        build("attention_over_heads", task_affinities=True, attention_scorer="general").mtl.interaction
+    )
     order = sorted(range(T), key=lambda task: TASKS[task]["name"])
     with torch.no_grad():
         for task, own in enumerate(TASKS):
             stitch.alphas.get_parameter(f"task_{own['name']}").copy_(alphas[task, order])
             part.task_weights.affinities.get_parameter(f"task_{own['name']}").copy_(alphas[task, order].log())
     torch.testing.assert_close(stitch.mix(states, embeddings), alphas @ states)
-    torch.testing.assert_close(part.mix(states, embeddings), alphas @ part._branches(states))
+    torch.testing.assert_close(part.mix(states, embeddings), alphas @ part.branches(states))
 
 
 def test_the_gate_of_mmoe_is_attention_with_parameters_as_keys():

@@ -36,16 +36,49 @@ def mean_states(tokens):
     return torch.stack(rows).unsqueeze(1).expand(-1, T, -1)
 
 
+@pytest.mark.parametrize("kind", ["task_queries", "dynamic_queries"])
 @pytest.mark.parametrize("scorer", ATTENTION_SCORERS)
-def test_task_queries_start_as_mean_pooling(scorer):
-    """S1.1, S1.3: q = 0 and omega = 0 give the masked mean."""
+def test_task_queries_start_as_mean_pooling(scorer, kind):
+    """S1.1, S1.3: q = 0 and omega = 0 give the masked mean; also with W = 0, of queries from the text."""
     tokens = encoded()
-    close(pooling(False, pooling_scorer=scorer, lexical_rank=4)(tokens), mean_states(tokens))
+    close(pooling(False, pooling=kind, pooling_scorer=scorer, lexical_rank=4)(tokens), mean_states(tokens))
 
 
 @pytest.mark.parametrize("scorer", ATTENTION_SCORERS)
 def test_every_tensor_of_token_attention_wakes_up(scorer):
-    assert not unmoved_after(build_model(pooling_scorer=scorer, lexical_rank=4))
+    assert not unmoved_after(build_model(pooling="dynamic_queries", pooling_scorer=scorer, lexical_rank=4))
+
+
+@pytest.mark.parametrize("scorer", ATTENTION_SCORERS)
+def test_queries_from_the_text_are_their_formula(scorer):
+    """S1.2, S1.3: q_bt = q_t + W c_bt, c_bt = sum_l softmax_l(p_t . h_l / sqrt(D)) h_l, by loops; W = 0 is the static
+    form.
+    """
+    part, tokens = pooling(pooling="dynamic_queries", pooling_scorer=scorer), encoded()
+    found, queries, summaries, heads = part(tokens), part.queries(), part.summary_queries(), part.scorer.num_heads
+    for row, mask in enumerate(tokens.mask):
+        states = tokens.states[row, : int(mask.sum())]
+        for task in range(T):
+            summary = (states @ summaries[task] / HIDDEN**0.5).softmax(0) @ states
+            query = queries[task] + part.of_summary.weight @ summary
+            scores = part.scorer(query[None], states)[:, 0]
+            parts = [scores[head].softmax(0) @ own for head, own in enumerate(states.chunk(heads, dim=1))]
+            close(found[row, task], torch.cat(parts))
+    static = pooling(pooling="task_queries", pooling_scorer=scorer)
+    static.load_state_dict(part.state_dict(), strict=False)
+    with torch.no_grad():
+        part.of_summary.weight.zero_()
+    close(part(tokens), static(tokens))
+
+
+def test_queries_from_the_text_differ_between_texts():
+    """S1.2: a task's weights of the same words follow what else the text says; static ones are the words' alone."""
+    tokens = encoded()
+    others = EncodedTokens(torch.cat([tokens.states[:, :2], tokens.states[:, 2:] + 1.0], dim=1), tokens.mask)
+    for kind, same in (("task_queries", True), ("dynamic_queries", False)):
+        part = pooling(pooling=kind, pooling_scorer="dot_product")
+        odds = [(own[..., 0] / own[..., 1]).log() for own in (part.weights(tokens)[0], part.weights(others)[0])]
+        assert torch.allclose(*odds, atol=1e-4) == same
 
 
 @pytest.mark.parametrize("scorer", ATTENTION_SCORERS)
