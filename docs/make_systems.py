@@ -13,6 +13,7 @@ import yaml
 
 from hf_mtl.modeling.aggregation import TASK_AGGREGATIONS
 from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
+from hf_mtl.modeling.branch import TASK_BRANCHES
 from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
 from hf_mtl.modeling.gate import TASK_GATES
 from hf_mtl.modeling.head import HEAD_READINGS
@@ -39,7 +40,7 @@ PARTS: list[tuple[str, Mapping[str, type], str]] = [
         "pooling",
         TASK_POOLINGS,
         "`pooling_scorer` (a scorer, below), `lexical_rank`, `pooling_floor`, `pooling_dropout` and `pooling_entropy` "
-        "of `task_queries`; `task_layers` of `task_layer`.",
+        "of `task_queries` and `dynamic_queries`; `task_layers` of `task_layer`.",
     ),
     (
         "attention_scorer",
@@ -53,8 +54,14 @@ PARTS: list[tuple[str, Mapping[str, type], str]] = [
         "`interaction_layers` of them follow one another. Of attention: `self_attention_prior`, `task_affinities` (a "
         "number a pair), `task_dropout`, `attention_top_k`, `signed_attention`, `relation_penalty`, "
         "`interaction_size`, `interaction_dropout`; of experts: `shared_experts`, `task_experts`, `expert_layers`, "
-        "`expert_size`; `inducing_points`; `mran_relations`, `feature_groups`; `adversarial_weight`, "
-        "`orthogonality_weight`. A task's `reads` says whom it may read.",
+        "`expert_size`; `inducing_points`; of MRAN: `mran_relations`, `feature_groups`, "
+        "`relation_norm`, `relation_mixing`, `parameter_penalty`; `adversarial_weight`, `orthogonality_weight`. A "
+        "task's `reads` says whom it may read.",
+    ),
+    (
+        "branch",
+        TASK_BRANCHES,
+        "`expert_size`. The networks H_i of `attention_over_heads`; `head` puts the same ones behind the mixture.",
     ),
     ("gate", TASK_GATES, "`gate_size`, `gate_bias`."),
     ("head", HEAD_READINGS, "`expert_size`, `head_dropout`."),
@@ -95,13 +102,15 @@ A setting that is not named is `pooling: mean`, `task_interaction: none`, `gate:
 """
 
 AFTER_SYSTEMS = """
-The default model is `task_transformer` behind the information gate. Many tasks: `--system many_tasks`, which is narrow
+The default model is `task_transformer` behind the information gate: `multitask_transformer` without the task in the
+encoder's input, for which every row would be encoded once per task. Many tasks: `--system many_tasks`, which is narrow
 and whose cost grows with the number of tasks, not with its square.
 
 Some of these are one: cross-stitch is attention over tasks whose logits are log α; the gate of MMoE is attention with
 parameters as keys; PLE of one layer is CGC; MMoE with equal gates is OMoE, and with one expert hard sharing behind a
-layer more. Tests hold these equalities. What MRAN writes for scorers of one head multiplies each task by a number,
-which the normalisation after it takes away again; here tasks read each other instead.
+layer more. Tests hold these equalities. What MRAN writes for scorers of one head (`relation_mixing: rescale`)
+multiplies each task by a number, which a layer norm after it takes away again; by default tasks read each other
+instead. `trace_norm` draws the heads of all tasks into few directions, whatever the system.
 
 ## Parts
 """
@@ -127,8 +136,9 @@ SETTINGS
 
 ## The sources, row by row
 
-Five texts describe these systems; each row of theirs is built here, or named with the reason why it is not. "Next" is
-what is meant to come. The tests named state what the row must compute; `tests/modeling/test_mutations.py` makes
+Five texts describe these systems; each row of theirs is built as written, or built otherwise with what measured the
+reason, or named with the reason why it is not built. Everything enters by a factor that starts at zero; that is not
+said again. The tests named state what the row must compute; `tests/modeling/test_mutations.py` makes
 formulas wrong on purpose, and they fail.
 """
 
@@ -192,12 +202,17 @@ def first_sentence(part: type) -> str:
 def source_row(row: Mapping[str, Any]) -> str:
     """Return a row of the sources as an item of a list."""
     kinds = {
-        "Built": [f"`{place.removeprefix('hf_mtl/')}`" for place in row.get("built", ())],
+        "Built, differs" if "differs" in row else "Built as written": [
+            f"`{place.removeprefix('hf_mtl/')}`" for place in row.get("built", ())
+        ],
         "Recipes": [f"[{name}](../recipes/{name})" for name in row.get("recipes", ())],
         "Keys": [f"`{key}`" for key in row.get("keys", ())],
         "Tests": [f"`{place.removeprefix('tests/')}`" for place in row.get("tests", ())],
     }
     parts = [f"{kind}: {', '.join(found)}." for kind, found in kinds.items() if found]
+    if row.get("differs"):
+        places = ", ".join(f"`{place.removeprefix('tests/')}`" for place in row["measured"])
+        parts.append(f"**Differs**: {row['differs']} Measured: {places}.")
     if row.get("left_out"):
         parts.append(f"**Left out**: {row['left_out']}")
     return f"- **{row['id']}** {row['title']}. {' '.join(parts)}"

@@ -334,6 +334,16 @@ def test_residual_streams_are_their_formula():
         close(found[row, task], states[row, task] + inner @ outputs[task], 1e-4)
 
 
+def test_without_the_tasks_index_all_tasks_have_one_prediction():
+    """S0.3: y = sum_i a_i H_i(z) as printed, where no task is named on the right side; with an index they differ."""
+    part = build("attention_over_heads", {"attention_scorer": "general"}).mtl.interaction
+    states, embeddings = states_and_embeddings()
+    weights, branches = part.weights(states, embeddings)[:, 0], part.branches(states)
+    printed = weights[:, :1].expand_as(weights) @ branches
+    close(printed, printed[:, :1].expand_as(printed))
+    assert (part.mix(states, embeddings)[:, 0] - part.mix(states, embeddings)[:, 1]).abs().max() > 0.1
+
+
 def test_the_prior_gives_a_task_most_of_its_own_branch():
     """S0.2: with two tasks and a bias of log 9, a_tt = 0.9."""
     model = build_model(TASKS[:2], task_interaction="attention_over_heads", attention_scorer="general")

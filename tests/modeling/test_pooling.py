@@ -98,6 +98,14 @@ def test_token_attention_is_its_formula(scorer):
     )
 
 
+def test_weights_that_are_summed_say_nothing():
+    """S1.5: the sample code sums weights over the axis that they are normalised over; here they weigh states."""
+    tokens, part = encoded(), pooling()
+    weights = part.weights(tokens)
+    close(weights.sum(dim=-1), torch.ones(4, T))
+    assert (part(tokens)[0] - part(tokens)[1]).abs().max() > 0.1
+
+
 def test_several_heads_are_nn_multihead_attention():
     """S1.3, LB-8: with the identity as values and output."""
     part, tokens = pooling(pooling_scorer="multi_head"), encoded()

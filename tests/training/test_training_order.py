@@ -74,7 +74,7 @@ def test_tasks_are_apart_and_then_only_their_mixture_trains(interaction):
 
 def test_tasks_apart_read_their_own_branch_alone():
     """LB-3: what the first stage computes is the limit in which a task prefers itself beyond all others."""
-    model = randomise(build_model(task_interaction="attention_over_heads"))
+    model = randomise(build_model(task_interaction="attention_over_heads", attention_scorer="general"))
     with tasks_apart(model):
         apart = model(**encoder_inputs()).logits
     biases = model.mtl.interaction.task_weights.self_bias
@@ -91,8 +91,10 @@ def test_tasks_apart_train_their_branches():
     with tasks_apart(model):
         model(**random_batch()).loss.backward()
     own = model.mtl.interaction
-    assert all(tensor.grad is not None for tensor in own.branches.parameters())
-    assert all(tensor.grad is None for part in (own.scorer, own.task_weights) for tensor in part.parameters())
+    assert all(tensor.grad is not None for tensor in own.branch.parameters())
+    assert all(
+        tensor.grad is None for part in (own.scorer, own.values, own.task_weights) for tensor in part.parameters()
+    )
 
 
 def test_what_mixes_nothing_cannot_be_staged():
