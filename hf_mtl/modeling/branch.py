@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import EncodedTokens
+from .encoder_reader import EncodedTokens, refuse_export
 from .errors import InputError
 from .task_tensors import TaskTensors, pick_tasks, rows_of_tasks
 
@@ -196,6 +196,7 @@ class RecurrentBranch(SequenceBranch):
         self.backwards = TaskRecurrence(config, size // 2)
 
     def summaries(self, states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        refuse_export("A recurrent branch or head goes through each text word by word")
         return torch.cat([self.forwards(states, mask), self.backwards(states.flip(2), mask.flip(2))], dim=-1)
 
 

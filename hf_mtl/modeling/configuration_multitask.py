@@ -116,7 +116,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         task_dropout: Probability with which, in training, attention of tasks does not see another task.
         attention_top_k: How many tasks attention of tasks reads at most, those of the highest scores; 0 for all.
         relation_penalty: Weight of the squared scores of cross-task attention in the loss.
-        parameter_penalty: Weight of the squares of MRAN's parameters in the loss.
+        parameter_penalty: Weight of the squares of MRAN's matrices in the loss.
         relation_norm: Norm behind each relation of MRAN: `layer`, or the paper's `batch`.
         relation_mixing: Whether vectors of MRAN `read` each other, or each is multiplied (`rescale`), as the paper
             writes it of scorers of one head.

@@ -27,8 +27,8 @@ class MultipleRelations(ScaledInteraction):
     - The predictor's two layers, relu(W_2 relu(W_1 X_t + b_1) + b_2), are the task's own; the third is its head.
 
     A scorer of several heads has values in each and an output matrix behind them. `relation_penalty` times the sum of
-    a task's squared scores of tasks is added to its loss, and `parameter_penalty` times the squares of what it reads
-    here: gamma |S|^2 and beta |Theta|^2 of the paper's objective.
+    a task's squared scores of tasks is added to its loss, and `parameter_penalty` times the squares of the matrices
+    that it reads here: gamma |S|^2 and beta |Theta|^2 of the paper's objective.
 
     The paper's vectors are as long as the sample, depend on the batch, and need labels. Its form for scorers of one
     head, `relation_mixing: rescale`, multiplies y_j by a_j = softmax_j(sum_i S_ij) and mixes no tasks; behind a layer
@@ -94,16 +94,25 @@ class MultipleRelations(ScaledInteraction):
             scores = self.task_task.scores(states, embeddings, self.reads)
             penalties.append(self.penalty * relation_penalty(scores))
         if self.decay:
-            penalties.append(self.decay * self.squares().expand(states.shape[0], -1))
+            penalties.append(self.decay * self.squares(states).expand(states.shape[0], -1))
         return torch.stack(penalties).sum(dim=0) if penalties else None
 
-    def squares(self) -> torch.Tensor:
-        """Return for each task the sum of the squares of its parameters and of those that tasks share, (tasks,)."""
-        of_tasks = [module for module in self.modules() if isinstance(module, TaskTensors)]
-        task_parameters = {id(tensor) for module in of_tasks for tensor in module.parameters()}
-        shared = [tensor.square().sum() for tensor in self.parameters() if id(tensor) not in task_parameters]
-        by_task = torch.stack([module().square().flatten(1).sum(dim=1) for module in of_tasks]).sum(dim=0)
-        return by_task + torch.stack(shared).sum() if shared else by_task
+    def squares(self, like: torch.Tensor) -> torch.Tensor:
+        """Return for each task the sum of the squares of its matrices and of those that tasks share, (tasks,).
+
+        Args:
+            like: States (batch, tasks, hidden), of the device and type of the result.
+        """
+        by_task, shared = like.new_zeros(like.shape[1]), like.new_zeros(())
+        for module in self.modules():
+            if isinstance(module, TaskTensors):
+                values = module()
+                by_task = by_task + (values.square().flatten(1).sum(dim=1) if values.ndim == 3 else 0.0)
+            elif isinstance(module, nn.Linear):
+                # What it makes of the unit vectors: parameters are read where their module is called.
+                units = torch.eye(module.in_features, dtype=like.dtype, device=like.device)
+                shared = shared + (module(units) - module(0 * units[:1])).square().sum()
+        return by_task + shared
 
 
 class _Relation(nn.Module):

@@ -30,18 +30,17 @@ def test_the_parts_add_up_to_the_sum_of_singular_values():
 def test_a_tasks_part_has_the_norms_slope_by_its_own_head():
     """S3.18: U V^T, as autograd finds it of the singular values."""
     model = randomise(build_model(trace_norm=1.0))
-    head = model.mtl.heads["regression"].weight
-    parts(model)[3].backward()
-    tensors = list(head.parameters())
-    found = [tensor.grad.clone() for tensor in tensors]
-    model.zero_grad()
     torch.linalg.matrix_norm(heads_of(model), "nuc").backward()
-    for tensor, own in zip(tensors, found):
-        torch.testing.assert_close(own, tensor.grad, atol=1e-4, rtol=1e-4)
-    others = [tensor for name, head in model.mtl.heads.items() if name != "regression" for tensor in head.parameters()]
-    model.zero_grad()
-    parts(model)[3].backward()
-    assert all(tensor.grad is None or not tensor.grad.any() for tensor in others)
+    own = {name: tensor for name, tensor in model.mtl.heads.named_parameters() if ".weight." in name}
+    slopes = {name: tensor.grad.clone() for name, tensor in own.items()}
+    for index, task in enumerate(TASKS):
+        model.zero_grad()
+        parts(model)[index].backward()
+        for name, tensor in own.items():
+            if name.endswith(f"task_{task['name']}"):
+                torch.testing.assert_close(tensor.grad, slopes[name], atol=1e-4, rtol=1e-4)
+            else:
+                assert tensor.grad is None or not tensor.grad.any(), (task["name"], name)
 
 
 def test_equal_tasks_have_a_matrix_of_rank_1():
