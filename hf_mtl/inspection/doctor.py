@@ -19,6 +19,7 @@ from ..tasks import LABEL_FIELD, TaskSpec
 from .answer_checks import Finding, answers_in_no_window, long_answers, truncated, words_without_pieces
 from .gradient_reach import gradient_reach
 from .step_timing import step_seconds, typical_batches
+from .task_dependence import parts_without_tasks
 from .unread_settings import unread_settings
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ def diagnose(trainer: "MultiTaskTrainer") -> Diagnosis:
     findings += _leaks(shared)
     seconds: tuple[float | None, float | None] = (None, None)
     if not any(finding.check == "labels_out_of_range" for finding in findings) and not _is_divided(trainer):
-        findings += _gradients(trainer)
+        batches = _batches_by_task(trainer)
+        findings += _gradients(trainer, batches)
+        findings += _task_dependence(trainer, next(iter(batches.values())))
         seconds = step_seconds(trainer)
     return Diagnosis(findings, shared, *seconds, trainer.total_steps())
 
@@ -227,11 +230,11 @@ def settings(trainer: "MultiTaskTrainer") -> list[Finding]:
     return [Finding("settings", unread, "no part of this model reads it", advice)] if unread else []
 
 
-def _gradients(trainer: "MultiTaskTrainer") -> list[Finding]:
+def _gradients(trainer: "MultiTaskTrainer", batches: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
     """Parts and heads that no loss reaches, and losses that are not finite."""
     model = trainer.model
     with trainer.compute_loss_context_manager():
-        reach = gradient_reach(model, _batches_by_task(trainer))
+        reach = gradient_reach(model, batches)
     findings = [
         Finding(
             "gradients",
@@ -255,6 +258,15 @@ def _gradients(trainer: "MultiTaskTrainer") -> list[Finding]:
         advice = "Something detaches them or nothing reads them; repair it, or freeze them with requires_grad_(False)."
         findings.append(Finding("gradients", _modules_of(unreached), what, advice))
     return findings
+
+
+def _task_dependence(trainer: "MultiTaskTrainer", batch: Mapping[str, Any]) -> list[Finding]:
+    """Parts that are told of the task and do not tell tasks apart."""
+    with trainer.compute_loss_context_manager():
+        spreads = parts_without_tasks(trainer.model, batch).items()
+    what = "it gives every task the same state (they differ by {:.1e} of their norm)"
+    advice = "Leave out the settings that turn it, or choose another; it takes its time and tells no tasks apart."
+    return [Finding("task_dependence", part, what.format(spread), advice) for part, spread in spreads]
 
 
 def _shared_inputs(trainer: "MultiTaskTrainer", inputs: Mapping[str, Counter]) -> dict[tuple[str, str], int]:

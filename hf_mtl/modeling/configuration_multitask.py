@@ -31,6 +31,8 @@ _NOT_PREDICTIONS = [
 _MADE_UP_LABEL = re.compile(r"LABEL_\d+")
 # Settings by their names in earlier versions.
 OLD_SETTINGS = {"task_conditioning": "conditioning"}
+# How `task_tokens` entered before these were settings: at the place of a text's first token, with a given scale.
+_FIRST_TASK_TOKENS = {"task_token_position": 0, "task_token_scale": 0.02}
 
 
 def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,6 +51,12 @@ def current_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             message = f"{old} is called {new} now; the old name will not be read in version 0.2."
             warnings.warn(message, FutureWarning, stacklevel=3)
     return current
+
+
+def _as_computed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a saved model's settings with those that came later, as the model computed without them."""
+    is_saved_model = settings.get("architectures") and settings.get("conditioning") == "task_tokens"
+    return {**_FIRST_TASK_TOKENS, **settings} if is_saved_model else dict(settings)
 
 
 def _task_values(task: Any) -> Any:
@@ -97,6 +105,10 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
             dictionaries are written sorted and the order is what task indices mean.
         conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
         conditioning_size: Width of what a task's embedding is projected to, of `modulation`.
+        task_token_position: The one of a text's positions, from 0, at which `task_tokens` stand; None for the first
+            from 1 on whose embedding is of ordinary norm, which becomes the setting.
+        task_token_scale: Scale of the entries of `task_tokens`; None for that of the encoder's word embeddings, which
+            becomes the setting.
         pooling: How token states become one state per task: a name of `TASK_POOLINGS`.
         pooling_scorer: How `task_queries` scores tokens: a name of `ATTENTION_SCORERS`.
         pooling_floor: Share of its attention that each task spreads evenly over all tokens.
@@ -149,6 +161,8 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     tasks: list[dict] | None = None
     conditioning: str = "none"
     conditioning_size: int = 64
+    task_token_position: int | None = None
+    task_token_scale: float | int | None = None
     pooling: str = "task_queries"
     pooling_scorer: str = "general"
     pooling_floor: float | int = 0.0
@@ -233,7 +247,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
             )
         # A checkpoint of an earlier version; its names are nobody's to change.
         current = {OLD_SETTINGS.get(name, name): value for name, value in config_dict.items()}
-        return super().from_dict(current, **current_settings(kwargs))
+        return super().from_dict(_as_computed(current), **current_settings(kwargs))
 
     @property
     def task_configs(self) -> list[TaskConfig]:

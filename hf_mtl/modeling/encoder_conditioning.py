@@ -18,13 +18,17 @@ from .encoder_conditioning_base import (
     quietly,
     small_inputs,
 )
-from .encoder_reader import Conditions, EncodedTokens, EncoderReader, norms_of
+from .encoder_reader import Conditions, EncodedTokens, EncoderReader, first_position, norms_of, position_table
 from .errors import InputError
 from .interaction_base import reads_table
 from .task_tensors import UnitScaleLinear, ZeroStartLinear, pick_tasks
 
-# The scale of the entries of word embeddings at the start of an encoder's own training.
+# The scale of the entries of word embeddings at the start of an encoder's own training, where it cannot be measured.
 _WORD_SCALE = 0.02
+# Words whose embeddings are measured.
+_MEASURED_WORDS = 4096
+# A position's embedding is of ordinary norm up to so many times the median.
+_ORDINARY = 2.0
 # Longer than the windows of encoders whose tokens read only their neighbours.
 _LONG = 320
 
@@ -112,12 +116,16 @@ class TaskTokens(TaskConditioning):
     token reads the text and the tokens of the tasks that it `reads`. W starts at zero. The tokens make a row longer
     by the number of tasks.
 
+    Tokens have the scale of the encoder's word embeddings and stand all at one position, not a text's first: there
+    encoders learn a heavy embedding for the token that every text begins with, beside which no task would be heard.
+
     Args:
-        config: Gives the tasks and their `reads`.
+        config: Gives the tasks and their `reads`, `task_token_position` and `task_token_scale`; where these are None
+            they become what is measured of the encoder, so that they are saved.
         encoder: The encoder.
 
     Raises:
-        InputError: The encoder takes no word embeddings, or its pooler would read a task's token.
+        InputError: The encoder takes no word embeddings, or its pooler would read a task's token; no such position.
     """
 
     reads: torch.Tensor
@@ -130,13 +138,19 @@ class TaskTokens(TaskConditioning):
                 "conditioning=task_tokens puts tasks where the encoder's pooler reads; choose another pooling, "
                 "e.g. pooling=first_token."
             )
+        if config.task_token_position is None:
+            config.task_token_position = _ordinary_position(encoder)
+        if config.task_token_scale is None:
+            config.task_token_scale = _word_scale(encoder)
+        self.place, self.scale = config.task_token_position, config.task_token_scale
+        _check_position(encoder, self.place)
         self.set_constant("reads", reads_table(config))
         self.token = UnitScaleLinear(hidden, embedding_width(config, encoder), bias=False)
         self.norm = nn.LayerNorm(hidden)
         self.output = ZeroStartLinear(hidden, hidden)
 
     def forward(self, embeddings: torch.Tensor, tasks: torch.Tensor | None) -> Conditions:
-        return Conditions(tokens=_WORD_SCALE * self.token(embeddings), reads=self.reads)
+        return Conditions(tokens=self.scale * self.token(embeddings), reads=self.reads, place=self.place)
 
     def states(self, pool: Pool, tokens: EncodedTokens, asked_tasks: torch.Tensor | None) -> torch.Tensor:
         assert tokens.task_tokens is not None
@@ -144,8 +158,8 @@ class TaskTokens(TaskConditioning):
 
     def check(self, encoder: PreTrainedModel, reader: EncoderReader) -> None:
         inputs = small_inputs(encoder, _LONG)
-        drawn = torch.randn(self.num_tasks, self.token.out_features, device=encoder.device) * _WORD_SCALE
-        conditions = Conditions(tokens=drawn, reads=self.reads)
+        drawn = torch.randn(self.num_tasks, self.token.out_features, device=encoder.device) * self.scale
+        conditions = Conditions(tokens=drawn, reads=self.reads, place=self.place)
         try:
             plain, conditioned = (quietly(encoder, reader, inputs, one) for one in (Conditions(), conditions))
             kept = inputs.mask.bool()
@@ -158,6 +172,39 @@ class TaskTokens(TaskConditioning):
                 "task_tokens",
                 "the states of the text, which must stay, change when tasks stand before it",
             )
+
+
+def _ordinary_position(encoder: PreTrainedModel) -> int:
+    """Return the first of a text's positions, from 0 and but the very first, whose embedding is of ordinary norm."""
+    table = position_table(encoder)
+    if table is None or table.weight.device.type == "meta":
+        return 1
+    norms = table.weight.detach()[first_position(encoder) :].float().norm(dim=1)
+    ordinary = norms[1:] <= _ORDINARY * norms.median()
+    return 1 + int(ordinary.long().argmax())
+
+
+@torch.no_grad()
+def _word_scale(encoder: PreTrainedModel) -> float:
+    """Return the root mean square of the entries of an encoder's word embeddings, three digits of it."""
+    words = encoder.get_input_embeddings()
+    if not isinstance(words, nn.Embedding) or words.weight.device.type == "meta":
+        return _WORD_SCALE
+    # Called, since some multiply what their table holds.
+    ids = torch.arange(
+        0, words.num_embeddings, -(-words.num_embeddings // _MEASURED_WORDS), device=words.weight.device
+    )
+    return float(f"{words(ids).float().square().mean().sqrt().item():.3g}") or _WORD_SCALE
+
+
+def _check_position(encoder: PreTrainedModel, place: int) -> None:
+    table = position_table(encoder)
+    count = None if table is None else table.num_embeddings - first_position(encoder)
+    if count is not None and place >= count:
+        raise InputError(
+            f"task_token_position={place}; the encoder has the positions 0 to {count - 1}. Leave it out, and it is "
+            "measured."
+        )
 
 
 TASK_CONDITIONINGS: dict[str, type[TaskConditioning]] = {

@@ -55,6 +55,7 @@ class Conditions(NamedTuple):
         shifts: and this is added.
         tokens: (tasks, width) embeddings of tokens that stand in front of every row's text.
         reads: (tasks, tasks) of bool: which of these tokens each may read; text reads none of them.
+        place: The one of a text's positions, from 0, at which these tokens stand.
     """
 
     added: torch.Tensor | None = None
@@ -62,6 +63,7 @@ class Conditions(NamedTuple):
     shifts: list[torch.Tensor] | None = None
     tokens: torch.Tensor | None = None
     reads: torch.Tensor | None = None
+    place: int = 0
 
 
 class EncodedTokens(NamedTuple):
@@ -110,7 +112,7 @@ class EncoderReader(nn.Module):
         self.takes_segments = "token_type_ids" in accepted and segment_kinds(encoder) != 1
         self.takes_positions = "position_ids" in accepted
         self.takes_embeds = "inputs_embeds" in accepted
-        self.first_position = _first_position(encoder)
+        self.first_position = first_position(encoder)
         self.conditions = Conditions()
         self.is_conditioned = is_conditioned
         self.hook: RemovableHandle | None = None
@@ -200,9 +202,9 @@ class EncoderReader(nn.Module):
         if self.takes_segments and inputs.segments is not None:
             given["token_type_ids"] = nn.functional.pad(inputs.segments, (count, 0))
         if self.takes_positions:
-            # The text keeps its positions; the tokens stand at its first one.
+            # The text keeps its positions; the tokens stand at one of them, all at the same.
             places = self._positions(inputs.mask) if inputs.positions is None else inputs.positions
-            front_places = torch.full((rows, count), self.first_position, device=words.device)
+            front_places = torch.full((rows, count), self.first_position + conditions.place, device=words.device)
             given["position_ids"] = torch.cat([front_places, places], dim=1)
         return given
 
@@ -310,16 +312,18 @@ def norms_of(encoder: PreTrainedModel) -> list[nn.Module]:
     return norms
 
 
-def _first_position(encoder: nn.Module) -> int:
-    """Return the position of a text's first token: encoders that keep a place for padding count from the next one."""
+def position_table(encoder: nn.Module) -> nn.Embedding | None:
+    """Return an encoder's embeddings of absolute positions; None where it has none."""
     for name, module in encoder.named_modules():
-        if (
-            name.endswith("position_embeddings")
-            and isinstance(module, nn.Embedding)
-            and module.padding_idx is not None
-        ):
-            return module.padding_idx + 1
-    return 0
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module
+    return None
+
+
+def first_position(encoder: nn.Module) -> int:
+    """Return the position of a text's first token: encoders that keep a place for padding count from the next one."""
+    table = position_table(encoder)
+    return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
 
 
 def segment_kinds(encoder: nn.Module) -> int | None:

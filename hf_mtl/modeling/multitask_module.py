@@ -40,6 +40,7 @@ _LEAST_SIZES = {
     "interaction_size": 1,
     "attention_top_k": 0,
     "conditioning_size": 1,
+    "task_token_position": 0,
 }
 
 
@@ -230,6 +231,8 @@ def check_config(config: MultiTaskAttentionConfig) -> None:
     for name in ("interaction_dropout", "head_dropout"):
         if not 0 <= getattr(config, name) <= 1:
             raise InputError(f"{name}={getattr(config, name)!r}; expected a number from 0 to 1.")
+    if config.task_token_scale is not None and not config.task_token_scale > 0:
+        raise InputError(f"task_token_scale={config.task_token_scale!r}; expected a number > 0.")
     for name in ("relation_penalty", "parameter_penalty", "adversarial_weight", "orthogonality_weight", "trace_norm"):
         if getattr(config, name) < 0:
             raise InputError(f"{name}={getattr(config, name)!r}; expected a number >= 0.")

@@ -47,6 +47,7 @@ from tests.modeling import test_limit_battery as battery
 from tests.modeling import test_mran as relations_tests
 from tests.modeling import test_penalties as penalties
 from tests.modeling import test_pooling as poolings
+from tests.modeling import test_task_tokens as task_tokens
 from tests.modeling import test_trace_norm as trace_norms
 from tests.training import test_training_order as orders
 
@@ -667,6 +668,41 @@ MUTATIONS = [
         "front[:count] = True",
         conditionings.test_a_task_reads_only_what_it_may,
         "task_tokens",
+    ),
+    (
+        "S4.2",
+        conditioning,
+        "_ordinary_position",
+        "norms[1:] <= _ORDINARY * norms.median()",
+        "norms[1:] <= norms.max()",
+        task_tokens.test_tasks_stay_apart_up_to_the_last_layer,
+        "bert of two heavy positions",
+    ),
+    (
+        "S4.2",
+        conditioning,
+        "_word_scale",
+        ".square().mean().sqrt()",
+        ".mean().abs()",
+        task_tokens.test_tasks_stay_apart_up_to_the_last_layer,
+        "roberta",
+    ),
+    (
+        "S4.2",
+        reader.EncoderReader,
+        "_with_tokens",
+        "self.first_position + conditions.place",
+        "self.first_position",
+        task_tokens.test_tasks_stay_apart_up_to_the_last_layer,
+        "roberta",
+    ),
+    (
+        "S4.2",
+        conditioning.TaskTokens,
+        "forward",
+        "self.scale * self",
+        "self",
+        task_tokens.test_tokens_have_the_scale_and_place_that_are_settings,
     ),
     ("S4.3", base, "attention_weights", "dim=-1", "dim=-2", *MULTIHEAD),
     (
