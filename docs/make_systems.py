@@ -32,10 +32,11 @@ PARTS: list[tuple[str, Mapping[str, type], str]] = [
     (
         "conditioning",
         TASK_CONDITIONINGS,
-        "`conditioning_size` (of `modulation`); `task_token_position`, `task_token_scale` (of `task_tokens`). What "
-        "makes token states depend on the task (`input_addition`, `modulation`, `separate_encoders`) costs up to T "
-        "passes of the encoder to answer T tasks of a row, since each is encoded anew; `none` and `task_tokens` cost "
-        "one.",
+        "`conditioning_size` (of `modulation`); `task_token_position`, `task_token_scale` (of `task_tokens`); "
+        "`adversarial_weight`, `orthogonality_weight`, `expert_size` (of `private_encoders`). What makes token states "
+        "depend on the task (`input_addition`, `modulation`, `separate_encoders`, `private_encoders`) costs up to T "
+        "passes of the encoder to answer T tasks of a row, since each is encoded anew (`private_encoders` one more); "
+        "`none` and `task_tokens` cost one.",
     ),
     (
         "pooling",

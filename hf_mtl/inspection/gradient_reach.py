@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..modeling.separate_encoders import PrivateEncoders
 
 # Paths that start closed (a zero matrix at their end) are opened by so much, to see what lies behind them.
 _OPENED_STD = 0.02
@@ -59,15 +60,19 @@ def gradient_reach(model: MultiTaskAttentionModel, batches: Mapping[str, Mapping
 
 
 @contextmanager
-def _open_closed_parameters(model: nn.Module) -> Iterator[None]:
-    """Without dropout, and with small numbers in the trained tensors that are all zero, while the block runs."""
+def _open_closed_parameters(model: MultiTaskAttentionModel) -> Iterator[None]:
+    """Without dropout, with small numbers in the trained tensors that are all zero, and with encoders apart that start
+    as copies of one, while the block runs.
+    """
     mode = model.training
-    closed = [parameter for parameter in model.parameters() if parameter.requires_grad and not bool(parameter.any())]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    closed = [parameter for parameter in trained if not bool(parameter.any())] + _copied(model)
+    before = [parameter.detach().clone() for parameter in closed]
     generator = torch.Generator().manual_seed(0)
     try:
         with torch.no_grad():
             for tensor in closed:
-                tensor.copy_(_OPENED_STD * torch.randn(tensor.shape, generator=generator))
+                tensor.add_((_OPENED_STD * torch.randn(tensor.shape, generator=generator)).to(tensor))
         model.eval()
         for module in model.modules():
             if isinstance(module, nn.RNNBase):
@@ -76,7 +81,17 @@ def _open_closed_parameters(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         with torch.no_grad():
-            for tensor in closed:
-                tensor.zero_()
+            for tensor, values in zip(closed, before):
+                tensor.copy_(values)
         model.zero_grad()
         model.train(mode)
+
+
+def _copied(model: MultiTaskAttentionModel) -> list[nn.Parameter]:
+    """The trained vectors of encoders that are compared with a shared one: what reads the difference of two that say
+    the same has no gradient.
+    """
+    if not isinstance(model.encoder, PrivateEncoders):
+        return []
+    tensors = [tensor for encoder in model.encoder for tensor in encoder.parameters()]
+    return [tensor for tensor in tensors if tensor.requires_grad and tensor.ndim == 1]

@@ -12,6 +12,7 @@ from transformers import ProgressCallback
 from ..modeling.gate import OpenGate
 from ..modeling.interaction import NoInteraction
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..modeling.task_tensors import owner_of, owners_by_key
 from ..training.scoring import AVERAGE
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class PartReport:
     def lines(self, trainer: "MultiTaskTrainer", score: float) -> list[str]:
         """Return the report for a trainer whose evaluation gave `score` as the mean over tasks."""
         model = trainer.model
-        report = ["What the parts contribute (validation rows):"]
+        report = ["What the parts contribute (validation rows):", _encoder_sizes(model)]
         for part, (moved, size) in self.movement(model).items():
             report.append(f"  {part}: weights moved by {moved:.3f} (norm; {size:.3f} at the start)")
         gate, gates = _mean_gate(model)
@@ -66,6 +67,20 @@ class PartReport:
             part: (sum(change for change, _ in tensors) ** 0.5, sum(size for _, size in tensors) ** 0.5)
             for part, tensors in parts.items()
         }
+
+
+def _encoder_sizes(model: MultiTaskAttentionModel) -> str:
+    """How many parameters of the encoder tasks share, and how many belong to one alone."""
+    owners, shared = owners_by_key(model.config.task_names), 0
+    of_tasks = dict.fromkeys(model.config.task_names, 0)
+    for name, tensor in model.encoder.named_parameters(prefix="encoder"):
+        owner = owner_of(name, owners)
+        if owner is None:
+            shared += tensor.numel()
+        else:
+            of_tasks[owner] += tensor.numel()
+    apart = f", {max(of_tasks.values()):,} of each task's own" if any(of_tasks.values()) else ""
+    return f"  encoder: {shared:,} shared parameters{apart}"
 
 
 def _verdict(what: str, score: float, without: float, part: str) -> str:

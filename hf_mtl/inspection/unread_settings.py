@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.multitask_module import MultiTaskModule
-from ..modeling.separate_encoders import SeparateEncoders
+from ..modeling.separate_encoders import first_encoder
 
 
 class _Listened:
@@ -34,7 +34,7 @@ def unread_settings(model: MultiTaskAttentionModel) -> dict[str, Any]:
     """
     config, encoder = model.config, model.encoder
     listened = _Listened(config)
-    first = next(iter(encoder)) if isinstance(encoder, SeparateEncoders) else encoder
+    first = first_encoder(encoder)
     with torch.device("meta"):
         MultiTaskModule(cast(MultiTaskAttentionConfig, listened), cast(PreTrainedModel, first))
     inherited = {item.name for item in dataclasses.fields(PreTrainedConfig)}

@@ -21,6 +21,7 @@ _NOT_PREDICTIONS = [
     "task_label_counts",
     "task_row_counts",
     "task_penalty_sums",
+    "part_measurements",
     "task_states",
     "pooling_weights",
     "interaction_weights",
@@ -133,8 +134,8 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         relation_mixing: Whether vectors of MRAN `read` each other, or each is multiplied (`rescale`), as the paper
             writes it of scorers of one head.
         trace_norm: Weight of the trace norm of the tasks' heads, side by side, in the loss.
-        adversarial_weight: Weight of the discriminator's loss, of `shared_private`.
-        orthogonality_weight: Weight of the overlap of shared and private states, of `shared_private`.
+        adversarial_weight: Weight of the discriminator's loss, of `shared_private` and `private_encoders`.
+        orthogonality_weight: Weight of the overlap of shared and private states, likewise.
         interaction_layers: How many interactions of the kind follow one another.
         inducing_points: Of `induced_attention`.
         shared_experts: Experts that tasks share, of `omoe`, `mmoe`, `cgc`, `ple`.

@@ -18,9 +18,11 @@ from .encoder_conditioning_base import (
     quietly,
     small_inputs,
 )
+from .encoder_conditioning_private import PrivateNetworks
 from .encoder_reader import Conditions, EncodedTokens, EncoderReader, first_position, norms_of, position_table
 from .errors import InputError
 from .interaction_base import reads_table
+from .separate_encoders import SeparateEncoders
 from .task_tensors import UnitScaleLinear, ZeroStartLinear, pick_tasks
 
 # The scale of the entries of word embeddings at the start of an encoder's own training, where it cannot be measured.
@@ -46,7 +48,7 @@ class SeparateNetworks(NoConditioning):
     """An encoder of each task's own: nothing is shared below the parts."""
 
     conditions_encoder = True
-    separate_encoders = True
+    several_encoders = SeparateEncoders
 
 
 class InputAddition(TaskConditioning):
@@ -213,4 +215,5 @@ TASK_CONDITIONINGS: dict[str, type[TaskConditioning]] = {
     "modulation": Modulation,
     "task_tokens": TaskTokens,
     "separate_encoders": SeparateNetworks,
+    "private_encoders": PrivateNetworks,
 }

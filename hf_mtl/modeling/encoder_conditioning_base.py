@@ -12,6 +12,7 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_reader import Conditions, EncodedTokens, EncoderInputs, EncoderReader
 from .errors import InputError
 from .label_checks import Entries
+from .separate_encoders import SeparateEncoders
 from .task_tensors import Carried, ModuleWithConstants
 
 # Pools token states: (tokens, asked_tasks) become task states (rows, asked, hidden).
@@ -35,7 +36,8 @@ class TaskConditioning(ModuleWithConstants, ABC):
     reads_embeddings = True
     # Whether token states depend on the task: a row is then encoded once for each of its tasks.
     conditions_encoder: ClassVar[bool] = False
-    separate_encoders: ClassVar[bool] = False
+    # What the model's encoder becomes, where each task has one of its own.
+    several_encoders: ClassVar[type[SeparateEncoders] | None] = None
 
     def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
         super().__init__()
@@ -86,6 +88,10 @@ class TaskConditioning(ModuleWithConstants, ABC):
     def penalties(self, pool: Pool, tokens: EncodedTokens) -> torch.Tensor | None:
         """Return what the part adds to the loss of each encoded row for each task, (rows, tasks), or None."""
         return None
+
+    def measurements(self, tokens: EncodedTokens) -> dict[str, torch.Tensor]:
+        """Return by name what the part measures of each encoded row for each task, (rows, tasks), for the log."""
+        return {}
 
     def check(self, encoder: PreTrainedModel, reader: EncoderReader) -> None:
         """Raise `InputError` unless the encoder takes what it will be told; run where its weights are at hand."""

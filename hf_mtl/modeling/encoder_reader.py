@@ -80,6 +80,7 @@ class EncodedTokens(NamedTuple):
         hidden_states: The encoder's own, of its embeddings and every layer, where asked for; None in place of layers
             that are not.
         attentions: The encoder's own, of every layer, where asked for; tokens that stand for tasks come first.
+        views: Where several encoders read a row, what each said; the rest is their mean.
     """
 
     states: torch.Tensor
@@ -91,6 +92,7 @@ class EncodedTokens(NamedTuple):
     task_tokens: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor | None, ...] = ()
     attentions: tuple[torch.Tensor, ...] = ()
+    views: "tuple[EncodedTokens, ...]" = ()
 
 
 class EncoderReader(nn.Module):

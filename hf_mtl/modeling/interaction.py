@@ -246,6 +246,16 @@ class InteractionStack(SubsetInteraction):
             states = layer(states, embeddings, None, tokens)
         return total
 
+    def measurements(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Return the mean of all."""
+        of_layers = []
+        for layer in cast(Iterable[TaskInteraction], self.layers):
+            of_layers.append(layer.measurements(states, embeddings, tokens))
+            states = layer(states, embeddings, None, tokens)
+        return {name: torch.stack([layer[name] for layer in of_layers]).mean(dim=0) for name in of_layers[0]}
+
 
 def build_interaction(name: str, config: MultiTaskAttentionConfig) -> TaskInteraction:
     """Return `interaction_layers` interactions of one kind; of one that reads nothing, a single one."""

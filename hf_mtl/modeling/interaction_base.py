@@ -86,6 +86,12 @@ class TaskInteraction(ModuleWithConstants, ABC):
         """Return what the part adds to the loss of each row for each task, (batch, tasks), or None."""
         return None
 
+    def measurements(
+        self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Return by name what the part measures of each row for each task, (batch, tasks), for the log."""
+        return {}
+
 
 class SubsetInteraction(TaskInteraction):
     """An interaction that computes R of the tasks asked alone: a subclass writes `forward`."""

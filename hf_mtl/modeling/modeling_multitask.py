@@ -1,6 +1,5 @@
 """The model: one pretrained encoder, one state per task, attention across tasks, a gate, a head per task."""
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -23,8 +22,7 @@ from .pipeline_multitask import Answerer, tokenizer_of
 from .plain_inputs import Positions, check_routing, plain_entries, read_inputs
 from .pooling import TASK_POOLINGS
 from .random_states import kept_random_states
-from .separate_encoders import SeparateEncoders, SeparateReader
-from .step_loss import batch_losses, with_penalties
+from .step_loss import batch_losses, measurement_sums, with_penalties
 from .task_config import TaskConfig
 from .task_head import Answer, TaskHead
 from .task_tensors import (
@@ -67,10 +65,9 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             self.mtl.to(device=encoder.device, dtype=encoder.dtype)
             self.encoder_source = str(encoder.name_or_path or "")
             self.hub_arguments = {"trust_remote_code": carries_code(encoder.config)}
-        if self.mtl.conditioning.separate_encoders:
-            others = {name: copy.deepcopy(first) for name in config.task_names[1:]}
-            self.encoder = SeparateEncoders({config.task_names[0]: first, **others})
-            self.read_encoder: nn.Module = SeparateReader(self.encoder, pooling.reads_layers)
+        if (several := self.mtl.conditioning.several_encoders) is not None:
+            self.encoder = encoders = several(first, config.task_names)
+            self.read_encoder: nn.Module = encoders.reader(pooling.reads_layers)
         else:
             self.read_encoder = EncoderReader(first, pooling.reads_layers, self.mtl.conditioning.reads_embeddings)
         # Tasks whose label statistics come from rows: other rows' may take their place until the head has learned.
@@ -209,6 +206,8 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             output.update(batch_losses(self._heads(), parts.logits, routing, self.config.task_names))
             if (penalties := self.mtl.penalties(tokens, parts.states)) is not None:
                 output.update(with_penalties(output, penalties, entries))
+            if self.training and (measured := self.mtl.measurements(tokens, parts.states)):
+                output["part_measurements"] = measurement_sums(measured, entries, output["task_row_counts"])
         if output_logits:
             # A row that is a choice alone has one score.
             single = self._types_with_one_score(of_choice=is_plain and rows.choices is None)

@@ -197,6 +197,18 @@ class MultiTaskModule(nn.Module):
         present_penalties = [part for part in parts if part is not None]
         return torch.stack(present_penalties).sum(dim=0) if present_penalties else None
 
+    @torch.no_grad()
+    def measurements(self, tokens: EncodedTokens, states: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return by name what the parts measure of each encoded row for each task, (rows, T); see `penalties`."""
+        measured = self.conditioning.measurements(tokens)
+        if self.interaction.reads_tasks:
+            count = tokens.states.shape[0] // states.shape[0]
+            for name, values in self.interaction.measurements(states, self.task_encoder(), tokens).items():
+                # Two parts may measure the same thing.
+                key = f"interaction_{name}" if name in measured else name
+                measured[key] = values.repeat_interleave(count, dim=0)
+        return measured
+
     @staticmethod
     def _for_encoded_rows(
         tokens: EncodedTokens, states: torch.Tensor, asked_tasks: torch.Tensor | None

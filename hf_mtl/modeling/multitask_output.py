@@ -34,6 +34,8 @@ class MultiTaskOutput(ModelOutput):
         task_label_counts: (T,) numbers of labels in this batch.
         task_row_counts: (T,) numbers of rows with a label in this batch.
         task_penalty_sums: (T,) sums over these rows of what the parts themselves add to the loss, where they do.
+        part_measurements: In training, by name the sum and the number (2,) of what parts measure of labelled rows for
+            their tasks, such as an adversary's accuracy.
         task_states: (B, T, D) what passed the gate; of rows that are answered for A tasks each, (B, A, D).
         pooling_weights: (B, T, L) how much a task reads of a token, where asked for and weighed.
         interaction_weights: (B, heads, T, T) how much a task reads of another, (B, T, experts) of experts, where asked
@@ -52,6 +54,7 @@ class MultiTaskOutput(ModelOutput):
     task_label_counts: torch.Tensor | None = None
     task_row_counts: torch.Tensor | None = None
     task_penalty_sums: torch.Tensor | None = None
+    part_measurements: dict[str, torch.Tensor] | None = None
     task_states: torch.Tensor | None = None
     pooling_weights: torch.Tensor | None = None
     interaction_weights: torch.Tensor | None = None

@@ -10,13 +10,13 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from .adversary import GradientReversal
 from .configuration_multitask import MultiTaskAttentionConfig, current_settings
 from .encoder_code import check_model_type, hub_arguments, save_code, with_encoder_code
 from .encoder_limits import check_words
 from .encoder_loading import reading_options
 from .encoder_reader import EncoderReader
 from .errors import CheckpointError, InputError, check_choice
-from .interaction_adversary import GradientReversal
 from .separate_encoders import SeparateEncoders, first_encoder
 from .setting_names import SETTINGS, TASK_VALUES, check_setting_names
 from .task_config import TaskConfig

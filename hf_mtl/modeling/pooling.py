@@ -82,7 +82,7 @@ class MeanPooling(TaskPooling):
     """The mean of the token states, padding left out."""
 
     def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
-        return self._for_tasks(_masked_mean(tokens.states, tokens.mask), asked_tasks)
+        return self._for_tasks(masked_mean(tokens.states, tokens.mask), asked_tasks)
 
 
 class PoolerPooling(TaskPooling):
@@ -111,7 +111,7 @@ class LayerMixPooling(TaskPooling):
         self.layer_weights = TaskTensors(dict.fromkeys(config.task_names, self.count), width=None, std=0.0)
 
     def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
-        means = torch.stack([_masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
+        means = torch.stack([masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
         # ([batch,] tasks, layers) @ (batch, layers, hidden)
         return rows_of_tasks(self.shares().to(means.dtype), asked_tasks) @ means
 
@@ -147,7 +147,7 @@ class TaskLayerPooling(TaskPooling):
         self.set_constant("layer_indices", [given.get(name, depth) - 1 for name in config.task_names])
 
     def forward(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
-        means = torch.stack([_masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
+        means = torch.stack([masked_mean(layer, tokens.mask) for layer in tokens.layers], dim=1)
         return pick_tasks(means, rows_of_tasks(self.layer_indices, asked_tasks).expand(means.shape[0], -1))
 
 
@@ -245,7 +245,7 @@ class DynamicQueryPooling(TaskQueryPooling):
         return super().query_states(tokens, asked_tasks) + self.of_summary(weights @ tokens.states)
 
 
-def _masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the mean (batch, hidden) of token states (batch, length, hidden), padding left out."""
     kept = mask.unsqueeze(-1).to(states.dtype)
     return (states * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)

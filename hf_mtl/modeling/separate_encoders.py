@@ -1,6 +1,7 @@
-"""An encoder of each task's own, and what reads them."""
+"""An encoder of each task's own, with or without one that tasks share, and what reads them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -14,26 +15,63 @@ from .task_tensors import Carried, task_key
 
 
 class SeparateEncoders(nn.Module):
-    """An encoder of each task's own.
+    """An encoder of each task's own; they start as copies of one.
 
     Args:
-        encoders: The encoders by task name, in task order.
+        encoder: The encoder, which becomes the first task's.
+        task_names: The tasks in order.
     """
 
-    def __init__(self, encoders: Mapping[str, PreTrainedModel]) -> None:
+    def __init__(self, encoder: PreTrainedModel, task_names: Sequence[str]) -> None:
         super().__init__()
-        self.encoders = nn.ModuleDict({task_key(name): encoder for name, encoder in encoders.items()})
+        others = {task_key(name): copy.deepcopy(encoder) for name in task_names[1:]}
+        self.encoders = nn.ModuleDict({task_key(task_names[0]): encoder, **others})
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.encoders.values())
 
+    @property
+    def first(self) -> Any:
+        """The encoder that speaks for all: the first task's."""
+        return next(iter(self))
+
+    def reader(self, layers: bool) -> "SeparateReader":
+        """Return what reads the encoders.
+
+        Args:
+            layers: Whether the states of all layers are read.
+        """
+        return SeparateReader(self, layers)
+
     def get_input_embeddings(self) -> nn.Module:
         """Return the first encoder's."""
-        return next(iter(self)).get_input_embeddings()
+        return self.first.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Raise `InputError`: there are several."""
         raise InputError("A model of separate encoders has word embeddings for each task; they cannot be replaced.")
+
+
+class PrivateEncoders(SeparateEncoders):
+    """An encoder that tasks share, and beside it one of each task's own; they start as copies of one.
+
+    Args:
+        encoder: The encoder, which becomes the shared one.
+        task_names: The tasks in order.
+    """
+
+    def __init__(self, encoder: PreTrainedModel, task_names: Sequence[str]) -> None:
+        super().__init__(copy.deepcopy(encoder), task_names)
+        self.shared = encoder
+
+    @property
+    def first(self) -> Any:
+        """The encoder that speaks for all: the shared one."""
+        return self.shared
+
+    def reader(self, layers: bool) -> "PrivateReader":
+        """Return what reads the encoders; see `SeparateEncoders.reader`."""
+        return PrivateReader(self, layers)
 
 
 class SeparateReader(nn.Module):
@@ -60,7 +98,7 @@ class SeparateReader(nn.Module):
         Raises:
             InputError: The model is being exported.
         """
-        refuse_export("conditioning=separate_encoders reads each task's rows apart")
+        refuse_export("conditioning=separate_encoders or private_encoders reads each task's rows apart")
         assert inputs.tasks is not None
         places, outputs = [], []
         for task, (encoder, reader) in enumerate(zip(carried.module, self.readers)):
@@ -88,6 +126,73 @@ class SeparateReader(nn.Module):
         )
 
 
+class PrivateReader(SeparateReader):
+    """Reads a `PrivateEncoders`: each row once with the shared encoder, and once for each of its tasks with the task's
+    own. The token states are the mean of both; either view stands beside it.
+
+    Args:
+        encoders: The encoders.
+        layers: Whether the states of all layers are read.
+    """
+
+    def __init__(self, encoders: PrivateEncoders, layers: bool = False) -> None:
+        super().__init__(encoders, layers)
+        self.shared = EncoderReader(encoders.shared, layers)
+
+    def forward(
+        self,
+        carried: Carried,
+        inputs: EncoderInputs,
+        conditions: Conditions,
+        flags: Mapping[str, Any] = MappingProxyType({}),
+    ) -> EncodedTokens:
+        """Return what the encoders say of each row and task, one row's tasks after those of another.
+
+        Args:
+            carried: The encoders.
+            inputs: The rows; `tasks` (rows, asked) are those of each.
+            conditions: What the encoders are told.
+            flags: See `EncoderReader.forward`.
+
+        Raises:
+            InputError: The model is being exported.
+        """
+        assert inputs.tasks is not None
+        count, rows = inputs.tasks.shape[1], torch.arange(inputs.tasks.shape[0], device=inputs.tasks.device)
+        by_task = inputs.select(rows.repeat_interleave(count))._replace(tasks=inputs.tasks.flatten())
+        private = super().forward(carried, by_task, conditions, flags)
+        once = self.shared(Carried(carried.module.shared), inputs._replace(tasks=None), conditions, flags)
+        shared = private._replace(
+            states=once.states.repeat_interleave(count, dim=0),
+            pooled=_repeated(once.pooled, count),
+            layers=_repeated(once.layers, count),
+            hidden_states=_repeated(once.hidden_states, count),
+            attentions=_repeated(once.attentions, count),
+        )
+        return private._replace(
+            states=_mean(private.states, shared.states),
+            pooled=_mean(private.pooled, shared.pooled),
+            layers=_mean(private.layers, shared.layers),
+            hidden_states=_mean(private.hidden_states, shared.hidden_states),
+            attentions=_mean(private.attentions, shared.attentions),
+            views=(private, shared),
+        )
+
+
+def _repeated(values: Any, count: int) -> Any:
+    """Each row so many times, of a tensor, of several or of none."""
+    if isinstance(values, tuple):
+        return tuple(_repeated(value, count) for value in values)
+    return None if values is None else values.repeat_interleave(count, dim=0)
+
+
+def _mean(first: Any, second: Any) -> Any:
+    """The mean of two tensors, of tensors of two tuples or of none; of two that are equal, exactly these."""
+    if isinstance(first, tuple):
+        return tuple(map(_mean, first, second))
+    return None if first is None else (first + second) / 2
+
+
 def first_encoder(encoder: Any) -> PreTrainedModel:
-    """Return a model's encoder; of separate ones, the first task's."""
-    return next(iter(encoder)) if isinstance(encoder, SeparateEncoders) else encoder
+    """Return a model's encoder; of several, the one that speaks for all."""
+    return encoder.first if isinstance(encoder, SeparateEncoders) else encoder

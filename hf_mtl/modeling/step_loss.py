@@ -79,15 +79,38 @@ def with_penalties(
         penalties: (encoded rows, tasks).
         routing: The entries, with the encoded rows that they read.
     """
-    sums = penalties.new_zeros(penalties.shape[1])
+    sums = _labelled_sums(penalties, routing)
+    added = step_loss(sums, losses["task_row_counts"], losses["task_row_counts"])
+    return {"task_penalty_sums": sums, "loss": losses["loss"] + added}
+
+
+def measurement_sums(
+    measurements: Mapping[str, torch.Tensor], routing: Mapping[str, Entries], row_counts: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Return by name the sum and the number (2,) of what parts measure of labelled rows for their tasks.
+
+    Args:
+        measurements: By name (encoded rows, tasks).
+        routing: The entries, with the encoded rows that they read.
+        row_counts: (tasks,) numbers of labelled rows.
+    """
+    count = row_counts.sum()
+    return {
+        name: torch.stack([_labelled_sums(values, routing).sum(), count.to(values)])
+        for name, values in measurements.items()
+    }
+
+
+def _labelled_sums(values: torch.Tensor, routing: Mapping[str, Entries]) -> torch.Tensor:
+    """(tasks,) sums of values (encoded rows, tasks) over each task's labelled rows"""
+    sums = values.new_zeros(values.shape[1])
     for name, entries in routing.items():
         if "labels" in entries:
             # A row of several choices counts once, by the first.
             rows = entries["rows"] if entries["rows"].ndim == 1 else entries["rows"][:, 0]
             present = TASK_HEADS[name].is_label(entries["labels"]).unsqueeze(-1).flatten(1).any(dim=1)
-            sums = sums.index_add(0, entries["tasks"], penalties[rows, entries["tasks"]] * present)
-    added = step_loss(sums, losses["task_row_counts"], losses["task_row_counts"])
-    return {"task_penalty_sums": sums, "loss": losses["loss"] + added}
+            sums = sums.index_add(0, entries["tasks"], values[rows, entries["tasks"]] * present)
+    return sums
 
 
 def count_labels(routing: Mapping[str, Entries], num_tasks: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -90,6 +90,14 @@ SYSTEMS: dict[str, System] = {
         "Liu, Qiu and Huang 2017, equations 8 to 14; Ganin et al. 2016, equations 15 and 16",
         "shared and private states are added, not put side by side; their overlap is a row's, not a batch's",
     ),
+    "private_encoders_adversarial": System(
+        {**_PLAIN, "pooling": "task_queries", "conditioning": "private_encoders"},
+        "Liu, Qiu and Huang 2017, equations 8 to 14, with an encoder per task; Zheng, Chen and Qiu 2018, static task "
+        "attention; Ganin et al. 2016, equations 15 and 16",
+        "all encoders start as copies; shared and private states enter as their mean and a task's matrix of their "
+        "difference, which starts at 0; the discriminator reads the mean of the shared token states; their overlap is "
+        "a row's, not a batch's",
+    ),
     "mran": System(
         {
             "pooling": "task_queries",

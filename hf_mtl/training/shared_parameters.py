@@ -7,6 +7,7 @@ from torch import nn
 from ..balancing.gradient_balancing import BALANCED_PARAMETERS
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..modeling.separate_encoders import PrivateEncoders, SeparateEncoders, first_encoder
 from ..modeling.task_tensors import owner_of, owners_by_key
 
 
@@ -24,8 +25,9 @@ def shared_parameters(model: MultiTaskAttentionModel, which: str = "all") -> lis
     if which == "all":
         tensors = [tensor for name, tensor in model.named_parameters() if owner_of(name, owners) is None]
     elif which == "adapters":
-        tensors = list(model.encoder.parameters())
-        if all(tensor.requires_grad for tensor in tensors):
+        named = model.encoder.named_parameters(prefix="encoder")
+        tensors = [tensor for name, tensor in named if owner_of(name, owners) is None]
+        if tensors and all(tensor.requires_grad for tensor in tensors):
             raise InputError(
                 "balanced_parameters='adapters', but the whole encoder is trained; add an adapter with peft, or "
                 f"choose another: {BALANCED_PARAMETERS}."
@@ -44,16 +46,21 @@ def shared_parameters(model: MultiTaskAttentionModel, which: str = "all") -> lis
     return tensors
 
 
+def _shares_encoder(model: MultiTaskAttentionModel) -> bool:
+    """Return whether there is an encoder that belongs to no task alone."""
+    return not isinstance(model.encoder, SeparateEncoders) or isinstance(model.encoder, PrivateEncoders)
+
+
 def _encoder_layers(model: MultiTaskAttentionModel) -> list[nn.Module]:
     """Return the encoder's layers in order.
 
     Raises:
         InputError: The encoder has no list of as many layers as its configuration says.
     """
-    if model.mtl.conditioning.separate_encoders:
+    if not _shares_encoder(model):
         raise InputError("Separate encoders share no layer; gradients of theirs cannot be balanced or compared.")
     depth = model.config.num_hidden_layers
-    for module in model.encoder.modules():
+    for module in first_encoder(model.encoder).modules():
         if isinstance(module, nn.ModuleList) and len(module) == depth:
             return list(module)
     raise InputError(
@@ -64,14 +71,14 @@ def _encoder_layers(model: MultiTaskAttentionModel) -> list[nn.Module]:
 
 def last_shared_matrix(model: MultiTaskAttentionModel) -> nn.Parameter:
     """Return the last trainable matrix of the encoder's last layer, or of the encoder."""
-    if model.mtl.conditioning.separate_encoders:
+    if not _shares_encoder(model):
         raise InputError(
             "loss_weighting='gradnorm' compares gradients of a layer that tasks share; separate encoders none."
         )
     try:
         layer: nn.Module = _encoder_layers(model)[-1]
     except InputError:
-        layer = model.encoder
+        layer = first_encoder(model.encoder)
     matrices = [parameter for parameter in layer.parameters() if parameter.ndim > 1 and parameter.requires_grad]
     if not matrices:
         raise InputError("loss_weighting='gradnorm' needs a trainable matrix in the encoder's last layer.")

@@ -55,6 +55,8 @@ class SteppingTrainer(TaskTrainer):
     step_weighting: StepWeighting
     # (2, tasks) loss sums and label counts since the last log.
     logged_losses: torch.Tensor
+    # By name (2,), the sum and the number of what parts measured since the last log.
+    logged_measurements: dict[str, torch.Tensor]
     # Of the last step that is logged, by task.
     logged_gradient_norms: dict[str, float]
     # The step at hand, where a weighting measures its losses once more after it.
@@ -66,7 +68,7 @@ class SteppingTrainer(TaskTrainer):
     def set_up_balance(self) -> None:
         """Make the loss weighting and the gradient balance of a run that begins."""
         self.logged_losses = torch.zeros(2, self.model.num_tasks)
-        self.logged_gradient_norms = {}
+        self.logged_measurements, self.logged_gradient_norms = {}, {}
         self.balance = self.measured_step = None
         # An epoch, or a third of a shorter run: what some weightings wait for.
         epoch_steps = min(self.sampler.epoch_steps, max(run_steps(self.sampler, self.args) // 3, 1))
@@ -194,6 +196,9 @@ class SteppingTrainer(TaskTrainer):
         sums, labels = cast(torch.Tensor, outputs.task_loss_sums), cast(torch.Tensor, outputs.task_label_counts)
         losses = torch.stack([sums.detach(), labels])
         self.logged_losses = self.logged_losses.to(losses.device) + losses
+        for name, measured in (outputs.part_measurements or {}).items():
+            before = self.logged_measurements.get(name)
+            self.logged_measurements[name] = measured if before is None else before + measured
         self.step_weighting.add(sums, labels if counts is None else counts[0])
 
     def _backward(self, loss: torch.Tensor) -> None:
@@ -290,7 +295,8 @@ class SteppingTrainer(TaskTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, beside the loss, for every task: the mean loss of its labels since the last time, its weight, the norm
-        of the gradient of its own parameters, and how many of its rows were drawn since the run began.
+        of the gradient of its own parameters, and how many of its rows were drawn since the run began; and the means
+        of what parts measured of the rows since the last time.
         """
         if "loss" in logs:
             sums, counts = self.accelerator.reduce(self.logged_losses, reduction="sum").tolist()
@@ -302,6 +308,17 @@ class SteppingTrainer(TaskTrainer):
             logs.update({f"grad_norm_{name}": norm for name, norm in self.logged_gradient_norms.items()})
             drawn = self.sampler.drawn(self.state.global_step).tolist()
             logs.update({f"rows_{name}": count for name, count in zip(self.train_dataset.sizes, drawn)})
+            logs.update(self._mean_measurements())
             self.logged_losses.zero_()
-            self.logged_gradient_norms = {}
+            self.logged_measurements, self.logged_gradient_norms = {}, {}
         super().log(logs, start_time)
+
+    def _mean_measurements(self) -> dict[str, float]:
+        """The means of what parts measured since the last log, of all processes; each has measured the same things."""
+        names = sorted(self.logged_measurements)
+        if not names:
+            return {}
+        pairs = self.accelerator.reduce(
+            torch.stack([self.logged_measurements[name] for name in names]), reduction="sum"
+        )
+        return {name: total / count for name, (total, count) in zip(names, pairs.tolist()) if count}

@@ -14,6 +14,7 @@ from torch import nn
 from ..data.mixture import Mixture
 from ..modeling.aggregation import partners_of
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig
+from ..modeling.encoder_conditioning import TASK_CONDITIONINGS
 from ..modeling.errors import InputError, check_choice
 from ..modeling.interaction_base import reads_lists
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
@@ -45,18 +46,22 @@ def tasks_apart(model: MultiTaskAttentionModel) -> Iterator[None]:
     def unpunished(*given: Any) -> None:
         """An adversary or penalty of what is not there says nothing."""
 
+    def unmeasured(*given: Any) -> dict[str, torch.Tensor]:
+        return {}
+
     if model.mtl.aggregation.reads_tasks or model.config.conditioning == "task_tokens":
         raise InputError(
             "training_order=staged keeps tasks apart at first; aggregation and task_tokens do not. Leave them out."
         )
     hook = interaction.register_forward_hook(unmixed)
     interaction.penalties = unpunished  # type: ignore[method-assign, assignment]
+    interaction.measurements = unmeasured  # type: ignore[method-assign, assignment]
     try:
         with _frozen(_mixing_parameters(model)):
             yield
     finally:
         hook.remove()
-        del interaction.penalties
+        del interaction.penalties, interaction.measurements
 
 
 @contextmanager
@@ -248,6 +253,7 @@ def left_out(model: MultiTaskAttentionModel, tasks: Sequence[str]) -> list[str]:
         return []
     config = model.config
     names = ["task_interaction", "aggregation"]
+    # The lone task's own encoder is all of that part; what others share beside it stays behind.
     names += ["conditioning"] * (config.conditioning != "separate_encoders")
     return [f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != "none"]
 
@@ -262,7 +268,7 @@ def _kept_task(task: TaskConfig, kept: Sequence[str]) -> dict[str, Any]:
 def _named_tensors(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
     """Return a model's tensors by name; a lone task's encoder has the name that it has among separate ones."""
     tensors = dict(model.state_dict())
-    if model.config.conditioning != "separate_encoders" or model.num_tasks > 1:
+    if model.num_tasks > 1 or TASK_CONDITIONINGS[model.config.conditioning].several_encoders is None:
         return tensors
     prefix = f"encoder.encoders.{task_key(model.config.task_names[0])}."
     return {

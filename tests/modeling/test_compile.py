@@ -20,7 +20,7 @@ TAUGHT = [TASKS[1], {**TASKS[1], "name": "temper"}, TASKS[4]]
 PLAIN = {"pooling": "mean", "task_interaction": "none", "gate": "none"}
 # Rows of separate encoders are found by their task, and a packed sequence reads its lengths: sizes that follow from
 # values, which break a graph.
-BREAKING = [("conditioning", "separate_encoders"), ("head", "recurrent")]
+BREAKING = [("conditioning", "separate_encoders"), ("conditioning", "private_encoders"), ("head", "recurrent")]
 TABLES = {
     "conditioning": TASK_CONDITIONINGS,
     "pooling": TASK_POOLINGS,

@@ -27,7 +27,7 @@ from transformers import (
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
 from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
 from hf_mtl.modeling.encoder_reader import norms_of
-from hf_mtl.modeling.separate_encoders import SeparateEncoders
+from hf_mtl.modeling.separate_encoders import PrivateEncoders, SeparateEncoders, first_encoder
 from hf_mtl.training.shared_parameters import shared_parameters
 from tests.conftest import (
     TASKS,
@@ -69,6 +69,8 @@ REFUSING = {
 TOLD = [name for name in TASK_CONDITIONINGS if name != "none"]
 # In these a row is encoded once for each of its tasks.
 BY_TASK = [name for name in TOLD if TASK_CONDITIONINGS[name].conditions_encoder]
+# In these each task has an encoder of its own.
+SEVERAL = [name for name in TOLD if TASK_CONDITIONINGS[name].several_encoders is not None]
 SENTENCES = ("intent", "mood", "flags", "stars", "pick")
 
 every_conditioning = pytest.mark.parametrize("told", TOLD)
@@ -109,10 +111,14 @@ def shaken(model):
 
 
 def loaded(model, other):
-    """Give a model the tensors that another has under the same names; of separate encoders, its first task's."""
+    """Give a model the tensors that another has under the same names; of separate encoders, its first task's, and of
+    private ones the shared one's.
+    """
     own = f"encoder.encoders.task_{model.config.task_names[0]}."
     state = other.state_dict()
-    if model.config.conditioning != "separate_encoders" or model.num_tasks == 1:
+    if isinstance(other.encoder, PrivateEncoders) and not isinstance(model.encoder, PrivateEncoders):
+        own = "encoder.shared."
+    if not isinstance(model.encoder, SeparateEncoders):
         state = {name.replace(own, "encoder."): tensor for name, tensor in state.items()}
     model.load_state_dict({name: state[name] for name in model.state_dict()})
     return model
@@ -244,7 +250,9 @@ def test_a_task_reads_only_what_it_may(told):
 def test_the_encoder_is_called_once_whatever_the_tasks(told, tasks):
     """S0.1: rows by tasks where the encoder is told of the task, rows where tasks are tokens or not told."""
     model = build(told, tasks=TASKS[:tasks])
-    encoders = list(model.encoder) if told == "separate_encoders" else [model.encoder]
+    encoders = list(model.encoder) if told in SEVERAL else [model.encoder]
+    # A shared encoder beside private ones reads each row once, whatever its tasks.
+    encoders += [model.encoder.shared] if told == "private_encoders" else []
     seen = []
     for encoder in encoders:
         encoder.register_forward_pre_hook(
@@ -256,8 +264,8 @@ def test_the_encoder_is_called_once_whatever_the_tasks(told, tasks):
             with_kwargs=True,
         )
     model(**encoder_inputs())
-    rows = 8 * tasks if told in BY_TASK else 8
-    assert seen == [rows // len(encoders)] * len(encoders)
+    rows = 8 * tasks if told in BY_TASK and told not in SEVERAL else 8
+    assert seen == [rows] * len(encoders)
 
 
 @pytest.mark.parametrize("told", TASK_CONDITIONINGS)
@@ -324,7 +332,7 @@ def test_task_embeddings_are_a_dense_layer_of_a_one_hot_task():
     close(model.mtl.conditioning(table, tasks).added, model.mtl.conditioning.output(dense(one_hot)))
 
 
-@pytest.mark.parametrize("told", [name for name in TOLD if name != "separate_encoders"])
+@pytest.mark.parametrize("told", [name for name in TOLD if name not in SEVERAL])
 def test_tasks_of_one_embedding_and_one_head_are_one(told):
     """S4.1: two tasks with equal embeddings and heads give equal logits; with unequal embeddings they do not."""
     tasks = [TASKS[1], {**TASKS[1], "name": "temper"}, *TASKS[2:4]]
@@ -398,7 +406,7 @@ def test_layers_that_are_run_again_give_the_same_gradients(told):
     model, batches = shaken(build(told)).train(), [asked_batch(random_batch(seed=seed)) for seed in (0, 1)]
     expected = gradients(model, *batches)
     model.activation_checkpointing_enable()
-    encoder = next(iter(model.encoder)) if told == "separate_encoders" else model.encoder
+    encoder = first_encoder(model.encoder)
     calls = []
     encoder.encoder.layer[0].attention.register_forward_hook(lambda *given: calls.append(1))
     found = gradients(model, *batches)
@@ -632,15 +640,16 @@ def test_a_task_without_rows_gets_no_gradient_in_its_encoder():
     assert all(tensor.grad is None for tensor in second.parameters())
 
 
-def test_separate_encoders_keep_their_vocabulary():
-    model = build("separate_encoders")
+@pytest.mark.parametrize("told", SEVERAL)
+def test_separate_encoders_keep_their_vocabulary(told):
+    model = build(told)
     with pytest.raises(InputError, match="resize the encoder before it is wrapped"):
         model.resize_token_embeddings(70)
     with pytest.raises(InputError, match="cannot be replaced"):
         model.set_input_embeddings(nn.Embedding(70, 32))
 
 
-@pytest.mark.parametrize("told", [name for name in TASK_CONDITIONINGS if name != "separate_encoders"])
+@pytest.mark.parametrize("told", [name for name in TASK_CONDITIONINGS if name not in SEVERAL])
 def test_a_larger_vocabulary_is_told_of_the_task_too(told):
     """The hook on word embeddings moves with the model."""
     model, inputs = shaken(build(told)), encoder_inputs()
@@ -648,10 +657,7 @@ def test_a_larger_vocabulary_is_told_of_the_task_too(told):
     model.resize_token_embeddings(70)
     for task, logits in model(**inputs).logits.items():
         close(logits, expected[task], msg=task)
-    if not isinstance(model.encoder, SeparateEncoders):
-        own = model.get_input_embeddings()
-        model.set_input_embeddings(
-            torch.nn.Embedding.from_pretrained(own.weight.detach(), padding_idx=own.padding_idx)
-        )
-        for task, logits in model(**inputs).logits.items():
-            close(logits, expected[task], msg=task)
+    own = model.get_input_embeddings()
+    model.set_input_embeddings(torch.nn.Embedding.from_pretrained(own.weight.detach(), padding_idx=own.padding_idx))
+    for task, logits in model(**inputs).logits.items():
+        close(logits, expected[task], msg=task)

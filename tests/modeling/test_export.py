@@ -13,7 +13,11 @@ SETTINGS = {"default": {}, "hard_sharing": dict(SYSTEMS["hard_sharing"].settings
 EXPORTED = [TASKS[0], TASKS[2], TASKS[3], TASKS[4], TASKS[5]]
 # Sizes that nothing was traced at, a single row among them.
 OTHERS = ((1, 6), (5, 13))
-REFUSED = {"system individual": "separate_encoders", "head recurrent": "recurrent branch or head"}
+REFUSED = {
+    "system individual": "separate_encoders",
+    "system private_encoders_adversarial": "private_encoders",
+    "head recurrent": "recurrent branch or head",
+}
 
 
 def drawn(rows: int, length: int) -> dict[str, torch.Tensor]:

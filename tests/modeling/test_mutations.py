@@ -14,6 +14,7 @@ import torch
 
 from hf_mtl import InputError, MultiTaskAttentionModel
 from hf_mtl.modeling import (
+    adversary,
     aggregation,
     branch,
     gate,
@@ -28,8 +29,9 @@ from hf_mtl.modeling import (
 )
 from hf_mtl.modeling import attention_scorers as scorers
 from hf_mtl.modeling import encoder_conditioning as conditioning
+from hf_mtl.modeling import encoder_conditioning_private as private
 from hf_mtl.modeling import encoder_reader as reader
-from hf_mtl.modeling import interaction_adversary as adversary
+from hf_mtl.modeling import interaction_adversary as shared_private
 from hf_mtl.modeling import interaction_base as base
 from hf_mtl.modeling import interaction_branches as branches
 from hf_mtl.modeling import interaction_experts as experts
@@ -47,6 +49,7 @@ from tests.modeling import test_limit_battery as battery
 from tests.modeling import test_mran as relations_tests
 from tests.modeling import test_penalties as penalties
 from tests.modeling import test_pooling as poolings
+from tests.modeling import test_private_encoders as private_encoders
 from tests.modeling import test_task_tokens as task_tokens
 from tests.modeling import test_trace_norm as trace_norms
 from tests.training import test_training_order as orders
@@ -260,10 +263,10 @@ MUTATIONS = [
     ),
     (
         "S2.3",
-        MultiTaskAttentionModel,
+        separate_encoders.SeparateEncoders,
         "__init__",
-        "copy.deepcopy(first)",
-        "first",
+        "copy.deepcopy(encoder)",
+        "encoder",
         conditionings.test_separate_encoders_share_nothing,
     ),
     (
@@ -370,7 +373,7 @@ MUTATIONS = [
     ),
     (
         "S2.5",
-        adversary.SharedPrivate,
+        shared_private.SharedPrivate,
         "penalties",
         "self.discriminator(self.reversal(shared[:, 0]))",
         "self.discriminator(shared[:, 0])",
@@ -378,7 +381,7 @@ MUTATIONS = [
     ),
     (
         "S2.5",
-        adversary.SharedPrivate,
+        shared_private.SharedPrivate,
         "penalties",
         "overlap = ",
         "overlap = 1 - ",
@@ -386,7 +389,7 @@ MUTATIONS = [
     ),
     (
         "S2.5",
-        adversary.SharedPrivate,
+        shared_private.SharedPrivate,
         "penalties",
         "self.adversarial * unknown",
         "(self.adversarial + 0.1) * unknown",
@@ -508,6 +511,70 @@ MUTATIONS = [
         "task_states + gates * (mixed - task_states)",
         "mixed + gates * (task_states - mixed)",
         interactions.test_a_gate_lets_everything_or_nothing_pass,
+    ),
+    (
+        "S2.12",
+        private.PrivateNetworks,
+        "states",
+        "(private + shared) / 2 +",
+        "private +",
+        private_encoders.test_a_tasks_state_is_its_formula,
+    ),
+    (
+        "S2.12",
+        private.PrivateNetworks,
+        "states",
+        "(private - shared).squeeze",
+        "private.squeeze",
+        private_encoders.test_a_linear_head_has_any_weights_for_either_half,
+    ),
+    (
+        "S2.12",
+        private.PrivateNetworks,
+        "penalties",
+        "self.discriminator(self.reversal(_shared_mean(tokens)))",
+        "self.discriminator(_shared_mean(tokens))",
+        private_encoders.test_the_adversary_works_against_the_shared_encoder_alone,
+    ),
+    (
+        "S2.12",
+        private,
+        "_shared_mean",
+        "_, shared = tokens.views",
+        "shared, _ = tokens.views",
+        private_encoders.test_the_adversary_works_against_the_shared_encoder_alone,
+    ),
+    (
+        "S2.12",
+        private.PrivateNetworks,
+        "penalties",
+        ".square()",
+        ".abs()",
+        private_encoders.test_the_loss_is_its_formula,
+    ),
+    (
+        "S2.12",
+        private.PrivateNetworks,
+        "penalties",
+        "self.orthogonality * overlap",
+        "self.orthogonality * (1 - overlap)",
+        private_encoders.test_overlap_drives_both_encoders_apart,
+    ),
+    (
+        "S2.12",
+        separate_encoders.PrivateReader,
+        "forward",
+        "states=_mean(private.states, shared.states)",
+        "states=private.states",
+        private_encoders.test_token_states_are_the_mean_of_both_encoders,
+    ),
+    (
+        "S2.12",
+        separate_encoders.PrivateReader,
+        "forward",
+        "states=once.states.repeat_interleave(count, dim=0)",
+        "states=once.states.repeat(count, 1, 1)",
+        private_encoders.test_a_tasks_state_is_its_formula,
     ),
     ("S2.12", systems, "SYSTEMS", "task_queries", "mean", interactions.test_systems_of_the_sources_are_their_parts),
     (

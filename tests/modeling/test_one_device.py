@@ -55,9 +55,13 @@ def moved(value):
 
 def encoded(encoder, inputs, told, flags):
     """Stands in for reading the encoder, whose own code asks what its tensors hold."""
-    states = torch.randn(*inputs.mask.shape, 32, device="meta", requires_grad=True)
-    tasks = None if inputs.tasks is None else inputs.tasks.unsqueeze(1)
-    return EncodedTokens(states, inputs.mask, None, inputs.ids, (states, states), tasks)
+    mask, ids, tasks = inputs.mask, inputs.ids, inputs.tasks
+    if tasks is not None and tasks.ndim == 2:
+        # Rows whose shared view is read once.
+        mask, ids = (value.repeat_interleave(tasks.shape[1], dim=0) for value in (mask, ids))
+    states = torch.randn(*mask.shape, 32, device="meta", requires_grad=True)
+    tokens = EncodedTokens(states, mask, None, ids, (states, states), None if tasks is None else tasks.reshape(-1, 1))
+    return tokens._replace(views=(tokens, tokens))
 
 
 @pytest.mark.parametrize(("name", "settings"), CASES, ids=[name for name, _ in CASES])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments
-from hf_mtl.modeling.interaction_adversary import GradientReversal
+from hf_mtl.modeling.adversary import GradientReversal
 from tests.conftest import TASKS, build_model, random_batch, randomise, with_weights_of
 from tests.modeling.test_limit_battery import HIDDEN, T, build, states_and_embeddings
 from tests.training.test_step_loss import datasets, specs, step_gradients

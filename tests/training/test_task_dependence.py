@@ -58,7 +58,16 @@ def test_no_part_is_blamed(setting, name, has_learned):
     if has_learned:
         randomise(model, std=0.05)
     spreads = task_spreads(model, random_batch())
-    told = name not in ("none", "mean", "pooler", "first_token", "last_token", "task_layer", "separate_encoders")
+    told = name not in (
+        "none",
+        "mean",
+        "pooler",
+        "first_token",
+        "last_token",
+        "task_layer",
+        "separate_encoders",
+        "private_encoders",
+    )
     assert spreads.keys() == ({setting} if told else set())
     assert all(spread > 0.02 for spread in spreads.values()), spreads
 

@@ -104,6 +104,12 @@ REFUSED = {
         "each encoder reads its rows; their states are put together for the output": """
             test_retain_grad_hidden_states_attentions""",
     },
+    "private_encoders_adversarial": {
+        "each task has word embeddings of its own, which cannot be replaced or resized": """
+            test_model_get_set_embeddings test_resize_tokens_embeddings""",
+        "each encoder reads its rows; their states are put together for the output": """
+            test_retain_grad_hidden_states_attentions""",
+    },
     "task_tokens": {
         "the tasks' tokens are read beside the text's; attentions keep them, hidden states are cut": """
             test_attention_outputs test_retain_grad_hidden_states_attentions""",
