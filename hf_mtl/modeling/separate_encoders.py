@@ -62,7 +62,10 @@ class PrivateEncoders(SeparateEncoders):
 
     def __init__(self, encoder: PreTrainedModel, task_names: Sequence[str]) -> None:
         super().__init__(copy.deepcopy(encoder), task_names)
-        self.shared = encoder
+        encoders = self.encoders
+        del self.encoders
+        # The shared one is listed first: its configuration is the model's own, the others' are copies.
+        self.shared, self.encoders = encoder, encoders
 
     @property
     def first(self) -> Any:
