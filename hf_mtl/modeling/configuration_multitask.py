@@ -105,7 +105,12 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         tasks: Ordered list of tasks, each a `TaskConfig` or its values, as which it is kept; a list, since JSON
             dictionaries are written sorted and the order is what task indices mean.
         conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
-        conditioning_size: Width of what a task's embedding is projected to, of `modulation`.
+        conditioning_size: Width of what a task's embedding is projected to, of `modulation`, `hyper_adapters` and
+            `conditional_attention`; of `projected_attention_layers` that of the attention beside a layer.
+        conditioning_heads: Heads of that attention.
+        adapter_size: Inner size of an adapter, of `hyper_adapters`.
+        attention_blocks: Blocks of `conditional_attention`; behind the last one the first comes again.
+        attention_block_size: Tokens of such a block.
         task_token_position: The one of a text's positions, from 0, at which `task_tokens` stand; None for the first
             from 1 on whose embedding is of ordinary norm, which becomes the setting.
         task_token_scale: Scale of the entries of `task_tokens`; None for that of the encoder's word embeddings, which
@@ -164,6 +169,10 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     conditioning_size: int = 64
     task_token_position: int | None = None
     task_token_scale: float | int | None = None
+    conditioning_heads: int = 4
+    adapter_size: int = 24
+    attention_blocks: int = 8
+    attention_block_size: int = 16
     pooling: str = "task_queries"
     pooling_scorer: str = "general"
     pooling_floor: float | int = 0.0

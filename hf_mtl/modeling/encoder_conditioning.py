@@ -1,4 +1,4 @@
-"""An encoder's conditions, by task: nothing, or the task's embedding in its inputs, its norms or as a token.
+"""An encoder's conditions, by task: nothing, or the task in its inputs, its norms, its layers or as a token.
 
 To add a way, write its class and its line in `TASK_CONDITIONINGS`. Each starts as if nothing were told.
 """
@@ -18,6 +18,7 @@ from .encoder_conditioning_base import (
     quietly,
     small_inputs,
 )
+from .encoder_conditioning_layers import ConditionalAttention, HyperAdapters, ProjectedAttentionLayers
 from .encoder_conditioning_private import PrivateNetworks
 from .encoder_reader import Conditions, EncodedTokens, EncoderReader, first_position, norms_of, position_table
 from .errors import InputError
@@ -214,6 +215,9 @@ TASK_CONDITIONINGS: dict[str, type[TaskConditioning]] = {
     "input_addition": InputAddition,
     "modulation": Modulation,
     "task_tokens": TaskTokens,
+    "projected_attention_layers": ProjectedAttentionLayers,
+    "hyper_adapters": HyperAdapters,
+    "conditional_attention": ConditionalAttention,
     "separate_encoders": SeparateNetworks,
     "private_encoders": PrivateNetworks,
 }

@@ -38,6 +38,8 @@ class TaskConditioning(ModuleWithConstants, ABC):
     conditions_encoder: ClassVar[bool] = False
     # What the model's encoder becomes, where each task has one of its own.
     several_encoders: ClassVar[type[SeparateEncoders] | None] = None
+    # Whether the layers of the encoder are told of the task.
+    tells_layers: ClassVar[bool] = False
 
     def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Calls any encoder and reads its token states, telling it of the task where a part asks for that.
 
-Nothing of an encoder's code is copied: what is added enters through hooks on its word embeddings and its norms, or as
-further tokens in front of its inputs.
+Nothing of an encoder's code is copied: what is added enters through hooks on its word embeddings, its norms and its
+layers, or as further tokens in front of its inputs.
 """
 
 import inspect
@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from .encoder_layers import LayerConditions, LayerHooks
 from .errors import InputError
 from .task_tensors import Carried
 
@@ -56,6 +57,7 @@ class Conditions(NamedTuple):
         tokens: (tasks, width) embeddings of tokens that stand in front of every row's text.
         reads: (tasks, tasks) of bool: which of these tokens each may read; text reads none of them.
         place: The one of a text's positions, from 0, at which these tokens stand.
+        layers: What each layer is told.
     """
 
     added: torch.Tensor | None = None
@@ -64,6 +66,7 @@ class Conditions(NamedTuple):
     tokens: torch.Tensor | None = None
     reads: torch.Tensor | None = None
     place: int = 0
+    layers: LayerConditions | None = None
 
 
 class EncodedTokens(NamedTuple):
@@ -101,10 +104,17 @@ class EncoderReader(nn.Module):
     Args:
         encoder: The encoder.
         layers: Whether the states of all layers are read.
-        told: Whether the encoder is told of tasks.
+        is_conditioned: Whether the encoder is told of tasks.
+        tells_layers: Whether its layers are.
     """
 
-    def __init__(self, encoder: PreTrainedModel, layers: bool = False, is_conditioned: bool = False) -> None:
+    def __init__(
+        self,
+        encoder: PreTrainedModel,
+        layers: bool = False,
+        is_conditioned: bool = False,
+        tells_layers: bool = False,
+    ) -> None:
         super().__init__()
         accepted = inspect.signature(encoder.forward).parameters
         self.constants: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
@@ -118,6 +128,9 @@ class EncoderReader(nn.Module):
         self.conditions = Conditions()
         self.is_conditioned = is_conditioned
         self.hook: RemovableHandle | None = None
+        self.layer_hooks = LayerHooks()
+        if tells_layers:
+            self.layer_hooks.attach(encoder, norms_of(encoder))
         if is_conditioned:
             self.listen_to(encoder.get_input_embeddings())
             for index, norm in enumerate(norms_of(encoder)):
@@ -148,14 +161,19 @@ class EncoderReader(nn.Module):
         Raises:
             InputError: The encoder does not take positions, or does not return what is asked for.
         """
-        encoder, self.conditions = carried.module, conditions
+        encoder = carried.module
         count = 0 if conditions.tokens is None else conditions.tokens.shape[0]
         given = self._with_tokens(encoder, inputs, conditions) if count else self._plain(inputs)
         if inputs.embeds is not None and conditions.added is not None:
             given["inputs_embeds"] = given["inputs_embeds"] + conditions.added.unsqueeze(1)
-        with self._remembered(encoder, conditions):
-            output = encoder(**given, **{**self.constants, **dict.fromkeys(flags, True)}, return_dict=True)
-        self.conditions = Conditions()
+        self.conditions = conditions
+        self.layer_hooks.tell(conditions.layers, inputs.mask)
+        try:
+            with self._remembered(encoder, conditions):
+                output = encoder(**given, **{**self.constants, **dict.fromkeys(flags, True)}, return_dict=True)
+        finally:
+            self.conditions = Conditions()
+            self.layer_hooks.tell(None, None)
         every, layers = output.last_hidden_state, output.get("hidden_states") or ()
         if count:
             layers = tuple(layer[:, count:] for layer in layers)
@@ -239,7 +257,9 @@ class EncoderReader(nn.Module):
                 '{"use_reentrant": false} in its keyword arguments.'
             )
 
-        def remembering(checkpoint: Callable[..., Any], function: Callable[..., Any], *given: Any) -> Any:
+        def remembering(layer: Any, checkpoint: Callable[..., Any], function: Callable[..., Any], *given: Any) -> Any:
+            function, given = self.layer_hooks.checkpointed(layer, function, given)
+
             def remember(*inner: Any) -> Any:
                 before, self.conditions = self.conditions, conditions
                 try:
@@ -251,7 +271,7 @@ class EncoderReader(nn.Module):
 
         try:
             for layer, checkpoint in layers.items():
-                layer._gradient_checkpointing_func = partial(remembering, checkpoint)
+                layer._gradient_checkpointing_func = partial(remembering, layer, checkpoint)
             yield
         finally:
             for layer, checkpoint in layers.items():

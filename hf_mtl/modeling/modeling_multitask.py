@@ -69,7 +69,9 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             self.encoder = encoders = several(first, config.task_names)
             self.read_encoder: nn.Module = encoders.reader(pooling.reads_layers)
         else:
-            self.read_encoder = EncoderReader(first, pooling.reads_layers, self.mtl.conditioning.reads_embeddings)
+            part = self.mtl.conditioning
+            is_conditioned = part.reads_embeddings or part.tells_layers
+            self.read_encoder = EncoderReader(first, pooling.reads_layers, is_conditioned, part.tells_layers)
         # Tasks whose label statistics come from rows: other rows' may take their place until the head has learned.
         self.measured_tasks: set[str] = set()
         self.register_load_state_dict_pre_hook(rename_old)

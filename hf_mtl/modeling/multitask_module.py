@@ -41,6 +41,10 @@ _LEAST_SIZES = {
     "attention_top_k": 0,
     "conditioning_size": 1,
     "task_token_position": 0,
+    "conditioning_heads": 1,
+    "adapter_size": 1,
+    "attention_blocks": 1,
+    "attention_block_size": 1,
 }
 
 
