@@ -32,11 +32,12 @@ PARTS: list[tuple[str, Mapping[str, type], str]] = [
     (
         "conditioning",
         TASK_CONDITIONINGS,
-        "`conditioning_size` (of `modulation`); `task_token_position`, `task_token_scale` (of `task_tokens`); "
-        "`adversarial_weight`, `orthogonality_weight`, `expert_size` (of `private_encoders`). What makes token states "
-        "depend on the task (`input_addition`, `modulation`, `separate_encoders`, `private_encoders`) costs up to T "
-        "passes of the encoder to answer T tasks of a row, since each is encoded anew (`private_encoders` one more); "
-        "`none` and `task_tokens` cost one.",
+        "`conditioning_size` (of `modulation` and of what tells layers), `conditioning_heads` (of "
+        "`projected_attention_layers`), `adapter_size` (of `hyper_adapters`), `attention_blocks` and "
+        "`attention_block_size` (of `conditional_attention`); `task_token_position`, `task_token_scale` (of "
+        "`task_tokens`); `adversarial_weight`, `orthogonality_weight`, `expert_size` (of `private_encoders`). What makes "
+        "token states depend on the task (all but `none` and `task_tokens`) costs up to T passes of the encoder to "
+        "answer T tasks of a row, since each is encoded anew (`private_encoders` one more).",
     ),
     (
         "pooling",

@@ -107,10 +107,10 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
         conditioning_size: Width of what a task's embedding is projected to, of `modulation`, `hyper_adapters` and
             `conditional_attention`; of `projected_attention_layers` that of the attention beside a layer.
-        conditioning_heads: Heads of that attention.
+        conditioning_heads: Heads of the attention beside a layer, of `projected_attention_layers`.
         adapter_size: Inner size of an adapter, of `hyper_adapters`.
         attention_blocks: Blocks of `conditional_attention`; behind the last one the first comes again.
-        attention_block_size: Tokens of such a block.
+        attention_block_size: Tokens of a block of `conditional_attention`.
         task_token_position: The one of a text's positions, from 0, at which `task_tokens` stand; None for the first
             from 1 on whose embedding is of ordinary norm, which becomes the setting.
         task_token_scale: Scale of the entries of `task_tokens`; None for that of the encoder's word embeddings, which

@@ -1,5 +1,5 @@
-"""Ways to tell every layer of an encoder of the task: attention beside it, an adapter behind it, numbers that are added
-to the scores of its own attention.
+"""Ways to tell every layer of an encoder of the task: attention beside it, an adapter behind it, numbers that are
+added to the scores of its own attention.
 """
 
 import copy
@@ -79,9 +79,9 @@ class LayerConditioning(TaskConditioning):
         if is_apart and not are_close(read(shorter, drawn(embeddings, tasks[1:]))[0], together[1][kept]):
             return "its layers read padding"
         for index in range(self.num_layers):
-            told = drawn(embeddings, tasks).layers
-            assert told is not None
-            heard = read(inputs, Conditions(layers=_OneLayer(told, index)))
+            conditions = drawn(embeddings, tasks).layers
+            assert conditions is not None
+            heard = read(inputs, Conditions(layers=_OneLayer(conditions, index)))
             if torch.equal(heard[inputs.mask.bool()], plain[inputs.mask.bool()]):
                 return f"its layer {index} does not hear what it is told"
         return ""
@@ -115,8 +115,9 @@ class ProjectedAttentionLayers(LayerConditioning):
     V^D g(V^E h)) (Stickland and Murray 2019, PALs).
 
     h + SA(h) is the sum that the layer's last norm reads; where no norm ends a layer, V^D g(V^E h) is added to what
-    the layer returns. V^E (size, hidden) and V^D (hidden, size) are a task's own, the same in all layers; g is attention
-    of several heads without an output matrix, a task's own in each layer. V^D starts at zero.
+    the layer returns. V^E (size, hidden) and V^D (hidden, size) are a task's own, the same in all layers; g is
+    attention of several heads to the row's tokens, without an output matrix, a task's own in each layer. V^D starts at
+    zero.
 
     Args:
         config: Gives `conditioning_size`, the width, and `conditioning_heads`, the heads.
@@ -221,9 +222,9 @@ class ConditionalAttention(LayerConditioning):
     blocks A_n * gamma(e_t) + beta(e_t) on its diagonal and is 0 elsewhere (Pilault et al. 2021, CA-MTL, conditional
     attention).
 
-    A token's place is that among its row's tokens, padding aside; a block has as many places as it has rows, and behind
-    the last block the first one comes again. The blocks A_n, gamma and beta are each layer's own; gamma and beta, of a
-    block's shape and the same for all blocks, are linear in a narrow projection of e_t and start at zero.
+    A token's place is that among its row's tokens, padding aside; a block has as many places as it has rows, and
+    behind the last block the first one comes again. The blocks A_n, gamma and beta are each layer's own; gamma and
+    beta, of a block's shape and the same for all blocks, are linear in a narrow projection of e_t and start at zero.
 
     Args:
         config: Gives `conditioning_size`, the width of the projection, `attention_blocks`, how many A_n there are, and

@@ -19,7 +19,7 @@ _ADDING = (None, "eager", "sdpa")
 
 
 class LayerConditions:
-    """What the layers of an encoder are told of the task of each row; here nothing."""
+    """The conditions of an encoder's layers: what they are told of the task of each row; here nothing."""
 
     def bias(self, index: int, mask: torch.Tensor) -> torch.Tensor | None:
         """Return (rows, 1, length, length), what a layer adds to its attention's scores; None for nothing.
@@ -58,7 +58,12 @@ class LayerHooks:
         self.conditions: LayerConditions | None = None
         self.mask: torch.Tensor | None = None
         self.config: Any = None
-        self._forget()
+        # The layer that runs, and what is to enter it.
+        self._layer: nn.Module | None = None
+        self._branch: torch.Tensor | None = None
+        # The norm that ran last in it, what it read and what it returned.
+        self._last: tuple[nn.Module, torch.Tensor, torch.Tensor] | None = None
+        self._listens = False
 
     def attach(self, encoder: PreTrainedModel, norms: Sequence[nn.Module]) -> None:
         """Listen to the layers of an encoder.
@@ -124,11 +129,7 @@ class LayerHooks:
         return {**self.__dict__, **told_nothing, "_listens": False}
 
     def _forget(self) -> None:
-        # The layer that runs, and what is to enter it.
-        self._layer: nn.Module | None = None
-        self._branch: torch.Tensor | None = None
-        # The norm that ran last in it, what it read and what it returned.
-        self._last: tuple[nn.Module, torch.Tensor, torch.Tensor] | None = None
+        self._layer = self._branch = self._last = None
         self._listens = False
 
     def _enter(
@@ -206,6 +207,8 @@ def layers_of(encoder: nn.Module) -> list[nn.Module]:
     """Return an encoder's layers in order, each of them once; [] where it has no list of as many as it says."""
     depth = cast(Any, encoder).config.get_text_config().num_hidden_layers
     for module in encoder.modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth and len(set(module)) == depth:
-            return list(module)
+        is_list = isinstance(module, nn.ModuleList) and len(module) == len(set(module)) == depth
+        # What pools between blocks of layers has a list of lists.
+        if is_list and not any(isinstance(layer, nn.ModuleList) for layer in module.children()):
+            return list(module.children())
     return []

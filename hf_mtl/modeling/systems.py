@@ -142,6 +142,24 @@ SYSTEMS: dict[str, System] = {
         "Perez et al. 2018, equation 1 (FiLM), on the encoder's norms (conditional layer norm)",
         "scale and shift are linear in a narrow projection of the task's embedding, and start at zero",
     ),
+    "projected_attention_layers": System(
+        {**_PLAIN, "conditioning": "projected_attention_layers"},
+        "Stickland and Murray 2019 (PALs): h' = LN(h + SA(h) + V^D g(V^E h)) in every layer",
+        "64 wide with 4 heads, where theirs are 204 wide; V^D starts at zero, and nothing follows it (their code ends "
+        "in a GELU); no biases, no dropout",
+    ),
+    "hyper_adapters": System(
+        {**_PLAIN, "conditioning": "hyper_adapters"},
+        "Karimi Mahabadi et al. 2021 (HyperFormer++): adapters that a network makes for each task and layer",
+        "one adapter behind each layer, x + U GELU(D LN(x)), instead of two inside it; no norms are made, LN comes "
+        "first and has no weights; W^U starts at zero; the encoder is trained too",
+    ),
+    "conditional_attention": System(
+        {**_PLAIN, "conditioning": "conditional_attention"},
+        "Pilault et al. 2021 (CA-MTL), conditional attention: softmax(M(e_t) + Q K^T / sqrt(d)) V",
+        "conditional attention alone; M = A * gamma + beta with gamma and beta zero at the start (their code: "
+        "(1 + gamma) * A + beta with A zero, gamma and beta of a block's row); any length; the encoder is trained",
+    ),
     "many_tasks": System(
         {
             "pooling": "task_queries",

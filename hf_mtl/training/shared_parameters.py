@@ -5,6 +5,7 @@ import re
 from torch import nn
 
 from ..balancing.gradient_balancing import BALANCED_PARAMETERS
+from ..modeling.encoder_layers import layers_of
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.separate_encoders import PrivateEncoders, SeparateEncoders, first_encoder
@@ -59,14 +60,13 @@ def _encoder_layers(model: MultiTaskAttentionModel) -> list[nn.Module]:
     """
     if not _shares_encoder(model):
         raise InputError("Separate encoders share no layer; gradients of theirs cannot be balanced or compared.")
-    depth = model.config.num_hidden_layers
-    for module in first_encoder(model.encoder).modules():
-        if isinstance(module, nn.ModuleList) and len(module) == depth:
-            return list(module)
-    raise InputError(
-        f"The encoder ({type(model.encoder).__name__}) has no list of {depth} layers; choose "
-        "balanced_parameters='all'."
-    )
+    layers = layers_of(first_encoder(model.encoder))
+    if not layers:
+        raise InputError(
+            f"The encoder ({type(model.encoder).__name__}) has no list of {model.config.num_hidden_layers} layers; "
+            "choose balanced_parameters='all'."
+        )
+    return layers
 
 
 def last_shared_matrix(model: MultiTaskAttentionModel) -> nn.Parameter:

@@ -71,10 +71,14 @@ TOLD = [name for name in TASK_CONDITIONINGS if name != "none"]
 BY_TASK = [name for name in TOLD if TASK_CONDITIONINGS[name].conditions_encoder]
 # In these each task has an encoder of its own.
 SEVERAL = [name for name in TOLD if TASK_CONDITIONINGS[name].several_encoders is not None]
+# In these the encoder's layers are told; ALBERT's are one layer, again and again.
+BY_LAYER = [name for name in TOLD if TASK_CONDITIONINGS[name].tells_layers]
+PAIRS = [(told, encoder) for told in TOLD for encoder in ENCODERS if (told in BY_LAYER, encoder) != (True, "albert")]
 SENTENCES = ("intent", "mood", "flags", "stars", "pick")
 
 every_conditioning = pytest.mark.parametrize("told", TOLD)
 every_encoder = pytest.mark.parametrize("encoder", ENCODERS)
+every_pair = pytest.mark.parametrize(("told", "encoder"), PAIRS)
 
 
 def modernbert(window):
@@ -167,13 +171,17 @@ def close(found, expected, tolerance=1e-5, **more):
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=tolerance, **more)
 
 
+def part_of(part, task):
+    """The tensors of a part that are a task's own."""
+    return [tensor for name, tensor in part.named_parameters() if name.endswith(f"task_{task}")]
+
+
 def read_of(logits, mask):
     """What of logits (B, ...) or (B, L, ...) does not stand at padding."""
     return logits[mask.bool()] if logits.ndim == 3 else logits
 
 
-@every_encoder
-@every_conditioning
+@every_pair
 def test_the_start_is_hard_sharing(told, encoder):
     """LB-2, S4.2: with zero generators the encoder says what it says alone; S2.2: that is hard sharing."""
     model, inputs = build(told, encoder), encoder_inputs()
@@ -215,8 +223,7 @@ def test_text_beside_task_tokens_keeps_its_positions_with_padding_on_the_left():
     close(tokens_of(model, input_ids=ids, attention_mask=mask).states[mask.bool()], alone[mask.bool()])
 
 
-@every_encoder
-@every_conditioning
+@every_pair
 def test_padding_changes_nothing(told, encoder):
     """LB-6."""
     model, inputs = shaken(build(told, encoder, TASKS[:4])), encoder_inputs()
@@ -345,7 +352,8 @@ def test_tasks_of_one_embedding_and_one_head_are_one(told):
     logits = model(**encoder_inputs()).logits
     close(logits["temper"], logits["mood"])
     with torch.no_grad():
-        model.mtl.task_encoder.embeddings.task_temper.add_(torch.randn(32))
+        for tensor in part_of(model.mtl.task_encoder, "temper") or part_of(model.mtl.conditioning, "temper"):
+            tensor.add_(torch.randn(tensor.shape))
     logits = model(**encoder_inputs()).logits
     assert (logits["temper"] - logits["mood"]).abs().max() > 1e-3
 
@@ -522,6 +530,9 @@ def test_they_load_where_this_package_is_not(tmp_path):
         ("task_tokens", "xlnet", "does not work with the encoder XLNetModel"),
         ("input_addition", "xlnet", "does not work with the encoder XLNetModel"),
         ("modulation", "xlnet", "does not work with the encoder XLNetModel"),
+        *((told, "xlnet", "XLNetModel: its layers do not read .rows, length, hidden.") for told in BY_LAYER),
+        *((told, "albert", "AlbertModel: it has no list of 2 layers") for told in BY_LAYER),
+        ("conditional_attention", "deberta", "DebertaV2Model: its layers add no mask to the scores"),
     ],
 )
 def test_an_encoder_that_cannot_be_told_is_refused(told, encoder, said):
@@ -531,8 +542,12 @@ def test_an_encoder_that_cannot_be_told_is_refused(told, encoder, said):
 
 
 @pytest.mark.parametrize("encoder", [name for name in REFUSING if name != "xlnet"])
-@pytest.mark.parametrize("told", ["input_addition", "modulation"])
+@pytest.mark.parametrize("told", ["input_addition", "modulation", *BY_LAYER])
 def test_encoders_that_refuse_task_tokens_take_the_other_ways(told, encoder):
+    if (told, encoder) == ("conditional_attention", "deberta"):
+        with pytest.raises(InputError, match="add no mask"):
+            build(told, encoder)
+        return
     model, inputs = shaken(build(told, encoder, TASKS[:4], pooling="last_token")), encoder_inputs()
     together = model(**inputs).logits
     alone = model(**{key: value[3:4] for key, value in inputs.items()}).logits

@@ -75,7 +75,17 @@ def test_the_hooks_do_hide():
     assert all(tensor.isnan().all() for tensor in model.parameters())
 
 
-@pytest.mark.parametrize("name", ["system hard_sharing", "interaction cross_task_attention", "interaction cgc"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "system hard_sharing",
+        "interaction cross_task_attention",
+        "interaction cgc",
+        "system projected_attention_layers",
+        "system hyper_adapters",
+        "system conditional_attention",
+    ],
+)
 @pytest.mark.parametrize("place", ["cpu", "disk", "from_pretrained"])
 def test_offloaded_models_answer_alike(name, place, tmp_path):
     model = build(name)
@@ -104,6 +114,9 @@ def test_offloaded_models_answer_alike(name, place, tmp_path):
         "interaction cgc",
         "interaction head_groups",
         "system individual",
+        "system projected_attention_layers",
+        "system hyper_adapters",
+        "system conditional_attention",
     ],
 )
 def test_adapters_on_linear_layers_learn_and_answer_before_they_are_merged(name, targets):
