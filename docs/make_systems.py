@@ -35,8 +35,8 @@ PARTS: list[tuple[str, Mapping[str, type], str]] = [
         "`conditioning_size` (of `modulation` and of what tells layers), `conditioning_heads` (of "
         "`projected_attention_layers`), `adapter_size` (of `hyper_adapters`), `attention_blocks` and "
         "`attention_block_size` (of `conditional_attention`); `task_token_position`, `task_token_scale` (of "
-        "`task_tokens`); `adversarial_weight`, `orthogonality_weight`, `expert_size` (of `private_encoders`). What makes "
-        "token states depend on the task (all but `none` and `task_tokens`) costs up to T passes of the encoder to "
+        "`task_tokens`); `adversarial_weight`, `orthogonality_weight`, `expert_size` (of `private_encoders`). What "
+        "makes token states depend on the task (all but `none` and `task_tokens`) costs up to T passes of the encoder to "
         "answer T tasks of a row, since each is encoded anew (`private_encoders` one more).",
     ),
     (

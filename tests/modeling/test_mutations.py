@@ -30,6 +30,8 @@ from hf_mtl.modeling import (
 from hf_mtl.modeling import attention_scorers as scorers
 from hf_mtl.modeling import encoder_conditioning as conditioning
 from hf_mtl.modeling import encoder_conditioning_private as private
+from hf_mtl.modeling import encoder_conditioning_layers as layered
+from hf_mtl.modeling import encoder_layers as hooks
 from hf_mtl.modeling import encoder_reader as reader
 from hf_mtl.modeling import interaction_adversary as shared_private
 from hf_mtl.modeling import interaction_base as base
@@ -41,6 +43,7 @@ from hf_mtl.modeling import step_loss as step_losses
 from tests.modeling import test_aggregation as aggregations
 from tests.modeling import test_branches as branch_tests
 from tests.modeling import test_conditioning as conditionings
+from tests.modeling import test_encoder_layers as layer_tests
 from tests.modeling import test_equivalence as equivalence
 from tests.modeling import test_head_losses as head_losses
 from tests.modeling import test_head_reading as readings
@@ -68,6 +71,12 @@ OVER_HEADS = interactions.test_attention_over_heads_is_the_weighted_sum_of_branc
 HEADS_WITH_VALUES = interactions.test_heads_with_values_are_nn_multihead_attention
 BRANCH = branch_tests.test_a_branch_is_its_formula
 QUERIES_FROM_TEXT = poolings.test_queries_from_the_text_are_their_formula
+BESIDE = layer_tests.test_attention_beside_each_layer_enters_before_its_last_norm
+BEHIND = layer_tests.test_an_adapter_behind_each_layer_is_made_for_its_task
+IN_SCORES = layer_tests.test_blocks_are_added_to_the_scores_of_attention
+SCORES = layer_tests.test_scores_of_a_layer_are_those_of_its_attention_and_a_block
+BACKWARDS = layer_tests.test_attention_that_reads_backwards_goes_on_doing_so
+STARTS = conditionings.test_the_start_is_hard_sharing
 MULTIHEAD = (equivalence.test_interaction_equals_multihead_attention,)
 
 # Row, where (class or module, function), what stands there, what it becomes, the test and its arguments.
@@ -770,6 +779,65 @@ MUTATIONS = [
         "self.scale * self",
         "self",
         task_tokens.test_tokens_have_the_scale_and_place_that_are_settings,
+    ("S4.2", hooks.LayerHooks, "_entered", "read + branch", "read - branch", BESIDE, "bert"),
+    ("S4.2", hooks.LayerHooks, "_entered", "last[2] is not states", "True", BESIDE, "distilbert"),
+    ("S4.2", hooks.LayerHooks, "_entered", "states + branch", "states - branch", BESIDE, "t5"),
+    ("S4.2", layered._Branches, "branch", "mask == 0", "mask == 2", BESIDE, "electra"),
+    ("S4.2", layered._Branches, "branch", "(3, self.heads, -1)", "(3, 1, -1)", BESIDE, "mpnet"),
+    (
+        "S4.2",
+        layered.ProjectedAttentionLayers,
+        "__init__",
+        "std=0.0",
+        "std=1.0",
+        STARTS,
+        "projected_attention_layers",
+        "bert",
+    ),
+    ("S4.2", layered._Adapters, "behind", "F.gelu", "F.relu", BEHIND, "roberta"),
+    ("S4.2", layered._Adapters, "behind", "F.layer_norm(states.to(down.dtype), (hidden,))", "states", BEHIND, "bert"),
+    ("S4.2", layered.HyperAdapters, "forward", "self.layer_embeddings()", "0 * self.layer_embeddings()", BEHIND, "t5"),
+    ("S4.2", layered.HyperAdapters, "forward", "embeddings[tasks]", "embeddings[tasks * 0]", BEHIND, "gpt2"),
+    (
+        "S4.2",
+        layered.HyperAdapters,
+        "__init__",
+        "self.up = ZeroStartLinear",
+        "self.up = UnitScaleLinear",
+        STARTS,
+        "hyper_adapters",
+        "bert",
+    ),
+    ("S4.2", layered._Biases, "bias", "torch.where(inside, scores, 0.0)", "scores", IN_SCORES, "bert", "sdpa"),
+    ("S4.2", layered._Biases, "bias", "% part.count", "% 1", IN_SCORES, "distilbert", "eager"),
+    ("S4.2", layered._Biases, "bias", "gather(1, by_row)", "transpose(1, 2).gather(1, by_row)", SCORES),
+    (
+        "S4.2",
+        layered._Biases,
+        "bias",
+        "(mask.cumsum(dim=1) - 1)",
+        "torch.arange(mask.shape[1]).expand_as(mask)",
+        layer_tests.test_the_side_of_padding_changes_nothing,
+        "conditional_attention",
+    ),
+    (
+        "S4.2",
+        layered._Biases,
+        "bias",
+        "* scale + shift",
+        "* (1 + scale) + shift",
+        STARTS,
+        "conditional_attention",
+        "bert",
+    ),
+    ("S4.2", hooks.LayerHooks, "_with_bias", ".tril()", "", BACKWARDS, "conditional_attention", "gpt2", "sdpa"),
+    (
+        "S4.2",
+        hooks.LayerHooks,
+        "_with_bias",
+        "return bias.masked_fill(~mask, MASKED)",
+        "return bias",
+        layer_tests.test_blocks_are_added_inside_the_window_of_local_attention,
     ),
     ("S4.3", base, "attention_weights", "dim=-1", "dim=-2", *MULTIHEAD),
     (
