@@ -36,8 +36,8 @@ PARTS: list[tuple[str, Mapping[str, type], str]] = [
         "`projected_attention_layers`), `adapter_size` (of `hyper_adapters`), `attention_blocks` and "
         "`attention_block_size` (of `conditional_attention`); `task_token_position`, `task_token_scale` (of "
         "`task_tokens`); `adversarial_weight`, `orthogonality_weight`, `expert_size` (of `private_encoders`). What "
-        "makes token states depend on the task (all but `none` and `task_tokens`) costs up to T passes of the encoder to "
-        "answer T tasks of a row, since each is encoded anew (`private_encoders` one more).",
+        "makes token states depend on the task (all but `none` and `task_tokens`) costs up to T passes of the encoder "
+        "to answer T tasks of a row, since each is encoded anew (`private_encoders` one more).",
     ),
     (
         "pooling",

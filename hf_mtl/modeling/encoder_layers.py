@@ -212,3 +212,14 @@ def layers_of(encoder: nn.Module) -> list[nn.Module]:
         if is_list and not any(isinstance(layer, nn.ModuleList) for layer in module.children()):
             return list(module.children())
     return []
+
+
+def norms_of(encoder: PreTrainedModel) -> list[nn.Module]:
+    """Return the norms of an encoder's hidden states, of whatever class, in the order in which they are listed."""
+    width = encoder.config.get_text_config().hidden_size
+    norms = []
+    for module in encoder.modules():
+        weight = dict(module.named_parameters(recurse=False)).get("weight")
+        if type(module).__name__.endswith("Norm") and weight is not None and weight.shape == (width,):
+            norms.append(module)
+    return norms

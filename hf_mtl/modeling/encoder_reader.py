@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .encoder_layers import LayerConditions, LayerHooks
+from .encoder_layers import LayerConditions, LayerHooks, norms_of
 from .errors import InputError
 from .task_tensors import Carried
 
@@ -321,17 +321,6 @@ def refuse_export(reason: str) -> None:
         raise InputError(
             f"{reason}, whose sizes an exported graph cannot know; export a model without it, or use torch.compile."
         )
-
-
-def norms_of(encoder: PreTrainedModel) -> list[nn.Module]:
-    """Return the norms of an encoder's hidden states, of whatever class, in the order in which they are listed."""
-    width = encoder.config.get_text_config().hidden_size
-    norms = []
-    for module in encoder.modules():
-        weight = dict(module.named_parameters(recurse=False)).get("weight")
-        if type(module).__name__.endswith("Norm") and weight is not None and weight.shape == (width,):
-            norms.append(module)
-    return norms
 
 
 def position_table(encoder: nn.Module) -> nn.Embedding | None:

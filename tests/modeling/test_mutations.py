@@ -29,8 +29,8 @@ from hf_mtl.modeling import (
 )
 from hf_mtl.modeling import attention_scorers as scorers
 from hf_mtl.modeling import encoder_conditioning as conditioning
-from hf_mtl.modeling import encoder_conditioning_private as private
 from hf_mtl.modeling import encoder_conditioning_layers as layered
+from hf_mtl.modeling import encoder_conditioning_private as private
 from hf_mtl.modeling import encoder_layers as hooks
 from hf_mtl.modeling import encoder_reader as reader
 from hf_mtl.modeling import interaction_adversary as shared_private
@@ -779,6 +779,7 @@ MUTATIONS = [
         "self.scale * self",
         "self",
         task_tokens.test_tokens_have_the_scale_and_place_that_are_settings,
+    ),
     ("S4.2", hooks.LayerHooks, "_entered", "read + branch", "read - branch", BESIDE, "bert"),
     ("S4.2", hooks.LayerHooks, "_entered", "last[2] is not states", "True", BESIDE, "distilbert"),
     ("S4.2", hooks.LayerHooks, "_entered", "states + branch", "states - branch", BESIDE, "t5"),
