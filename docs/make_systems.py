@@ -3,6 +3,7 @@
 Run: python docs/make_systems.py
 """
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING
@@ -26,6 +27,8 @@ DOCS = Path(__file__).parent
 PAGE = DOCS / "systems.md"
 SOURCE_ROWS = DOCS / "source_rows.yaml"
 RECIPES = DOCS.parent / "recipes"
+# Made by benchmarks/systems_table, where it was run.
+MEASURED = DOCS / "systems_table.json"
 
 # Each table of parts: the key that chooses from it, the classes by name, and what else turns them.
 PARTS: list[tuple[str, Mapping[str, type], str]] = [
@@ -152,6 +155,7 @@ def render() -> str:
         BEGINNING.strip(),
         table(["system", "setting", "paper", "what differs", "recipe"], map(system_row, SYSTEMS)),
     ]
+    found += filter(None, [measured_section()])
     found.append(AFTER_SYSTEMS.strip())
     found += [part_section(*part) for part in PARTS]
     found.append(AFTER_PARTS.strip().replace("SETTINGS", table(["setting", "default", "what it is"], setting_rows())))
@@ -181,6 +185,45 @@ def system_row(name: str) -> list[str]:
     """Return a system's cells."""
     system = SYSTEMS[name]
     return [f"`{name}`", system_settings(system), system.source, system.differs, f"[recipe](../recipes/{name})"]
+
+
+def measured_section() -> str:
+    """Return each system beside hard sharing as it was measured; nothing where there are no figures."""
+    if not MEASURED.is_file():
+        return ""
+    tables = json.loads(MEASURED.read_text("utf-8"))
+    names = [name for name in SYSTEMS if any(name in one["systems"] for one in tables)]
+    header = ["system", *(f"`{one['dataset']}`" for one in tables), "cost"]
+    lines = [
+        [f"`{name}`", *(measured_cell(one, name) for one in tables), measured_cost(tables, name)] for name in names
+    ]
+    parts = [
+        "### Better than hard sharing?",
+        "Mean score over tasks beside hard sharing's, with a 95 % interval (bold: a difference once corrected for all "
+        "comparisons), and the seconds of a run beside it; how it was measured, and all figures: "
+        "[systems_table.md](systems_table.md).",
+        table(header, lines),
+        "\n".join(f"- {one['statement']}" for one in tables),
+    ]
+    return "\n\n".join(parts)
+
+
+def measured_cell(measured: Mapping[str, Any], name: str) -> str:
+    """Return a system's difference to hard sharing on a data set."""
+    system = measured["systems"].get(name)
+    if system is None:
+        return "cannot be run" if name in measured["refusals"] else "not run"
+    if system["difference"] is None:
+        return f"{system['mean']:.1f} itself"
+    mean, low, high = system["difference"]
+    shown = f"{mean:+.1f}" if system["verdict"] == "same" else f"**{mean:+.1f}**"
+    return shown if low is None else f"{shown} ({low:+.1f} to {high:+.1f})"
+
+
+def measured_cost(tables: Iterable[Mapping[str, Any]], name: str) -> str:
+    """Return how long a system takes beside hard sharing, on each data set."""
+    systems = [one["systems"][name] for one in tables if name in one["systems"]]
+    return ", ".join(f"{system['cost']:.2f}" for system in systems)
 
 
 def system_settings(system: System) -> str:
