@@ -90,7 +90,7 @@ line):
 ```
 x ──encoder──► Z ──pooling──► S ──task_interaction──► R     H = S + G ⊙ (R − S)     head reads H_t ──► logits_t
     ▲                                                           gate                     aggregation merges logits_t
-    conditioning
+    conditioning                                                                         task_parents: H_t += W_tp y_p
 ```
 
 Every part but `aggregation: mean` starts closed: the untrained model gives the logits of hard sharing with the same

@@ -12,6 +12,7 @@ from .modeling.multitask_module import check_config
 from .modeling.problem_types import problem_type_with
 from .modeling.systems import SYSTEMS
 from .modeling.task_config import TaskConfig
+from .modeling.task_parents import parents_by_child, without_tasks
 from .recipe_format.argument_parsing import parse_arguments, settings_beside, with_system
 from .recipe_format.command_line import (
     CAPS,
@@ -87,7 +88,7 @@ class ModelArguments(_Settings):
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, _DTYPES)
         for name in mapping_settings():
-            setattr(self, name, json_mapping(name, getattr(self, name), 'numbers by task such as {"rte": 2}'))
+            setattr(self, name, json_mapping(name, getattr(self, name), 'values by task such as {"rte": ...}'))
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of `MultiTaskAttentionConfig`."""
@@ -169,7 +170,7 @@ _FIELDS = Fields(
 _ORDER_KEYS = ("training_order", "intermediate_tasks")
 _STAGE_KEYS = ("output_dir", "metric_for_best_model")
 # Keys of a recipe that give something by a task's name.
-_BY_TASK = ("task_layers", "aggregation_weights", "target_scores", "single_task_scores")
+_BY_TASK = ("task_layers", "task_parents", "aggregation_weights", "target_scores", "single_task_scores")
 
 
 @dataclass
@@ -259,7 +260,7 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     kept = settings_beside(given, overrides.get("system"))
     values = {**kept, **overrides, **beside, **_flat_rows(rows)}
     values = {key: value for key, value in values.items() if key not in CAPS or caps[key] is not None}
-    _check_parts(model)
+    _check_parts(model, tasks)
     recipe = Recipe(model, data, training, tasks, model.encoder, Path(training.output_dir), values, rows, notes)
     recipe.stages()
     if data.training_order == "staged" and model.task_interaction == "none":
@@ -267,10 +268,11 @@ def read_recipe(path: str | Path, arguments: Sequence[str] = ()) -> Recipe:
     return recipe
 
 
-def _check_parts(model: ModelArguments) -> None:
-    """Raise `InputError` for a part that does not exist."""
+def _check_parts(model: ModelArguments, tasks: Sequence[TaskSpec]) -> None:
+    """Raise `InputError` for a part that does not exist, or a parent that a task cannot have."""
     placeholder = TaskConfig(name="any", problem_type=problem_type_with("number"))
     check_config(MultiTaskAttentionConfig(tasks=[placeholder.to_dict()], **model.settings()))
+    parents_by_child(tasks, model.task_parents)
 
 
 def _without_others(
@@ -285,9 +287,7 @@ def _without_others(
         for row in rows
     ]
     kept = {
-        key: {name: item for name, item in value.items() if name not in others}
-        if key in _BY_TASK and isinstance(value, Mapping)
-        else value
+        key: without_tasks(value, others) if key in _BY_TASK and isinstance(value, Mapping) else value
         for key, value in values.items()
     }
     return kept_rows, kept

@@ -1,5 +1,7 @@
 """A recipe file, what the command line changes of it, and when two runs are the same."""
 
+import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +15,7 @@ from hf_mtl.recipe import _FIELDS, RECIPE_FILE, differing_keys, read_recipe, sav
 from hf_mtl.recipe_format import other_keys
 from hf_mtl.training.training_order import arguments_of
 
+RECIPES = Path(__file__).parent.parent / "recipes"
 TASKS = [
     {"name": "rte", "problem_type": "single_label_classification", "dataset": "some/rte", "weight": 0.5},
     {"name": "stsb", "problem_type": "regression", "dataset": "some/stsb"},
@@ -120,6 +123,54 @@ def test_what_is_said_of_tasks_that_are_left_out_goes_with_them(write):
     assert recipe.training.single_task_scores == {"rte": 60.0}
     whole = read_recipe(write(**keys))
     assert (whole.tasks[0].reads, whole.model.task_layers) == (["stsb"], {"rte": 2, "stsb": 1})
+
+
+@pytest.mark.parametrize(
+    ("given", "typed", "expected"),
+    [
+        ({"task_parents": {"rte": "stsb"}}, [], {"rte": "stsb"}),
+        ({"task_parents": {"rte": ["stsb", "cola"]}}, [], {"rte": ["stsb", "cola"]}),
+        ({}, ["--task_parents.rte", "stsb"], {"rte": "stsb"}),
+        (
+            {"task_parents": {"rte": "stsb"}},
+            ["--task_parents.cola", "[rte, stsb]"],
+            {"rte": "stsb", "cola": ["rte", "stsb"]},
+        ),
+        ({"task_parents": {"rte": "stsb"}}, ["--task_parents.rte", "null"], {}),
+        ({}, ["--task_parents", '{"rte": "stsb"}'], {"rte": "stsb"}),
+        # What is left out is nobody's parent.
+        ({"task_parents": {"rte": ["stsb", "cola"], "stsb": "cola"}}, ["--tasks", "rte", "stsb"], {"rte": ["stsb"]}),
+        ({"task_parents": {"rte": "cola"}}, ["--tasks", "rte", "stsb"], {}),
+    ],
+    ids=str,
+)
+def test_parents_of_tasks(write, given, typed, expected):
+    tasks = [*TASKS, {**TASKS[0], "name": "cola", "dataset": "some/cola"}]
+    assert read_recipe(write(tasks=tasks, **given), typed).model.task_parents == expected
+
+
+@pytest.mark.parametrize(
+    ("parents", "said"),
+    [
+        ({"rte": "stsbb"}, "Unknown parent of 'rte' in task_parents: 'stsbb'.*Did you mean 'stsb'"),
+        ({"rte": "stsb", "stsb": "rte"}, "a circle"),
+        ({"rte": 1}, "texts or lists of texts"),
+        ("stsb", "task_parents='stsb' is no valid JSON"),
+    ],
+    ids=str,
+)
+def test_parents_that_cannot_be_are_named_before_data_is_read(write, parents, said):
+    with pytest.raises(InputError, match=said):
+        read_recipe(write(task_parents=parents))
+
+
+def test_the_parents_that_the_docs_show():
+    typed = ["--task_parents.urgency", "intent", "--task_parents.flags", "[intent, urgency]"]
+    text = (RECIPES.parent / "docs" / "recipes.md").read_text("utf-8")
+    assert " ".join(typed[:3]) in text and f"'{typed[3]}'" in text
+    recipe = read_recipe(RECIPES / "support_desk" / "train.yaml", typed)
+    shown = re.search(r"```yaml\n(task_parents:\n.*?)```", text, re.S)
+    assert yaml.safe_load(shown[1])["task_parents"] == recipe.model.task_parents
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def _run_stage(
     model, whole_mixture = first or whole, mixture
     if stage.tasks is not None:
         if gone := left_out(whole, stage.tasks):
-            say(f"A model of one task has no {', '.join(gone)}: it goes on from the encoder, pooling and head.")
+            say(f"A model of {', '.join(stage.tasks)} alone has no {', '.join(gone)}: it goes on from the rest.")
         model, names = model_of(whole, stage.tasks, first), list(stage.tasks)
         mixture = mixture_of(mixture, names)
     if stage.name:

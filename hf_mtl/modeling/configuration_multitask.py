@@ -154,6 +154,8 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         gate_bias: The gate's bias at the start; sigmoid(-2) is 0.12.
         head: What a head reads beyond its task's state: a name of `HEAD_READINGS`.
         head_dropout: Dropout on what a head reads.
+        task_parents: By task the task, or the tasks, whose answers to a row are an input of its state.
+        detach_parents: Whether a child's loss does not reach its parents through their answers.
         aggregation: How answers of tasks that share a label space become one: a name of `TASK_AGGREGATIONS`.
         aggregation_of: What is merged, "logits" or "probabilities".
         aggregation_weights: Weights of the tasks in it by name; 1 where it is silent.
@@ -211,6 +213,8 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     gate_bias: float | int = -2.0
     head: str = "linear"
     head_dropout: float | int = 0.1
+    task_parents: dict[str, str | list[str]] | None = None
+    detach_parents: bool = True
     aggregation: str = "none"
     aggregation_of: str = "logits"
     aggregation_weights: dict[str, float] | None = None

@@ -98,4 +98,10 @@ def _type_name(expected: Any) -> str:
         return " or ".join(dict.fromkeys(map(_type_name, inside)))
     if not inside:
         return _TYPE_NAMES[expected]
-    return f"a mapping of names to {_PLURALS[inside[1]]}" if origin is dict else f"a list of {_PLURALS[inside[0]]}"
+    return f"a mapping of names to {_plural(inside[1])}" if origin is dict else f"a list of {_plural(inside[0])}"
+
+
+def _plural(expected: Any) -> str:
+    if get_origin(expected) is list:
+        return f"lists of {_plural(get_args(expected)[0])}"
+    return " or ".join(map(_plural, get_args(expected))) or _PLURALS[expected]

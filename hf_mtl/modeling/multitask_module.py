@@ -23,6 +23,7 @@ from .pooling import TASK_POOLINGS
 from .problem_heads import TASK_HEADS
 from .setting_names import SETTINGS
 from .task_config import check_tasks
+from .task_parents import build_parents
 from .task_tensors import Carried, TaskTensors, pick_tasks
 from .trace_norm import TraceNorm
 
@@ -138,6 +139,7 @@ class MultiTaskModule(nn.Module):
         self.task_encoder = TaskEncoder(config.task_names, hidden) if read else UnreadTaskEncoder(len(tasks))
         self.trace_norm = TraceNorm(config)
         self.head_reading = HEAD_READINGS[config.head](config)
+        self.task_parents = build_parents(config)
         self.heads = nn.ModuleDict()
         for problem_type, head in TASK_HEADS.items():
             tasks_of_type = {index: task for index, task in enumerate(tasks) if task.problem_type == problem_type}
@@ -147,8 +149,8 @@ class MultiTaskModule(nn.Module):
     def forward(self, tokens: EncodedTokens, routing: Routing, asked_tasks: torch.Tensor | None = None) -> TaskParts:
         """Return every state on the way from token states Z (B, L, D) to logits.
 
-        S = pool(Z), R = interact(S), G = gate(S), H = S + G * (R - S), head t reads H_t. Where Z depends on the task,
-        its rows are those of one batch row's tasks after those of another's.
+        S = pool(Z), R = interact(S), G = gate(S), H = S + G * (R - S), head t reads H_t, and what its parents' heads
+        say. Where Z depends on the task, its rows are those of one batch row's tasks after those of another's.
 
         Args:
             tokens: What the encoder said of each row.
@@ -164,6 +166,7 @@ class MultiTaskModule(nn.Module):
         gated = task_states + gates * (mixed - task_states)
         read, of_rows = self._for_encoded_rows(tokens, gated, asked_tasks)
         read, by_task = self.head_reading(tokens, read, of_rows), tokens.tasks is not None
+        read = self.task_parents(Carried(self.heads), tokens.states, read, by_task)
         logits = {
             name: self.aggregation(Carried(self.heads[name]), tokens.states, read, entries, embeddings, by_task)
             for name, entries in routing.items()
@@ -182,7 +185,8 @@ class MultiTaskModule(nn.Module):
     def reads_all(self, asked_tasks: torch.Tensor | None) -> torch.Tensor | None:
         """Return the tasks to compute for each row: those asked, or None for all where a part needs all of them."""
         conditions_all = self.conditioning.conditions_encoder and self.interaction.reads_tasks
-        return None if conditions_all or self.aggregation.reads_tasks else asked_tasks
+        answers = self.aggregation.reads_tasks or self.task_parents.reads_tasks
+        return None if conditions_all or answers else asked_tasks
 
     def penalties(self, tokens: EncodedTokens, states: torch.Tensor) -> torch.Tensor | None:
         """Return what the parts add to the loss of each encoded row for each task, (rows, T), or None for nothing.

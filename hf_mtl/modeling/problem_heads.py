@@ -39,6 +39,9 @@ class SingleLabelHead(SentenceHead):
             losses = losses * weights.gather(1, labels.clamp(min=0).unsqueeze(1)).squeeze(1)
         return losses
 
+    def answer_values(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.softmax(dim=-1)
+
     @staticmethod
     def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:
         scores = softmax(logits[0][: task.num_outputs])
@@ -84,6 +87,9 @@ class MultiLabelHead(SentenceHead):
             reduction="none",
         )
         return losses.masked_fill(~present, 0.0).sum(dim=1)
+
+    def answer_values(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits.sigmoid()
 
     @staticmethod
     def decode(task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence) -> Answer:

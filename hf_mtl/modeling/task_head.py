@@ -201,6 +201,15 @@ class SentenceHead(TaskHead):
         states = self.dropout(task_states[entries["rows"], entries["slots"]])  # (N, hidden)
         return at_least_float32(torch.einsum("nd,ncd->nc", states, weight.to(states.dtype))) + bias
 
+    def answer_values(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return what another task can read of an answer (N, outputs), 0 for outputs that a task does not have:
+        probabilities, where outputs have some.
+
+        Args:
+            logits: (N, outputs).
+        """
+        return logits.masked_fill(logits.isinf(), 0.0)
+
 
 class TokenLevelHead(TaskHead):
     """The base of heads that read every token: logits = W_t (Z + P) + b_t; P = W_tok H_t is zero at first."""

@@ -16,10 +16,10 @@ from ..modeling.aggregation import partners_of
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig
 from ..modeling.encoder_conditioning import TASK_CONDITIONINGS
 from ..modeling.errors import InputError, check_choice
-from ..modeling.interaction_base import reads_lists
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.random_states import kept_random_states
 from ..modeling.task_config import TaskConfig
+from ..modeling.task_parents import rows_of_others, without_tasks
 from ..modeling.task_tensors import owner_of, owners_by_key, task_key
 from .arguments import MultiTaskTrainingArguments
 
@@ -49,9 +49,11 @@ def tasks_apart(model: MultiTaskAttentionModel) -> Iterator[None]:
     def unmeasured(*given: Any) -> dict[str, torch.Tensor]:
         return {}
 
-    if model.mtl.aggregation.reads_tasks or model.config.conditioning == "task_tokens":
+    reads_answers = model.mtl.aggregation.reads_tasks or model.mtl.task_parents.reads_tasks
+    if reads_answers or model.config.conditioning == "task_tokens":
         raise InputError(
-            "training_order=staged keeps tasks apart at first; aggregation and task_tokens do not. Leave them out."
+            "training_order=staged keeps tasks apart at first; aggregation, task_parents and task_tokens do not. "
+            "Leave them out."
         )
     hook = interaction.register_forward_hook(unmixed)
     interaction.penalties = unpunished  # type: ignore[method-assign, assignment]
@@ -210,9 +212,10 @@ def _config_of(config: MultiTaskAttentionConfig, tasks: Sequence[str]) -> MultiT
     # As it is: the class of an encoder's own code cannot be told from its values.
     settings["encoder_config"] = copy.deepcopy(config.encoder_config)
     settings["tasks"] = [_kept_task(task, tasks) for task in config.task_configs if task.name in tasks]
-    for key in ("task_layers", "aggregation_weights"):
+    others = set(config.task_names) - set(tasks)
+    for key in ("task_layers", "task_parents", "aggregation_weights"):
         if settings.get(key):
-            settings[key] = {name: value for name, value in settings[key].items() if name in tasks}
+            settings[key] = without_tasks(settings[key], others)
     smaller = MultiTaskAttentionConfig.from_dict(settings)
     if max(map(len, partners_of(smaller))) < 2:
         smaller.aggregation = "none"
@@ -229,7 +232,8 @@ def _fit_tensor(
     config: MultiTaskAttentionConfig,
     wanted: MultiTaskAttentionConfig,
 ) -> torch.Tensor | None:
-    """Return a tensor in the shape of another: of numbers for pairs of tasks those of the tasks that are wanted.
+    """Return a tensor in the shape of another: of what a task has for each task that it reads, or for each output of
+    its parents, that of the tasks that are wanted.
 
     Args:
         name: Its name.
@@ -243,19 +247,25 @@ def _fit_tensor(
     owner = owner_of(name, owners_by_key(wanted.task_names))
     if owner is None or owner not in config.task_names:
         return None
-    before, after = ([one.task_names[place] for place in reads_lists(one)[owner]] for one in (config, wanted))
+    before, after = (rows_of_others(name, owner, one) for one in (config, wanted))
     return value[[before.index(other) for other in after]] if set(after) <= set(before) else None
 
 
 def left_out(model: MultiTaskAttentionModel, tasks: Sequence[str]) -> list[str]:
-    """Return the parts of a model that a model of these tasks has not, since a lone task has nobody to read."""
-    if len(tasks) > 1:
-        return []
+    """Return the parts of a model that a model of these tasks has not: a lone task has nobody to read, a child not
+    parents that are left out.
+    """
     config = model.config
+    parents = config.task_parents or {}
+    given = {name: parents[name] for name in tasks if name in parents}
+    others = set(config.task_names) - set(tasks)
+    lost = [f"task_parents={given}"] if without_tasks(given, others) != given else []
+    if len(tasks) > 1:
+        return lost
     names = ["task_interaction", "aggregation"]
     # The lone task's own encoder is all of that part; what others share beside it stays behind.
     names += ["conditioning"] * (config.conditioning != "separate_encoders")
-    return [f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != "none"]
+    return [*(f"{name}={getattr(config, name)}" for name in names if getattr(config, name) != "none"), *lost]
 
 
 def _kept_task(task: TaskConfig, kept: Sequence[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ SETTINGS = {
     **{f"attention_scorer {name}": {"attention_scorer": name, "task_affinities": True} for name in ATTENTION_SCORERS},
     **{f"head {name}": {"head": name} for name in HEAD_READINGS},
     **{f"aggregation {name}": {"aggregation": name} for name in TASK_AGGREGATIONS},
+    "task_parents": {"task_parents": {"mood": "intent", "names": ["mood", "stars"]}, "detach_parents": False},
 }
 # Merged answers need tasks that share labels.
 SHARING = [*TASKS, {**TASKS[1], "name": "temper"}]

@@ -25,6 +25,7 @@ from hf_mtl.modeling import (
     problem_heads,
     separate_encoders,
     systems,
+    task_parents,
     trace_norm,
 )
 from hf_mtl.modeling import attention_scorers as scorers
@@ -53,6 +54,7 @@ from tests.modeling import test_mran as relations_tests
 from tests.modeling import test_penalties as penalties
 from tests.modeling import test_pooling as poolings
 from tests.modeling import test_private_encoders as private_encoders
+from tests.modeling import test_task_parents as parents
 from tests.modeling import test_task_tokens as task_tokens
 from tests.modeling import test_trace_norm as trace_norms
 from tests.training import test_training_order as orders
@@ -1203,6 +1205,47 @@ MUTATIONS = [
         "self.weight * by_task",
         "-self.weight * by_task",
         trace_norms.test_it_draws_tasks_into_few_directions,
+    ),
+    (
+        "S0.14",
+        problem_heads.SingleLabelHead,
+        "answer_values",
+        ".softmax(dim=-1)",
+        "",
+        parents.test_children_read_what_their_parents_say,
+    ),
+    (
+        "S0.14",
+        problem_heads.MultiLabelHead,
+        "answer_values",
+        ".sigmoid()",
+        "",
+        parents.test_children_read_what_their_parents_say,
+    ),
+    (
+        "S0.14",
+        task_parents._ParentAnswers,
+        "forward",
+        "answers.detach() if self.detaches else answers",
+        "answers",
+        parents.test_a_child_gives_its_parents_no_gradient_if_detached,
+        "flags",
+    ),
+    (
+        "S0.14",
+        task_parents._ParentAnswers,
+        "forward",
+        "generation.say(carried.module, token_states, states,",
+        "generation.say(carried.module, token_states, (first := locals().get('first', states)),",
+        parents.test_a_task_hears_of_its_ancestors_alone,
+    ),
+    (
+        "S0.14",
+        task_parents._Generation,
+        "say",
+        "rows * copies + (tasks if copies > 1 else 0)",
+        "rows * copies",
+        parents.test_parents_answer_a_row_as_it_is_encoded_for_them,
     ),
 ]
 
