@@ -84,6 +84,8 @@ def _scores(task: BaselineTask, predictors: Mapping[str, Callable[[BaselineTask]
         if not rows:
             raise ValueError(f"Task {task.name!r} has no {split} rows; a baseline needs at least one.")
     kind = PROBLEM_TYPES[task.problem_type].labels
+    if kind not in predictors:
+        raise ValueError(f"Task {task.name!r}: there is no baseline of {task.problem_type}; leave it out.")
     return compute(task.metrics, predictors[kind](task), _REFERENCES.get(kind, _labels)(task))
 
 

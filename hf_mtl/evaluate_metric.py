@@ -20,6 +20,7 @@ _STORED_AS: dict[str, tuple[datasets.Value | datasets.Sequence, datasets.Value |
     "tags": (TEXTS, TEXTS),
     "answers": (TEXT, TEXTS),
     "choice": (NUMBER, NUMBER),
+    "pieces": (NUMBERS, NUMBERS),
 }
 _KINDS_OF_IDS = {"class", "label_set", "choice"}
 

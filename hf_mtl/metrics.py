@@ -6,9 +6,10 @@ Every function takes (predictions, references), row by row, and returns a float.
 - label_set: a 0 or 1 per label;
 - number: a number;
 - tags: the tags of the words, as strings;
-- answers: a string, and as reference the list of accepted ones; empty, only the empty prediction is right.
+- answers: a string, and as reference the list of accepted ones; empty, only the empty prediction is right;
+- pieces: the ids of the word pieces at masked places.
 
-Scores are 0 to 100 (correlations -100 to 100), but for `rmse`. To add a metric, write its function and its line.
+Scores are 0 to 100 (correlations -100 to 100), but for `rmse` and `perplexity`. A new one is a function and a line.
 """
 
 import difflib
@@ -27,6 +28,7 @@ Rows = Sequence[object] | np.ndarray
 Labels = Sequence[int] | Sequence[Sequence[int]] | np.ndarray
 Numbers = Sequence[float] | np.ndarray
 StringLists = Sequence[Sequence[str]]
+PieceLists = Sequence[Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Metric:
     labels: tuple[str, ...]
     description: str
     higher_is_better: bool = True
-    # Whether it reads what the model gives class 1 (or every label) instead of what it chose.
+    # Whether it reads what the model gives class 1 (or every label, or the true piece) instead of what it chose.
     reads_scores: bool = False
 
 
@@ -162,6 +164,26 @@ def squad_f1(predictions: Sequence[str], references: StringLists) -> float:
     return 100 * _best_overlap(predictions, references, _word_f1)
 
 
+def masked_accuracy(predictions: PieceLists, references: PieceLists) -> float:
+    """Return the share of all masked word pieces that are told right, 0 to 100."""
+    return 100 * float(np.mean([piece == true for piece, true in _masked_pairs(predictions, references)]))
+
+
+def perplexity(scores: PieceLists, references: PieceLists) -> float:
+    """Return exp of the mean of -log p over all masked pieces, p being what the true one was given, 1 or more."""
+    given = np.array([score for score, _ in _masked_pairs(scores, references)], dtype=np.float64)
+    if (given < 0).any() or (given > 1 + 1e-6).any():
+        raise ValueError("'perplexity' expects the probability of the true word piece at each masked place.")
+    return float(np.exp(-np.log(given.clip(min=np.finfo(np.float64).tiny)).mean()))
+
+
+def _masked_pairs(given: PieceLists, references: PieceLists) -> list[tuple[float, float]]:
+    """Return what was given and is true at every masked place; raise for none, and for rows that differ in length."""
+    if [len(row) for row in given] != [len(row) for row in references] or not any(map(len, references)):
+        raise ValueError("Expected as much for each row as it has masked word pieces, and one of these at least.")
+    return [pair for row in zip(given, references) for pair in zip(*row)]
+
+
 METRICS: dict[str, Metric] = {
     "accuracy": Metric("accuracy", accuracy, ("class", "choice"), "share of rows whose class or choice is right"),
     "f1": Metric("f1", f1, ("class",), "F1 of class 1 of two classes"),
@@ -176,6 +198,8 @@ METRICS: dict[str, Metric] = {
     "span_f1": Metric("span_f1", span_f1, ("tags",), "F1 of the tagged spans (seqeval's default)"),
     "exact_match": Metric("exact_match", exact_match, ("answers",), "share of answers that equal an accepted one"),
     "squad_f1": Metric("squad_f1", squad_f1, ("answers",), "mean word F1 with the best accepted answer"),
+    "masked_accuracy": Metric("masked_accuracy", masked_accuracy, ("pieces",), "share of masked pieces told right"),
+    "perplexity": Metric("perplexity", perplexity, ("pieces",), "exp of the mean loss", False, reads_scores=True),
 }
 
 
@@ -239,7 +263,7 @@ def compute(names: Sequence[str], predictions: Rows, references: Rows, scores: R
 def task_score(scores: Mapping[str, float]) -> float:
     """Return the one number per task is judged by: the mean of its scores where higher is better, as GLUE does.
 
-    Scores where lower is better (`rmse`) are left out: they have no common scale with the others.
+    Scores where lower is better (`rmse`, `perplexity`) are left out: they have no common scale with the others.
     """
     counted = [score for name, score in scores.items() if METRICS[name].higher_is_better]
     if not counted:

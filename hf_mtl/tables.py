@@ -88,7 +88,8 @@ def baseline_scores(mixture: Mixture) -> dict[str, tuple[dict[str, float], dict[
     """Return what the trivial predictor and TF-IDF + linear get on each task's validation rows."""
     baselines = {}
     for spec in mixture.specs:
-        if spec.name in mixture.validation and not all(METRICS[name].reads_scores for name in spec.metric_names):
+        scored = spec.name in mixture.validation and label_kind(spec).baseline_field is not None
+        if scored and not all(METRICS[name].reads_scores for name in spec.metric_names):
             task = _baseline_task(spec, mixture.train[spec.name], mixture.validation[spec.name])
             baselines[spec.name] = (trivial_scores(task), tfidf_scores(task))
     return baselines
@@ -106,5 +107,5 @@ def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> Basel
 
 
 def _baseline_rows(spec: TaskSpec, rows: Dataset) -> list[dict[str, Any]]:
-    name = label_kind(spec).baseline_field
+    name = label_kind(spec).baseline_field or LABEL_FIELD
     return [{**{key: row[key] for key in spec.input_fields}, name: row[LABEL_FIELD]} for row in rows]

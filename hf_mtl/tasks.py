@@ -85,6 +85,8 @@ class TaskSpec(TaskConfig):
 
     def __post_init__(self) -> None:
         self.check_name_and_type()
+        if not self.problem.has_label_column:
+            self._check_text_alone()
         for name in {**self.columns, **(self.local_columns or {})}:
             check_choice(f"field in `columns` of task {self.name!r}:", name, [*self.input_fields, LABEL_FIELD])
         for split in {**self.splits, **(self.data_files or {})}:
@@ -110,6 +112,22 @@ class TaskSpec(TaskConfig):
             value = getattr(self, key)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise InputError(f"Task {self.name!r} has {key}={value!r}; expected a whole number >= 1.")
+
+    def _check_text_alone(self) -> None:
+        """Raise `InputError` for what a task whose texts are their own labels cannot have."""
+        for name in ("columns", "local_columns"):
+            if LABEL_FIELD in (getattr(self, name) or {}):
+                raise InputError(
+                    f"Task {self.name!r} ({self.problem_type}) learns from its text alone; leave {LABEL_FIELD!r} out "
+                    f"of its `{name}`."
+                )
+        if self.labels is not None:
+            raise InputError(f"Task {self.name!r} ({self.problem_type}) has no labels; leave `labels` out.")
+        if self.source is not None:
+            raise InputError(
+                f"Task {self.name!r} ({self.problem_type}) masks its texts, so its rows are not those of another "
+                f"task: source={self.source!r} cannot be shared. Leave `source` out; the data set may be the same one."
+            )
 
     @property
     def given(self) -> dict[str, Any]:
@@ -198,6 +216,8 @@ class TaskSpec(TaskConfig):
     def column_of(self, name: str, local: bool) -> Any:
         """Return the data set's column (or columns) of an input field or of the label."""
         columns = {**self.columns, **((self.local_columns or {}) if local else {})}
+        if name == LABEL_FIELD and not self.problem.has_label_column:
+            name = self.input_fields[0]
         return columns.get(name, name)
 
 

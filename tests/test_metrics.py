@@ -20,6 +20,7 @@ PERFECT = {
     "token_classification": [["B-X", "I-X", "O"], ["O", "B-Y"]],
     "question_answering": ["Paris", ""],
     "multiple_choice": [3, 0],
+    "masked_language_modeling": [[7, 3], [], [5]],
 }
 WORDS = ["the", "a", "an", "The", "cat", "Cat,", "cat's", "theatre", "dog.", "(dog)", "--", "été", " ", "\n", "2.5"]
 
@@ -73,6 +74,21 @@ def random_tags(seed, alphabet=("O", "B-A", "I-A", "B-B", "I-B")):
     return predicted, true
 
 
+def random_pieces(seed):
+    """Pieces at masked places, and true ones; some rows have none."""
+    generator = np.random.default_rng(seed)
+    true = [generator.integers(3, size=generator.integers(0, 5)).tolist() for _ in range(20)]
+    return [[int(generator.integers(3)) for _ in row] for row in true], true
+
+
+def given_rows(name, problem_type, seed):
+    """Rows of a metric: chosen ones, or the probabilities of the true ones."""
+    predicted, true = random_rows(problem_type, seed)
+    if name == "perplexity":
+        predicted = [np.random.default_rng(seed).random(len(row)).tolist() for row in true]
+    return predicted, true
+
+
 def random_rows(problem_type, seed):
     if problem_type == "multi_label_classification":
         return tuple(random_indicators(seed))
@@ -80,6 +96,7 @@ def random_rows(problem_type, seed):
         "regression": random_numbers,
         "token_classification": random_tags,
         "question_answering": random_answers,
+        "masked_language_modeling": random_pieces,
     }.get(problem_type, lambda seed: random_ids(seed, classes=2))(seed)
 
 
@@ -259,17 +276,38 @@ def test_an_accepted_answer_that_is_no_list_is_refused():
         score("exact_match", ["Paris"], ["Paris"])
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_masked_pieces_are_scored_one_by_one(seed):
+    predicted, true = random_pieces(seed)
+    pairs = [pair for row in zip(predicted, true) for pair in zip(*row)]
+    assert score("masked_accuracy", predicted, true) == pytest.approx(100 * np.mean([a == b for a, b in pairs]))
+    given, _ = given_rows("perplexity", "masked_language_modeling", seed)
+    flat = [value for row in given for value in row]
+    assert score("perplexity", given, true) == pytest.approx(1 / np.prod(flat) ** (1 / len(flat)))
+
+
+@pytest.mark.parametrize("name", ["masked_accuracy", "perplexity"])
+def test_masked_pieces_that_do_not_fit_are_refused(name):
+    for given, true in (([[1.0]], [[]]), ([[]], [[]]), ([[1.0, 1.0]], [[1]])):
+        with pytest.raises(ValueError, match="as it has masked word pieces"):
+            score(name, given, true)
+    for wrong in (-0.1, 3):
+        with pytest.raises(ValueError, match="the probability of the true word piece"):
+            score("perplexity", [[wrong]], [[1]])
+
+
 @pytest.mark.parametrize(("name", "problem_type"), cases())
 def test_perfect_is_100(name, problem_type):
     rows = PERFECT[problem_type]
-    found = compute([name], rows, [as_reference(problem_type, row) for row in rows])[name]
-    assert found == pytest.approx(100 if METRICS[name].higher_is_better else 0)
+    given = [[1.0] * len(row) for row in rows] if name == "perplexity" else rows
+    found = compute([name], given, [as_reference(problem_type, row) for row in rows])[name]
+    assert found == pytest.approx({"rmse": 0, "perplexity": 1}.get(name, 100))
 
 
 @pytest.mark.parametrize(("name", "problem_type"), cases())
 def test_the_order_of_rows_does_not_matter_and_scores_stay_in_range(name, problem_type):
     for seed in SEEDS:
-        predicted, true = random_rows(problem_type, seed)
+        predicted, true = given_rows(name, problem_type, seed)
         order = np.random.default_rng(seed).permutation(len(true))
         found = compute([name], predicted, true)[name]
         shuffled = compute([name], [predicted[row] for row in order], [true[row] for row in order])[name]
@@ -308,7 +346,7 @@ def test_f1_is_for_two_classes_and_indicators_for_zeros_and_ones():
 
 def test_the_table_of_metrics_is_in_order():
     assert all(name == metric.name and metric.description for name, metric in METRICS.items())
-    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == ["rmse"]
+    assert [name for name, metric in METRICS.items() if not metric.higher_is_better] == ["rmse", "perplexity"]
     for problem_type, row in PROBLEM_TYPES.items():
         check_metrics("task", problem_type, row.metrics)
     assert {problem_type for name in METRICS for problem_type in problem_types_of(name)} == {*PROBLEM_TYPES}
@@ -357,7 +395,7 @@ class TestEvaluateMetric:
 
     @pytest.mark.parametrize(("name", "problem_type"), cases())
     def test_it_equals_the_function(self, name, problem_type):
-        predicted, true = random_rows(problem_type, seed=0)
+        predicted, true = given_rows(name, problem_type, seed=0)
         metric = self.as_evaluate_metric(name)
         for rows in (slice(0, 5), slice(5, None)):
             metric.add_batch(predictions=predicted[rows], references=true[rows])

@@ -268,12 +268,12 @@ def test_a_file_that_is_no_recipe(read, whole, says):
     assert says in str(error.value)
 
 
-def test_a_row_without_problem_type_is_told_all_six(read):
+def test_a_row_without_problem_type_is_told_all_of_them(read):
     from hf_mtl.modeling.problem_types import PROBLEM_TYPES
 
     with pytest.raises(InputError) as error:
         read(whole=f"{HEAD}tasks:\n- name: a\n  dataset: some/set\n")
-    assert len(PROBLEM_TYPES) == 6
+    assert len(PROBLEM_TYPES) == 7
     assert all(name in str(error.value) for name in PROBLEM_TYPES)
     assert "`problem_type: `" in str(error.value)
 

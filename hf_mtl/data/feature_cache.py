@@ -31,7 +31,16 @@ _FEATURE_MODULES = ("features.py", "feature_rows.py")
 # What the schema of a file calls its number of rows.
 _ROW_COUNT = b"rows"
 # What of a task its features do not depend on.
-_UNREAD_SETTINGS = {"name", "reads", "threshold", "class_weights", "label_mean", "label_scale", "num_best"}
+_UNREAD_SETTINGS = {
+    "name",
+    "reads",
+    "threshold",
+    "class_weights",
+    "label_mean",
+    "label_scale",
+    "num_best",
+    "mlm_probability",
+}
 # What of a fast tokenizer no encoding depends on: where it was read from, what its backend was made of (which stands
 # in the backend), and what calls leave behind.
 _UNREAD_STATE = {

@@ -16,9 +16,11 @@ from ..modeling.problem_heads import TASK_HEADS
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec, tasks_by_source
 from .batch_forms import RowCosts
+from .caps import EVAL_SEED
 from .feature_cache import cached_features, features_key, tokenizer_key
 from .feature_rows import FeatureRows, join_tables, table_of
 from .label_kinds import label_kind
+from .masked_pieces import PieceMasking
 
 _ROWS_AT_ONCE = 1000
 # Fewer rows are tokenised about as fast as their file would be read.
@@ -40,6 +42,7 @@ class FeatureDataset(data.Dataset):
         rows: Canonical rows by task name; those without a label column are answered and not scored.
         progress: Whether to show how far tokenising is, and to keep features for other runs; no use for rows that are
             read once.
+        seed: Draws which word pieces are masked, of tasks that learn them; by default one that no run changes.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class FeatureDataset(data.Dataset):
         specs: Mapping[str, TaskSpec],
         rows: Mapping[str, Dataset],
         progress: bool = True,
+        seed: int = EVAL_SEED,
     ) -> None:
         self.rows = dict(rows)
         self.specs = {name: specs[name] for name in rows}
@@ -62,6 +66,11 @@ class FeatureDataset(data.Dataset):
         self.sizes = {source: len(items) for source, items in self._items.items()}
         self._starts = np.concatenate([[0], np.cumsum(list(self.sizes.values()))])
         self.costs = RowCosts(self._numbers("length"), self._numbers("pieces"))
+        self._maskings = {
+            name: PieceMasking(processor.tokenizer, spec, seed)
+            for name, spec in self.specs.items()
+            if not spec.problem.has_label_column and LABEL_FIELD in rows[name].column_names
+        }
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "rows": {}}
@@ -80,13 +89,23 @@ class FeatureDataset(data.Dataset):
     def __len__(self) -> int:
         return int(self._starts[-1])
 
+    def __iter__(self) -> Iterator[Feature]:
+        return (self[index] for index in range(len(self)))
+
+    def at_draw(self, places: np.ndarray, draw: int) -> np.ndarray:
+        """Return by which indices items are had as one draw masks them: item k of draw d is k + d times their number.
+        Where nothing is masked, an item is the same in every draw.
+        """
+        return places + draw * len(self) if self._maskings else places
+
     def __getitem__(self, index: int) -> Feature:
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int] | np.ndarray) -> list[Feature]:
         """Return several items at once, which takes a fraction of the time."""
-        places = np.asarray(indices, dtype=np.int64)
-        if len(places) and not 0 <= places.min() <= places.max() < len(self):
+        given = np.asarray(indices, dtype=np.int64)
+        draws, places = np.divmod(given, len(self)) if self._maskings else (np.zeros_like(given), given)
+        if len(places) and not (0 <= places.min() <= places.max() < len(self) and draws.min() >= 0):
             raise IndexError(f"The data set has items 0 to {len(self) - 1}; {list(indices)} were asked for.")
         numbers = np.searchsorted(self._starts, places, side="right") - 1
         entries: list[list[dict[str, Any]]] = [[] for _ in places]
@@ -96,6 +115,8 @@ class FeatureDataset(data.Dataset):
             for name, slots, rows in sources[number].members(places[of_source] - self._starts[number]):
                 features = self._readers[name].read(rows)
                 for slot, feature in zip(of_source[slots].tolist(), features):
+                    if name in self._maskings:
+                        feature = self._maskings[name](feature, int(draws[slot]))
                     labels = feature.pop("labels", None)
                     entry = {"task": self.task_indices[name], "name": name, "labels": labels, "feature": feature}
                     entries[slot].append(entry)

@@ -6,11 +6,9 @@ in `LABEL_KINDS`.
 
 import math
 import statistics
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from datasets import Dataset
 
 from ..modeling.tag_spans import spelled_as_bioes
@@ -26,105 +24,13 @@ from .class_labels import (
 )
 from .label_columns import NO_LABEL, LabelColumn
 from .label_form import form_of_numbers
+from .label_kind_base import Fields, LabelKind, LabelReader
 from .label_values import choice_reader, number_reader, read_answers
-
-# What reads a row's label, given with the row's index; it raises ValueError for what is no label.
-LabelReader = Callable[[Any, int], Any]
-Fields = Mapping[str, Sequence[Any]]
+from .masked_pieces import PieceLabels
 
 # Choices of a row whose number is unknown, because rows are streamed.
 _CHOICES = 4
 _MEASURED_ROWS = 1000
-
-
-class LabelKind(ABC):
-    """The labels of the tasks whose problem type names this kind."""
-
-    # Whether data sets write -1 where a label is not told.
-    hides = True
-    # The field of a row of `hf_mtl.baselines.BaselineTask`.
-    baseline_field = "label"
-
-    @abstractmethod
-    def reader(
-        self, spec: TaskSpec, column: LabelColumn, fields: Fields, keys: Sequence[Any] | None = None
-    ) -> LabelReader:
-        """Return what reads the labels of a split in canonical form.
-
-        Args:
-            spec: The task, its label names known.
-            column: The labels as the data set has them.
-            fields: The rows' input fields.
-            keys: The keys of each row's choices, where they have any.
-
-        Raises:
-            InputError: A column whose labels cannot be those of the task.
-        """
-
-    def vocabulary(self, spec: TaskSpec, column: LabelColumn) -> list[str]:
-        """Return the names of labels in training rows, in the order of their ids; none where labels have no names."""
-        return []
-
-    def form(self, spec: TaskSpec, column: LabelColumn) -> dict[str, Any]:
-        """Return what the labels of training rows say about the form of all labels, as values of the task."""
-        return {}
-
-    def check(self, label: Any, fields: Fields, index: int) -> None:
-        """Raise ValueError unless a canonical label fits the input fields of its row."""
-
-    def facts(self, spec: TaskSpec, labels: Sequence[Any]) -> dict[str, Any]:
-        """Return what all canonical training labels say that the task does not, as values of the task."""
-        return {}
-
-    def statistics(self, spec: TaskSpec, labels: Sequence[Any]) -> dict[str, Any]:
-        """Return what those of the training rows that are used say likewise."""
-        return {}
-
-    def class_weights(self, spec: TaskSpec, labels: Sequence[Any]) -> list[float]:
-        """Return the weights under which each of the task's labels carries the same loss."""
-        counts = self._counts(spec, labels)
-        return (counts.sum() / (spec.num_outputs * counts)).tolist()
-
-    def ids(self, label: Any) -> list[int]:
-        """Return the ids of label names that stand in a canonical label."""
-        return []
-
-    def constants(self, labels: Sequence[Any]) -> list[Any]:
-        """Return what would all be one if the labels said nothing; empty where rows have answers of their own."""
-        return list(labels)
-
-    def trainable(self, spec: TaskSpec, labels: Sequence[Any]) -> Sequence[Any]:
-        """Return canonical labels as features take them."""
-        return labels
-
-    @abstractmethod
-    def chance_loss(self, spec: TaskSpec, rows: Dataset | None = None) -> float:
-        """Return the loss of a prediction that knows nothing; of a stream `rows` are None."""
-
-    @abstractmethod
-    def predictions(self, spec: TaskSpec, answers: Sequence[Answer]) -> list[Any]:
-        """Return answers as the metrics read them."""
-
-    def references(self, spec: TaskSpec, labels: Sequence[Any]) -> list[Any]:
-        """Return canonical labels as the metrics read them."""
-        return list(labels)
-
-    def scored(self, prediction: Any, label: Any) -> Any:
-        """Return of a prediction what its label says something about."""
-        return prediction
-
-    def scores(self, spec: TaskSpec, answers: Sequence[Answer]) -> list[Any] | None:
-        """Return what the model gave class 1 of two, or each label; None where answers have no such scores."""
-        return None
-
-    def answer_form(self, spec: TaskSpec, label: Any) -> Any:
-        """Return a canonical label in the form of an answer."""
-        return label
-
-    def _counts(self, spec: TaskSpec, labels: Sequence[Any]) -> np.ndarray:
-        """Return how often each label name stands in the labels (outputs,), at least 1."""
-        ids = np.array([index for label in labels for index in self.ids(label) if index >= 0], dtype=int)
-        return np.maximum(np.bincount(ids, minlength=spec.num_outputs), 1)
 
 
 class ClassLabels(LabelKind):
@@ -191,7 +97,7 @@ class LabelSets(LabelKind):
     def predictions(self, spec: TaskSpec, answers: Sequence[Answer]) -> list[list[int]]:
         return [[int(label in answer["labels"]) for label in spec.label_names] for answer in answers]
 
-    def references(self, spec: TaskSpec, labels: Sequence[Any]) -> list[list[int]]:
+    def references(self, spec: TaskSpec, labels: Sequence[Any], answers: Sequence[Answer]) -> list[list[int]]:
         return [[int(index in label) for index in range(spec.num_outputs)] for label in labels]
 
     def scores(self, spec: TaskSpec, answers: Sequence[Answer]) -> list[Any]:
@@ -256,7 +162,7 @@ class Tags(LabelKind):
         spelled = dict(zip(spec.label_names, spelled_as_bioes(spec.label_names)))
         return [[spelled[tag] for tag in answer["tags"]] for answer in answers]
 
-    def references(self, spec: TaskSpec, labels: Sequence[Any]) -> list[list[str]]:
+    def references(self, spec: TaskSpec, labels: Sequence[Any], answers: Sequence[Answer]) -> list[list[str]]:
         spelled = spelled_as_bioes(spec.label_names)
         return [[spelled[tag] for tag in label if tag >= 0] for label in labels]
 
@@ -295,7 +201,7 @@ class Answers(LabelKind):
     def predictions(self, spec: TaskSpec, answers: Sequence[Answer]) -> list[str]:
         return [answer["answer"] for answer in answers]
 
-    def references(self, spec: TaskSpec, labels: Sequence[Any]) -> list[list[str]]:
+    def references(self, spec: TaskSpec, labels: Sequence[Any], answers: Sequence[Answer]) -> list[list[str]]:
         return [label["text"] for label in labels]
 
     def answer_form(self, spec: TaskSpec, label: Mapping[str, Any]) -> list[str]:
@@ -337,6 +243,7 @@ LABEL_KINDS: dict[str, LabelKind] = {
     "tags": Tags(),
     "answers": Answers(),
     "choice": ChoiceLabels(),
+    "pieces": PieceLabels(),
 }
 
 

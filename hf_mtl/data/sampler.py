@@ -1,7 +1,7 @@
 """The rows of each step: a pure function of the seed, the step and the tasks' sizes."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -36,6 +36,8 @@ class MixtureBatchSampler(Sampler[list[int]]):
         seed: Selects the orders.
         epochs: Passes of the whole run, the scale of strategies that change over it.
         run_steps: The run's steps, where they are given instead.
+        at_draw: Turns the places of a step's rows and its number into what the data set is asked for; by default the
+            places themselves.
 
     Raises:
         InputError: A task without rows, or settings that do not go together.
@@ -51,12 +53,14 @@ class MixtureBatchSampler(Sampler[list[int]]):
         seed: int = 42,
         epochs: float = 1.0,
         run_steps: int | None = None,
+        at_draw: Callable[[np.ndarray, int], np.ndarray] | None = None,
     ) -> None:
         self.sizes = np.asarray(sizes, dtype=np.int64)
         if not len(self.sizes) or self.sizes.min() < 1:
             raise InputError(f"Every task needs at least one training row; found {list(sizes)}.")
         self.starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
         self.strategy, self.shape, self.costs, self.seed = strategy, shape, costs, seed
+        self.at_draw = at_draw
         self.form: BatchForm = BATCH_FORMS[form]()
         if shape.tokens_per_batch is not None and (costs is None or form != "mixed"):
             raise InputError("tokens_per_batch goes with mixed batches and length grouping.")
@@ -111,7 +115,7 @@ class MixtureBatchSampler(Sampler[list[int]]):
         first = self.epoch * self.epoch_steps
         for step in range(first, first + self.epoch_steps):
             for batch in self.step(step):
-                yield batch.tolist()
+                yield (batch if self.at_draw is None else self.at_draw(batch, step)).tolist()
 
     def step(self, index: int) -> list[np.ndarray]:
         """Return the batches of a step, each as places in the data set."""

@@ -138,7 +138,7 @@ class StreamedMixture(data.IterableDataset):
         counts = np.bincount(tasks, minlength=len(self.sizes)) * self.block_rows
         read = {name: list(islice(rows[name], int(count))) for name, count in zip(self.sizes, counts) if count}
         self._read = list(read)
-        features = FeatureDataset(self.processor, self.specs, self._canonical(read), progress=False)
+        features = FeatureDataset(self.processor, self.specs, self._canonical(read), progress=False, seed=self.seed)
         # The n-th block of a source holds its n-th rows of the window.
         blocks = np.empty((size, self.block_rows), dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
@@ -148,7 +148,7 @@ class StreamedMixture(data.IterableDataset):
         rng = np.random.default_rng([self.seed, window])
         steps = self.form.steps(blocks, tasks, self.shape, features.costs if self.grouped else None, rng)
         for step in steps:
-            yield [self.collate(features.__getitems__(batch)) for batch in step]
+            yield [self.collate(features.__getitems__(features.at_draw(batch, window))) for batch in step]
 
     def _canonical(self, read: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Dataset]:
         canonical = {}

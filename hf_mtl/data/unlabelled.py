@@ -53,9 +53,10 @@ def rows_to_score(spec: TaskSpec, rows: Dataset) -> Dataset:
 def rows_to_answer(spec: TaskSpec, rows: Dataset) -> tuple[Dataset, int]:
     """Return canonical rows, and how many have no label; if there are any, no row keeps its own.
 
-    Of a task that shares its source, rows without a label belong to other tasks: they are left out unless all are.
+    A text that is its own label is answered as it stands, whatever masks are in it. Of a task that shares its source,
+    rows without a label belong to other tasks: they are left out unless all are.
     """
-    labelled = _count_labelled(spec, rows)
+    labelled = _count_labelled(spec, rows) if spec.problem.has_label_column else 0
     if labelled == len(rows) or (labelled and spec.source is not None):
         return canonical_splits(spec, {"test": rows}, local=False)["test"], 0
     return canonical_inputs(spec, rows, "test"), len(rows) - labelled

@@ -185,8 +185,11 @@ def _same_data(trainer: "MultiTaskTrainer", inputs: Mapping[str, Counter]) -> li
     for place, (name, texts) in enumerate(inputs.items()):
         for other, others in list(inputs.items())[place + 1 :]:
             least = min(len(texts), len(others))
-            one_source = trainer.specs[name].source_name == trainer.specs[other].source_name
-            if least and not one_source and len(texts.keys() & others.keys()) >= _SAME_DATA * least:
+            specs = (trainer.specs[name], trainer.specs[other])
+            # What is masked is another input, though it is made of the same text.
+            masked = any(not spec.problem.has_label_column for spec in specs)
+            one_source = specs[0].source_name == specs[1].source_name
+            if least and not masked and not one_source and len(texts.keys() & others.keys()) >= _SAME_DATA * least:
                 what = f"{len(texts.keys() & others.keys()):,} of its inputs are those of {other}"
                 advice = "Give both tasks one `source`, and each row is encoded once; or drop one of them."
                 findings.append(Finding("same_data", name, what, advice))

@@ -88,7 +88,11 @@ def padded(rows: Sequence[Sequence[int]], length: int, fill: int) -> torch.Tenso
 
 
 def routing_of(
-    features: Sequence[Feature], tasks: Sequence[TaskConfig], mask: torch.Tensor, fill: bool = False
+    features: Sequence[Feature],
+    tasks: Sequence[TaskConfig],
+    mask: torch.Tensor,
+    fill: bool = False,
+    whole: bool = False,
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Return by problem type the entries that the features list, as `TaskHead` reads them.
 
@@ -98,20 +102,21 @@ def routing_of(
         mask: (rows, length) where the encoder's rows have word pieces.
         fill: Whether entries without label (of the first row, `order` -1) make up the numbers, so that every batch
             has equally many of every problem type, as a compiled model likes it.
+        whole: Whether heads score whole rows, as they do those of plain inputs, where they would leave places out.
     """
-    grouped: dict[str, list[tuple[int, int, int, int, Feature, Any]]] = {}
+    grouped: dict[str, list[tuple[int, int, int, int, Feature, Any, Feature]]] = {}
     first = order = 0
     for feature in features:
         for slot, entry in enumerate(feature["entries"]):
             group = grouped.setdefault(tasks[entry["task"]].problem_type, [])
-            group.append((first, order, entry["task"], slot, feature, entry.get("labels")))
+            group.append((first, order, entry["task"], slot, feature, entry.get("labels"), entry.get("feature", {})))
             order += 1
         first += len(feature["sequences"])
     if fill:
         grouped = {name: _filled(name, grouped.get(name, []), features, tasks) for name in _problem_types(tasks)}
     routing = {}
     for problem_type, group in grouped.items():
-        rows, orders, indices, slots, sources, labels = zip(*group)
+        rows, orders, indices, slots, sources, labels, remembered = zip(*group)
         places = {"rows": rows, "tasks": indices, "slots": slots, "order": orders}
         entries = {name: torch.tensor(values) for name, values in places.items()}
         head = TASK_HEADS[problem_type]
@@ -119,8 +124,7 @@ def routing_of(
             entries.update(_choice_rows(entries["rows"], [len(source["sequences"]) for source in sources]))
         if head.reads_token_mask:
             entries["token_mask"] = mask[entries["rows"]]
-        if all(label is not None for label in labels):
-            entries["labels"] = head.label_tensor(labels, mask.shape[1])
+        entries.update(head.entry_tensors(labels, () if whole else remembered, mask.shape[1]))
         routing[problem_type] = entries
     return routing
 
@@ -137,7 +141,7 @@ def _filled(
     hole = TASK_HEADS[problem_type].hole(task.num_outputs, len(features[0]["sequences"][0]))
     counts = Counter(first for first, *_ in group)
     most = len(features) * max(counts.values(), default=1)
-    return group + [(0, -1, index, 0, features[0], hole)] * (most - len(group))
+    return group + [(0, -1, index, 0, features[0], hole, {})] * (most - len(group))
 
 
 def stack_asked_tasks(features: Sequence[Feature]) -> torch.Tensor:

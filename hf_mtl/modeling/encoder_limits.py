@@ -53,7 +53,8 @@ def limits_of(encoder: PreTrainedModel) -> EncoderLimits:
     tables = [part.weight.shape for part in encoder.modules() if isinstance(part, nn.Embedding)]
     if encoder not in _measured or _measured[encoder][0] != tables:
         _measured[encoder] = tables, _count_positions(encoder)
-    return EncoderLimits(_vocabulary_rows(encoder), _measured[encoder][1], segment_kinds(encoder))
+    words = word_table(encoder)
+    return EncoderLimits(None if words is None else words[0], _measured[encoder][1], segment_kinds(encoder))
 
 
 def limits_of_model(model: PreTrainedModel) -> EncoderLimits:
@@ -164,10 +165,11 @@ def _rises_from(places: torch.Tensor | Sequence[torch.Tensor | None]) -> int | N
     return first if all(row == list(range(first, first + _PROBE_LENGTH)) for row in rows) else None
 
 
-def _vocabulary_rows(encoder: PreTrainedModel) -> int | None:
+def word_table(encoder: PreTrainedModel) -> torch.Size | None:
+    """Return the shape (vocabulary, width) of an encoder's word embeddings; None where it has no table of them."""
     try:
         words = encoder.get_input_embeddings()
     except NotImplementedError:
         return None
     table = dict(words.named_parameters(recurse=False)).get("weight")
-    return None if table is None or table.ndim != 2 or not table.numel() else len(table)
+    return None if table is None or table.ndim != 2 or not table.numel() else table.shape

@@ -55,8 +55,8 @@ class FeatureEncoder:
         positions: Word pieces that the encoder can read of a row; None for any number.
 
     Raises:
-        InputError: A task tags tokens or finds spans and the tokenizer is not a fast one, or a task's length has no
-            room for a word piece.
+        InputError: A task tags tokens or finds spans and the tokenizer is not a fast one, a task masks word pieces and
+            it has no mask token, or a task's length has no room for a word piece.
     """
 
     def __init__(
@@ -72,6 +72,13 @@ class FeatureEncoder:
         if needs_offsets and not tokenizer.is_fast:
             raise InputError(
                 f"The tasks {', '.join(needs_offsets)} need a fast tokenizer; found {type(tokenizer).__name__}."
+            )
+        masking = [task.name for task in tasks if task.problem.inputs == "masked"]
+        if masking and tokenizer.mask_token_id is None:
+            raise InputError(
+                f"The task {masking[0]} masks word pieces, and the tokenizer ({type(tokenizer).__name__}) has no mask "
+                "token. Take an encoder that was trained with one, such as BERT or RoBERTa; or add one beforehand "
+                "(tokenizer.add_special_tokens({'mask_token': '<mask>'}), and resize the encoder's embeddings)."
             )
         ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, 0)
         self.filler = next(number for number in ids if number is not None)
@@ -116,6 +123,18 @@ class FeatureEncoder:
         features = [self._encoded_feature(encoded, [index], index) for index in range(len(rows["text"]))]
         for feature, label in zip(features, rows.get("label", ())):
             feature["labels"] = label
+        return features
+
+    def encode_masked(self, task: TaskConfig, rows: Columns) -> list[Feature]:
+        """One sequence a row, and the places of masks in it; which other pieces are masked to learn them is drawn
+        whenever a row is read.
+        """
+        features = self.encode_sentences(task, {key: rows[key] for key in rows if key != "label"})
+        for feature in features:
+            pieces = feature["sequences"][0]
+            feature["masks"] = [place for place, piece in enumerate(pieces) if piece == self.tokenizer.mask_token_id]
+            if "label" in rows:
+                feature["labels"] = []
         return features
 
     def encode_tokens(self, task: TaskConfig, rows: Columns) -> list[Feature]:
@@ -234,6 +253,7 @@ class FeatureEncoder:
 
 _ENCODINGS = {
     "texts": FeatureEncoder.encode_sentences,
+    "masked": FeatureEncoder.encode_masked,
     "words": FeatureEncoder.encode_tokens,
     "windows": FeatureEncoder.encode_windows,
     "choices": FeatureEncoder.encode_choices,

@@ -169,6 +169,12 @@ def _choice(task: TaskConfig, value: Any, row: Row) -> int | None:
     raise ValueError(f"expected the place of the right choice, from 0 to {len(choices) - 1}")
 
 
+def _pieces(task: TaskConfig, value: Any, row: Row) -> None:
+    raise ValueError(
+        "its rows have no labels: which word pieces are masked, to be told from the text itself, a trainer draws"
+    )
+
+
 # By kind of labels.
 _READERS: dict[str, Callable[[TaskConfig, Any, Row], Any]] = {
     "class": _class,
@@ -177,4 +183,5 @@ _READERS: dict[str, Callable[[TaskConfig, Any, Row], Any]] = {
     "tags": _tags,
     "answers": _answers,
     "choice": _choice,
+    "pieces": _pieces,
 }

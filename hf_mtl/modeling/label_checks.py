@@ -7,17 +7,35 @@ impossible stands where no score is, so that a loss stops at it on any device.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch.nn import functional as F
 
 from .errors import InputError, LabelError
-from .task_config import TaskConfig
 
 IGNORED_LABEL = -100
 
 Entries = Mapping[str, torch.Tensor]
-Tasks = Mapping[int, TaskConfig]
+
+
+class _Task(Protocol):
+    """The part of a `TaskConfig` that messages name."""
+
+    @property
+    def name(self) -> str:
+        """The name of the task."""
+
+    @property
+    def label_names(self) -> list[str]:
+        """The names of its labels."""
+
+    @property
+    def num_outputs(self) -> int:
+        """The number of its scores."""
+
+
+Tasks = Mapping[int, _Task]
 
 # Types that hold a hole (-100) and every whole number as it is.
 _WHOLE_NUMBERS = (torch.int64, torch.int32, torch.int16)
@@ -38,7 +56,7 @@ def class_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, scores: Se
     sizes = sizes.view(-1, *[1] * (labels.ndim - 1))
     possible = (labels == IGNORED_LABEL) | ((labels >= 0) & (labels < sizes))
 
-    def expected(task: TaskConfig, entry: int) -> str:
+    def expected(task: _Task, entry: int) -> str:
         names = ", ".join(task.label_names)
         return f"a number from 0 to {task.num_outputs - 1} ({names}), or {IGNORED_LABEL} for no label"
 
@@ -66,7 +84,7 @@ def flag_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, width: int)
     is_flag = torch.arange(width, device=labels.device) < sizes.unsqueeze(1)
     is_hole = (labels == IGNORED_LABEL) | labels.isnan()
 
-    def expected(task: TaskConfig, entry: int) -> str:
+    def expected(task: _Task, entry: int) -> str:
         return f"{task.num_outputs} numbers from 0 to 1, and {IGNORED_LABEL} for no label and past these columns"
 
     return _checked(labels, is_hole | (is_flag & (labels >= 0) & (labels <= 1)), entries, tasks, expected)
@@ -75,7 +93,7 @@ def flag_labels(entries: Entries, tasks: Tasks, sizes: torch.Tensor, width: int)
 def number_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     """Return labels (N,) that are finite numbers, or holes."""
 
-    def expected(task: TaskConfig, entry: int) -> str:
+    def expected(task: _Task, entry: int) -> str:
         return f"a finite number, or {IGNORED_LABEL} or NaN for no label"
 
     labels = _formed(entries, tasks, (entries["tasks"].shape[0],), _NUMBERS)
@@ -91,12 +109,30 @@ def piece_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     is_none = (labels == IGNORED_LABEL).all(dim=1, keepdim=True)
     possible = is_none | ((labels >= 0) & (labels < length) & is_piece)
 
-    def expected(task: TaskConfig, entry: int) -> str:
+    def expected(task: _Task, entry: int) -> str:
         return (
             f"one of the row's {int(mask[entry].sum())} pieces, counted from 0, or {IGNORED_LABEL} twice for no label"
         )
 
     return _checked(labels, possible, entries, tasks, expected).masked_fill(~possible, length)
+
+
+def vocabulary_labels(entries: Entries, tasks: Tasks, scores: Sequence[int]) -> torch.Tensor:
+    """Return labels (N, places) that are word pieces.
+
+    Args:
+        entries: The entries.
+        tasks: The head's tasks by their index in the model.
+        scores: The shape of the scores, (N, places, vocabulary).
+    """
+    *shape, width = scores
+    labels = _formed(entries, tasks, shape, _WHOLE_NUMBERS).long()
+    possible = (labels == IGNORED_LABEL) | ((labels >= 0) & (labels < width))
+
+    def expected(task: _Task, entry: int) -> str:
+        return f"the id of a word piece, from 0 to {width - 1}, or {IGNORED_LABEL} where none is masked"
+
+    return _checked(labels, possible, entries, tasks, expected).masked_fill(~possible, width)
 
 
 def choice_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
@@ -107,7 +143,7 @@ def choice_labels(entries: Entries, tasks: Tasks) -> torch.Tensor:
     is_choice = choices.gather(1, labels.clamp(min=0, max=most - 1).unsqueeze(1)).squeeze(1)
     possible = (labels == IGNORED_LABEL) | ((labels >= 0) & (labels < most) & is_choice)
 
-    def expected(task: TaskConfig, entry: int) -> str:
+    def expected(task: _Task, entry: int) -> str:
         return f"one of the row's {int(choices[entry].sum())} choices, from 0, or {IGNORED_LABEL} for no label"
 
     return _checked(labels, possible, entries, tasks, expected).masked_fill(~possible, most)
@@ -166,7 +202,7 @@ def _checked(
     possible: torch.Tensor,
     entries: Entries,
     tasks: Tasks,
-    expected: Callable[[TaskConfig, int], str],
+    expected: Callable[[_Task, int], str],
 ) -> torch.Tensor:
     """Labels as they are; the first that is not possible is refused, if labels can be read."""
     if _can_be_read(labels) and not bool(possible.all()):

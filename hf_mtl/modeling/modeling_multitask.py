@@ -15,12 +15,14 @@ from .encoder_code import carries_code, hub_arguments
 from .encoder_loading import build_encoder
 from .encoder_reader import EncodedTokens, EncoderReader
 from .input_rows import Rows, TaskNames
+from .masked_language import MaskedLanguageHead
 from .multitask_module import MultiTaskModule, Routing, TaskParts, check_config
 from .multitask_output import MultiTaskOutput, logits_by_task
 from .multitask_pretrained import MultiTaskPreTrainedModel, rename_old
 from .pipeline_multitask import Answerer, tokenizer_of
 from .plain_inputs import Positions, check_routing, plain_entries, read_inputs
 from .pooling import TASK_POOLINGS
+from .problem_heads import TASK_HEADS
 from .random_states import kept_random_states
 from .step_loss import batch_losses, measurement_sums, with_penalties
 from .task_config import TaskConfig
@@ -198,7 +200,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         conditions = self.mtl.conditioning(self.mtl.task_encoder(), inputs.tasks)
         flags = self._flags(output_hidden_states, output_attentions)
         tokens = self.read_encoder(Carried(self.encoder), inputs, conditions, flags)
-        parts = self.mtl(tokens, entries, asked_tasks)
+        parts = self.mtl(tokens, self._with_words(entries), asked_tasks)
 
         output: dict[str, Any] = {
             "hidden_states": tokens.hidden_states or None,
@@ -220,6 +222,16 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             output.update(self._weights(parts, tokens))
         as_output = self.config.return_dict if return_dict is None else return_dict
         return MultiTaskOutput(**output) if as_output else MultiTaskOutput(**output).to_tuple()
+
+    def _with_words(self, routing: Routing) -> Routing:
+        """The entries, those of heads that read them with the word embeddings (vocabulary, width)."""
+        heads = {name: head for name, head in self._heads().items() if head.reads_words and name in routing}
+        if not heads:
+            return routing
+        # By calling them: what holds parameters only while their module is called may take them away again.
+        head = cast(MaskedLanguageHead, next(iter(heads.values())))
+        words = self.get_input_embeddings()(torch.arange(head.vocabulary, device=head.local.device))
+        return {name: {**entries, "words": words} if name in heads else entries for name, entries in routing.items()}
 
     def _types_with_one_score(self, of_choice: bool) -> set[str]:
         heads = self._heads().items()
@@ -249,7 +261,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         }
 
     def entry_logits(self, batch: Mapping[str, Any]) -> list[np.ndarray]:
-        """Return each entry's logits in the order in which the features list them.
+        """Return of each entry's logits what its answer is decoded from, in the order in which the features list them.
 
         Args:
             batch: What `MultiTaskProcessor.collate` returned.
@@ -260,9 +272,12 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
 
     @staticmethod
     def ordered_logits(logits: Mapping[str, torch.Tensor], routing: Routing) -> list[np.ndarray]:
-        """Return the logits of a batch's entries in the order in which its features list them."""
+        """Return of the logits of a batch's entries what answers are decoded from, in the order in which its features
+        list them.
+        """
         by_order: dict[int, np.ndarray] = {}
-        for name, scores in logits.items():
+        for name, of_entries in logits.items():
+            scores = TASK_HEADS[name].answer_scores(of_entries, routing[name])
             by_order.update(zip(routing[name]["order"].tolist(), scores.float().cpu().numpy()))
         return [by_order[order] for order in sorted(by_order)]
 

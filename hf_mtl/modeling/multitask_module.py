@@ -1,7 +1,7 @@
 """The parts beside the encoder, put together: the model's figure."""
 
-from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ from .pooling import TASK_POOLINGS
 from .problem_heads import TASK_HEADS
 from .setting_names import SETTINGS
 from .task_config import check_tasks
+from .task_head import TaskHead
 from .task_parents import build_parents
 from .task_tensors import Carried, TaskTensors, pick_tasks
 from .trace_norm import TraceNorm
@@ -144,7 +145,19 @@ class MultiTaskModule(nn.Module):
         for problem_type, head in TASK_HEADS.items():
             tasks_of_type = {index: task for index, task in enumerate(tasks) if task.problem_type == problem_type}
             if tasks_of_type:
-                self.heads[problem_type] = head(tasks_of_type, hidden, config.head_dropout)
+                self.heads[problem_type] = head.build(tasks_of_type, hidden, config.head_dropout, encoder)
+        self._check_words()
+
+    def _check_words(self) -> None:
+        """Raise `InputError` where a head reads word embeddings of which there are several."""
+        heads = cast(Iterable[TaskHead], self.heads.values())
+        names = [task.name for head in heads if head.reads_words for task in head.tasks.values()]
+        if names and self.conditioning.separate_encoders:
+            raise InputError(
+                f"Task {names[0]!r} learns word pieces by the encoder's word embeddings, and with "
+                "conditioning=separate_encoders each task has some of its own. Choose another conditioning, or leave "
+                "the task out."
+            )
 
     def forward(self, tokens: EncodedTokens, routing: Routing, asked_tasks: torch.Tensor | None = None) -> TaskParts:
         """Return every state on the way from token states Z (B, L, D) to logits.

@@ -136,14 +136,16 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         """Resize the encoder's token embeddings.
 
         Raises:
-            InputError: The model has weights of word pieces of its own (`lexical_rank`), or several encoders.
+            InputError: The model has weights of word pieces of its own (`lexical_rank`, masked language modelling), or
+                several encoders.
         """
         if isinstance(self.encoder, SeparateEncoders):
             raise InputError("Separate encoders cannot be resized; resize the encoder before it is wrapped.")
-        if self.config.lexical_rank and new_num_tokens not in (None, self.config.vocab_size):
+        reads_words = any(isinstance(head, TaskHead) and head.reads_words for head in self.modules())
+        if (self.config.lexical_rank or reads_words) and new_num_tokens not in (None, self.config.vocab_size):
             raise InputError(
-                "A model with `lexical_rank` has a weight for each word piece; resize the encoder's vocabulary before "
-                "it is wrapped."
+                "A model with `lexical_rank`, or with a task of masked language modelling, has a weight for each word "
+                "piece; resize the encoder's vocabulary before it is wrapped."
             )
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
 

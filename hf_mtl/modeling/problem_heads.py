@@ -19,6 +19,7 @@ from .label_checks import (
     number_labels,
     piece_labels,
 )
+from .masked_language import MaskedLanguageHead
 from .problem_types import ProblemType, add_problem_type
 from .tag_spans import outside_tag
 from .task_config import TaskConfig
@@ -296,6 +297,7 @@ TASK_HEADS: dict[str, type[TaskHead]] = {
         TokenClassificationHead,
         QuestionAnsweringHead,
         MultipleChoiceHead,
+        MaskedLanguageHead,
     )
 }
 

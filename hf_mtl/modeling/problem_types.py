@@ -14,6 +14,8 @@ from .errors import InputError, check_choice, check_types
 _INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     # One sequence, of one text or two.
     "texts": (("text",), ("text_pair",)),
+    # The same, of which pieces may be masked.
+    "masked": (("text",), ("text_pair",)),
     # One sequence, of words that are given.
     "words": (("tokens",), ()),
     # One sequence per window of the context, each beside the question.
@@ -23,8 +25,8 @@ _INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 # The kinds of labels: the id of a class, the ids of all labels that hold, a number, a tag per word, a span of the
-# context (or several that are right), the right one of a row's choices.
-_LABELS = ("class", "label_set", "number", "tags", "answers", "choice")
+# context (or several that are right), the right one of a row's choices; the word pieces of the text itself.
+_LABELS = ("class", "label_set", "number", "tags", "answers", "choice", "pieces")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +39,7 @@ class ProblemType:
         labels: The kind of labels: a name of `_LABELS`.
         metrics: Names of `hf_mtl.metrics.METRICS` that score a task whose row names none.
         num_outputs: Scores per sequence (per word piece of "words" and "windows"); None for one per name of the
-            task's `labels`.
+            task's `labels`. Of "masked" 1: the encoder says how many word pieces there are.
         max_length: The longest input in word pieces where a task does not say it.
     """
 
@@ -63,6 +65,11 @@ class ProblemType:
         """True where its tasks name their labels, one per output."""
         return self.num_outputs is None
 
+    @property
+    def has_label_column(self) -> bool:
+        """False where the text itself is what is learned, and rows need no label."""
+        return self.labels != "pieces"
+
 
 PROBLEM_TYPES: dict[str, ProblemType] = {
     row.name: row
@@ -80,6 +87,13 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
             max_length=384,
         ),
         ProblemType(name="multiple_choice", inputs="choices", labels="choice", metrics=("accuracy",), num_outputs=1),
+        ProblemType(
+            name="masked_language_modeling",
+            inputs="masked",
+            labels="pieces",
+            metrics=("masked_accuracy", "perplexity"),
+            num_outputs=1,
+        ),
     )
 }
 

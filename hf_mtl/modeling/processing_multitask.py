@@ -127,7 +127,7 @@ class MultiTaskProcessor(SavedProcessor):
         if len(wanted) == 1:
             batch: Any = self._plain([feature for _, feature in entries[wanted[0].name]], wanted[0], *size)
         else:
-            batch = self._with_routing(self._inputs(features, *size), features)
+            batch = self._with_routing(self._inputs(features, *size), features, whole=True)
         return MultiTaskBatch(converted(batch, return_tensors), checked, entries)
 
     def post_process(self, outputs: Any, batch: MultiTaskBatch) -> list[dict[str, Answer]]:
@@ -153,6 +153,8 @@ class MultiTaskProcessor(SavedProcessor):
                     f"There are {len(scores)} rows of logits for task {name!r}, the batch has {len(entries)}; "
                     "expected what model(**batch) returned for this batch."
                 )
+            head, features = TASK_HEADS[self.tasks[name].problem_type], [feature for _, feature in entries]
+            scores = head.scores_of_rows(torch.from_numpy(scores), features).numpy()
             scored += [(row, name, feature, scores[place]) for place, (row, feature) in enumerate(entries)]
         return self.answers(batch.rows, scored)
 
@@ -174,7 +176,7 @@ class MultiTaskProcessor(SavedProcessor):
             task = tasks[index]
             features, scores = zip(*parts)
             head = TASK_HEADS[task.problem_type]
-            answers[row][task.name] = head.answer(task, scores, answer_row(task, rows[row]), features)
+            answers[row][task.name] = head.answer(task, scores, answer_row(task, rows[row]), features, self.tokenizer)
         return answers
 
     def entries_by_task(self, features: Sequence[Feature]) -> dict[str, list[tuple[int, Feature]]]:
@@ -268,9 +270,9 @@ class MultiTaskProcessor(SavedProcessor):
         return batch
 
     def _with_routing(
-        self, inputs: dict[str, torch.Tensor], features: Sequence[Feature], fill: bool = False
+        self, inputs: dict[str, torch.Tensor], features: Sequence[Feature], fill: bool = False, whole: bool = False
     ) -> dict[str, Any]:
-        routing = routing_of(features, list(self.tasks.values()), inputs["attention_mask"], fill)
+        routing = routing_of(features, list(self.tasks.values()), inputs["attention_mask"], fill, whole)
         return {**inputs, "routing": routing, "asked_tasks": stack_asked_tasks(features)}
 
 

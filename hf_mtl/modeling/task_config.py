@@ -19,7 +19,13 @@ EXAMPLE_TASK = {"name": "mood", "problem_type": problem_type_with("class"), "lab
 
 # Settings of a task by their defaults; that of `max_length` is the problem type's. What is measured in training rows
 # (label statistics, class weights, whether there may be no answer) has none.
-_SETTINGS: dict[str, Any] = {"stride": 64, "threshold": 0.5, "max_answer_length": 30, "num_best": 3}
+_SETTINGS: dict[str, Any] = {
+    "stride": 64,
+    "threshold": 0.5,
+    "max_answer_length": 30,
+    "num_best": 3,
+    "mlm_probability": 0.15,
+}
 
 # What settings of a task that are sizes must be at least.
 _LEAST_OF_TASK = {"max_length": 1, "stride": 0, "max_answer_length": 1, "num_best": 1}
@@ -54,8 +60,10 @@ class TaskConfig:
             measured in the training rows, as `label_scale` is.
         label_scale: See `label_mean`.
         max_answer_length: Longest answer in word pieces (question answering); by default 30.
-        num_best: How many answers `predict` lists (question answering); by default 3.
+        num_best: How many answers `predict` lists (question answering, masked language modelling); by default 3.
         null_answer: Whether "no answer" is an answer (question answering); by default whether training rows have none.
+        mlm_probability: Share of a row's word pieces that are masked, one at least (masked language modelling); by
+            default 0.15.
     """
 
     # Fields that no mapping gives.
@@ -75,6 +83,7 @@ class TaskConfig:
     max_answer_length: int | None = None
     num_best: int | None = None
     null_answer: bool | None = None
+    mlm_probability: float | None = None
 
     @property
     def given(self) -> dict[str, Any]:
@@ -161,6 +170,10 @@ class TaskConfig:
                 raise InputError(
                     f"{name}={getattr(self, name)!r} of task {self.name!r}; expected a whole number >= {least}."
                 )
+        if not 0 < self.setting("mlm_probability") <= 1:
+            raise InputError(
+                f"mlm_probability={self.mlm_probability!r} of task {self.name!r}; expected a number > 0, at most 1."
+            )
         for field in self.fields or ():
             check_choice(
                 f"input field of task {self.name!r}:", field, self.problem.fields + self.problem.optional_fields

@@ -2,11 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .label_checks import IGNORED_LABEL, Entries, check_task_indices
 from .problem_types import PROBLEM_TYPES
@@ -15,7 +16,7 @@ from .task_tensors import ModuleWithConstants, TaskTensors, ZeroStartLinear, at_
 
 Answer = dict[str, Any]
 
-_INITIALIZER_RANGE = 0.02
+INITIALIZER_RANGE = 0.02
 
 
 class TaskHead(ModuleWithConstants, ABC):
@@ -46,19 +47,30 @@ class TaskHead(ModuleWithConstants, ABC):
     has_one_score: ClassVar[bool] = False
     # Whether its loss reads which word pieces an entry has.
     reads_token_mask: ClassVar[bool] = False
+    # Whether it reads the encoder's word embeddings, which then stand as ``words`` among its entries.
+    reads_words: ClassVar[bool] = False
 
     def __init__(self, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float) -> None:
         super().__init__()
-        sizes = {task.name: task.num_outputs for task in tasks.values()}
-        self.weight = TaskTensors(sizes, width=hidden_size, std=_INITIALIZER_RANGE)
-        if self.has_bias:
-            self.bias = TaskTensors(sizes, width=None, std=0.0)
+        self.make_outputs(tasks, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.set_constant("places", list(tasks))
         self.set_constant("sizes", [task.num_outputs for task in tasks.values()])
         local = {index: place for place, index in enumerate(tasks)}
         self.set_constant("local", [local.get(index, 0) for index in range(max(tasks) + 1)])
         self.read_tasks(tasks)
+
+    @classmethod
+    def build(cls, tasks: dict[int, TaskConfig], hidden_size: int, dropout: float, encoder: PreTrainedModel) -> Self:
+        """Return the heads of tasks beside an encoder, which is looked at and belongs to the model."""
+        return cls(tasks, hidden_size, dropout)
+
+    def make_outputs(self, tasks: Mapping[int, TaskConfig], hidden_size: int) -> None:
+        """Make the parameters that become scores: a weight and, where there is one, a bias per output."""
+        sizes = {task.name: task.num_outputs for task in tasks.values()}
+        self.weight = TaskTensors(sizes, width=hidden_size, std=INITIALIZER_RANGE)
+        if self.has_bias:
+            self.bias = TaskTensors(sizes, width=None, std=0.0)
 
     def read_tasks(self, tasks: dict[int, TaskConfig]) -> None:
         """Take what tasks say that is no weight: label statistics, and what decoding reads.
@@ -97,11 +109,17 @@ class TaskHead(ModuleWithConstants, ABC):
 
     @classmethod
     def answer(
-        cls, task: TaskConfig, logits: Sequence[np.ndarray], row: Mapping[str, Any], features: Sequence
+        cls,
+        task: TaskConfig,
+        logits: Sequence[np.ndarray],
+        row: Mapping[str, Any],
+        features: Sequence,
+        tokenizer: PreTrainedTokenizerBase | None = None,
     ) -> Answer:
         """Return the answer of one row; where its input was longer than the task reads, with ``truncated``: True.
 
-        Args: as of `decode`.
+        Args: as of `decode`, and
+            tokenizer: The encoder's, which names word pieces.
         """
         answer = cls.decode(task, logits, row, features)
         return {**answer, "truncated": True} if any(feature["truncated"] for feature in features) else answer
@@ -113,10 +131,44 @@ class TaskHead(ModuleWithConstants, ABC):
 
         Args:
             task: The task.
-            logits: The logits of the row's entries (one; question answering: one per window).
+            logits: What `answer_scores` returned of the row's entries (one; question answering: one per window).
             row: The row's input fields.
             features: What the processor remembers of each entry (words' positions, offsets, whether it was cut).
         """
+
+    @classmethod
+    def answer_scores(cls, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
+        """Return what of the entries' logits answers are decoded from, (N, ...): all of them, unless that is too much.
+
+        Args:
+            logits: Of `forward`.
+            entries: The entries.
+        """
+        return logits
+
+    @classmethod
+    def scores_of_rows(cls, logits: torch.Tensor, features: Sequence[Mapping[str, Any]]) -> torch.Tensor:
+        """Return the same of the logits that plain inputs have, row by row.
+
+        Args:
+            logits: (rows, ...).
+            features: What the processor remembers of each row.
+        """
+        return logits
+
+    @classmethod
+    def entry_tensors(
+        cls, labels: Sequence[Any], features: Sequence[Mapping[str, Any]], length: int
+    ) -> dict[str, torch.Tensor]:
+        """Return what entries hold beside their places: ``labels``, where all have one.
+
+        Args:
+            labels: One per entry, or None.
+            features: What the processor remembers of each entry; none where rows are answered whole.
+            length: Word pieces of a row of the batch.
+        """
+        present = all(label is not None for label in labels)
+        return {"labels": cls.label_tensor(labels, length)} if present else {}
 
     @staticmethod
     def is_label(labels: torch.Tensor) -> torch.Tensor:

@@ -62,7 +62,7 @@ class EvaluatingTrainer(TaskTrainer):
                 answered.append((batch.entries, logits))
                 losses += sums
             self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        collector = AnswerCollector(data.specs, data.rows)
+        collector = AnswerCollector(data.specs, data.rows, self.processor.tokenizer)
         for entries, logits in gather_object(answered):
             collector.add(entries, logits)
         answers = collector.answers()

@@ -105,6 +105,7 @@ def build_sampler(
         seed=args.data_seed if args.data_seed is not None else args.seed,
         epochs=args.num_train_epochs,
         run_steps=args.max_steps if args.max_steps > 0 else None,
+        at_draw=train.at_draw,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from ..data.label_kinds import label_kind
 from ..metrics import METRICS, compute, task_score
@@ -27,10 +28,12 @@ class AnswerCollector:
     Args:
         specs: The tasks by name.
         rows: Canonical rows by task name.
+        tokenizer: The encoder's, which names word pieces.
     """
 
     specs: Mapping[str, TaskSpec]
     rows: Mapping[str, Dataset]
+    tokenizer: PreTrainedTokenizerBase | None = None
     logits: dict[str, dict[int, list[tuple[Feature, np.ndarray]]]] = field(default_factory=lambda: defaultdict(dict))
 
     def add(self, entries: Sequence[tuple[str, Feature]], logits: Sequence[np.ndarray]) -> None:
@@ -48,7 +51,7 @@ class AnswerCollector:
         spec = self.specs[name]
         features, scores = zip(*self.logits[name][source])
         row = answer_row(spec, self.rows[name][source])
-        return TASK_HEADS[spec.problem_type].answer(spec, scores, row, features)
+        return TASK_HEADS[spec.problem_type].answer(spec, scores, row, features, self.tokenizer)
 
 
 def score_answers(
@@ -66,7 +69,7 @@ def _score(spec: TaskSpec, labels: Sequence[Any], answers: Sequence[Answer]) -> 
     kind = label_kind(spec)
     predictions = map(kind.scored, kind.predictions(spec, answers), labels)
     scores = kind.scores(spec, answers)
-    return compute(spec.metric_names, list(predictions), kind.references(spec, labels), scores)
+    return compute(spec.metric_names, list(predictions), kind.references(spec, labels, answers), scores)
 
 
 def flat_scores(

@@ -197,7 +197,8 @@ class MultiTaskTrainer(
             return None
         if self.mixture.streams:
             return build_stream(self.processor, self.specs, self.mixture.streams, self.mixing, args)
-        return FeatureDataset(self.processor, self.specs, self.mixture.train)
+        seed = args.data_seed if args.data_seed is not None else args.seed
+        return FeatureDataset(self.processor, self.specs, self.mixture.train, seed=seed)
 
     def preview_mixture(self) -> list[TaskShare]:
         """Return rows, share, draws and passes of every source of rows over the whole run."""

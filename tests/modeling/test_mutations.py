@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from hf_mtl import InputError, MultiTaskAttentionModel
+from hf_mtl.data import masked_pieces
 from hf_mtl.modeling import (
     adversary,
     aggregation,
@@ -20,6 +21,7 @@ from hf_mtl.modeling import (
     gate,
     head,
     interaction,
+    masked_language,
     modeling_multitask,
     pooling,
     problem_heads,
@@ -50,6 +52,7 @@ from tests.modeling import test_head_losses as head_losses
 from tests.modeling import test_head_reading as readings
 from tests.modeling import test_interactions as interactions
 from tests.modeling import test_limit_battery as battery
+from tests.modeling import test_masked_language as masked
 from tests.modeling import test_mran as relations_tests
 from tests.modeling import test_penalties as penalties
 from tests.modeling import test_pooling as poolings
@@ -1246,6 +1249,27 @@ MUTATIONS = [
         "rows * copies + (tasks if copies > 1 else 0)",
         "rows * copies",
         parents.test_parents_answer_a_row_as_it_is_encoded_for_them,
+    ),
+    *(
+        ("S0.15", masked_language.MaskedLanguageHead, "forward", old, new, masked.test_it_is_berts_own_head, "words")
+        for old, new in (
+            ("F.gelu(", "F.relu("),
+            ("* self.norm_scale()", "+ self.norm_scale()"),
+            ("words.T", "words.T * 2"),
+            ('entries["tasks"])', 'entries["tasks"].clamp(max=1) + 1)'),
+        )
+    ),
+    (
+        "S1.8",
+        masked_language.MaskedLanguageHead,
+        "loss_sums",
+        "labels.flatten()",
+        "labels.clamp(min=0).flatten()",
+        masked.test_a_batch_without_masks_has_no_loss,
+    ),
+    *(
+        ("S1.8", masked_pieces.PieceMasking, "__call__", old, new, masked_shares)
+        for old, new in (("_MASKED, self", "_MASKED_OR_OTHER, self"), ("~self.is_special[ids]", "ids >= 0"))
     ),
 ]
 
