@@ -17,6 +17,7 @@ from hf_mtl import (
     TaskSpec,
 )
 from hf_mtl.cli import main
+from hf_mtl.data.collator import MultiTaskCollator
 from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
 from tests.conftest import (
     DATA,
@@ -30,6 +31,8 @@ from tests.conftest import (
     randomise,
     with_weights_of,
 )
+from tests.modeling.test_export import check_exported
+from tests.modeling.test_module_hooks import hide_parameters
 from tests.test_systems import RECIPES, SHORT
 
 TYPE = "masked_language_modeling"
@@ -354,6 +357,50 @@ def test_a_stream_masks_its_rows(tokenizer, tmp_path):
 def test_the_doctor_does_not_send_it_to_share_a_source(tokenizer, tmp_path):
     findings = trainer(tmp_path, tokenizer, max_steps=1).doctor().findings
     assert not [finding for finding in findings if finding.check in ("same_data", "constant_label", "no_gradient")]
+
+
+def test_workers_mask_as_the_process_does(tokenizer, tmp_path):
+    """A copy of the rows in a worker draws the same masks."""
+    batches = []
+    for workers in (0, 2):
+        own = trainer(tmp_path, tokenizer, max_steps=3, dataloader_num_workers=workers)
+        batches.append([batch["input_ids"] for batch in own.get_train_dataloader()])
+    assert all(torch.equal(one, other) for one, other in zip(*batches, strict=True))
+
+
+def test_batches_that_are_filled_for_a_compiled_model_count_alike(tokenizer, tmp_path):
+    own = trainer(tmp_path, tokenizer, max_steps=3)
+    features = own.train_dataset.__getitems__([0, 12, 13])
+    plain, filled = (MultiTaskCollator(own.processor, fill=fill)(features) for fill in (False, True))
+    found, expected = own.model.eval()(**filled), own.model(**plain)
+    close(found.task_losses["words"], expected.task_losses["words"])
+    assert torch.equal(found.task_label_counts, expected.task_label_counts)
+    assert len(filled["routing"][TYPE]["rows"]) == 3
+
+
+def test_no_parameter_is_read_outside_its_module():
+    model, inputs = randomise(build_model(TWO)), encoder_inputs()
+    batch = {**inputs, "routing": {TYPE: entries_of(inputs)}}
+    expected, loss = model(**inputs).logits, model(**batch).loss
+    hide_parameters(model)
+    with torch.no_grad():
+        for task, logits in model(**inputs).logits.items():
+            close(logits, expected[task], msg=task)
+        close(model(**batch).loss, loss)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_precisions_have_a_loss(dtype):
+    model, inputs = build_model(TWO).to(dtype), encoder_inputs()
+    output = model(**inputs, labels={"words": labels_of(inputs)})
+    assert output.logits["words"].dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    output.loss.backward()
+    assert model.mtl.heads[TYPE].weight.get_parameter("task_words").grad.isfinite().all()
+
+
+@pytest.mark.slow
+def test_it_is_exported():
+    check_exported(randomise(build_model(TWO)))
 
 
 def test_task_order_changes_nothing():
