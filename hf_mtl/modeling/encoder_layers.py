@@ -3,12 +3,13 @@
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from .encoder_modules import layers_of
 from .errors import InputError
 
 # The score of a token that is not to be read: its weight is 0, and half precision has the number.
@@ -201,25 +202,3 @@ def _states_of(output: Any) -> torch.Tensor:
 
 def _with_states(output: Any, states: torch.Tensor) -> Any:
     return (states, *output[1:]) if isinstance(output, tuple) else states
-
-
-def layers_of(encoder: nn.Module) -> list[nn.Module]:
-    """Return an encoder's layers in order, each of them once; [] where it has no list of as many as it says."""
-    depth = cast(Any, encoder).config.get_text_config().num_hidden_layers
-    for module in encoder.modules():
-        is_list = isinstance(module, nn.ModuleList) and len(module) == len(set(module)) == depth
-        # What pools between blocks of layers has a list of lists.
-        if is_list and not any(isinstance(layer, nn.ModuleList) for layer in module.children()):
-            return list(module.children())
-    return []
-
-
-def norms_of(encoder: PreTrainedModel) -> list[nn.Module]:
-    """Return the norms of an encoder's hidden states, of whatever class, in the order in which they are listed."""
-    width = encoder.config.get_text_config().hidden_size
-    norms = []
-    for module in encoder.modules():
-        weight = dict(module.named_parameters(recurse=False)).get("weight")
-        if type(module).__name__.endswith("Norm") and weight is not None and weight.shape == (width,):
-            norms.append(module)
-    return norms

@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .encoder_reader import Conditions, EncoderInputs, EncoderReader, segment_kinds
+from .encoder_modules import segment_kinds, word_table
+from .encoder_reader import Conditions, EncoderInputs, EncoderReader
 from .errors import InputError
 from .separate_encoders import first_encoder
 from .task_config import TaskConfig
@@ -163,13 +164,3 @@ def _rises_from(places: torch.Tensor | Sequence[torch.Tensor | None]) -> int | N
     rows = index.reshape(-1, index.shape[-1])[:, :_PROBE_LENGTH].tolist()
     first = rows[0][0]
     return first if all(row == list(range(first, first + _PROBE_LENGTH)) for row in rows) else None
-
-
-def word_table(encoder: PreTrainedModel) -> torch.Size | None:
-    """Return the shape (vocabulary, width) of an encoder's word embeddings; None where it has no table of them."""
-    try:
-        words = encoder.get_input_embeddings()
-    except NotImplementedError:
-        return None
-    table = dict(words.named_parameters(recurse=False)).get("weight")
-    return None if table is None or table.ndim != 2 or not table.numel() else table.shape

@@ -17,7 +17,8 @@ from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .encoder_layers import LayerConditions, LayerHooks, norms_of
+from .encoder_layers import LayerConditions, LayerHooks
+from .encoder_modules import first_position, norms_of, segment_kinds
 from .errors import InputError
 from .task_tensors import Carried
 
@@ -321,25 +322,3 @@ def refuse_export(reason: str) -> None:
         raise InputError(
             f"{reason}, whose sizes an exported graph cannot know; export a model without it, or use torch.compile."
         )
-
-
-def position_table(encoder: nn.Module) -> nn.Embedding | None:
-    """Return an encoder's embeddings of absolute positions; None where it has none."""
-    for name, module in encoder.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            return module
-    return None
-
-
-def first_position(encoder: nn.Module) -> int:
-    """Return the position of a text's first token: encoders that keep a place for padding count from the next one."""
-    table = position_table(encoder)
-    return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
-
-
-def segment_kinds(encoder: nn.Module) -> int | None:
-    """Return how many kinds of segments an encoder tells apart; None where it has no table of them."""
-    for name, module in encoder.named_modules():
-        if name.endswith("token_type_embeddings") and isinstance(module, nn.Embedding):
-            return module.num_embeddings
-    return None

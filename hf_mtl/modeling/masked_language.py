@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .encoder_limits import word_table
+from .encoder_modules import word_table
 from .errors import InputError
 from .label_checks import IGNORED_LABEL, Entries, vocabulary_labels
 from .problem_types import problem_type_with

@@ -5,7 +5,7 @@ import re
 from torch import nn
 
 from ..balancing.gradient_balancing import BALANCED_PARAMETERS
-from ..modeling.encoder_layers import layers_of
+from ..modeling.encoder_modules import layers_of
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.separate_encoders import PrivateEncoders, SeparateEncoders, first_encoder

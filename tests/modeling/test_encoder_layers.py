@@ -10,7 +10,7 @@ from transformers import AlbertConfig, BertModel, FunnelConfig
 
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
 from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
-from hf_mtl.modeling.encoder_layers import layers_of
+from hf_mtl.modeling.encoder_modules import layers_of
 from tests.conftest import TASKS, encoder_config
 from tests.modeling.test_conditioning import (
     BY_LAYER,

@@ -11,6 +11,7 @@ import textwrap
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from hf_mtl import InputError, MultiTaskAttentionModel
 from hf_mtl.data import masked_pieces
@@ -43,6 +44,9 @@ from hf_mtl.modeling import interaction_experts as experts
 from hf_mtl.modeling import interaction_mran as relations
 from hf_mtl.modeling import multitask_module as module
 from hf_mtl.modeling import step_loss as step_losses
+from hf_mtl.modeling.encoder_loading import find_encoder
+from tests.conftest import ENCODER
+from tests.data import test_masked_pieces as piece_masks
 from tests.modeling import test_aggregation as aggregations
 from tests.modeling import test_branches as branch_tests
 from tests.modeling import test_conditioning as conditionings
@@ -83,6 +87,14 @@ SCORES = layer_tests.test_scores_of_a_layer_are_those_of_its_attention_and_a_blo
 BACKWARDS = layer_tests.test_attention_that_reads_backwards_goes_on_doing_so
 STARTS = conditionings.test_the_start_is_hard_sharing
 MULTIHEAD = (equivalence.test_interaction_equals_multihead_attention,)
+
+
+def masked_shares() -> None:
+    """S1.8: shares of masked pieces."""
+    piece_masks.test_of_the_pieces_that_are_to_be_told_80_10_10_are_masked_others_and_kept(
+        AutoTokenizer.from_pretrained(find_encoder(ENCODER))
+    )
+
 
 # Row, where (class or module, function), what stands there, what it becomes, the test and its arguments.
 MUTATIONS = [

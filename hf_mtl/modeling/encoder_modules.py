@@ -1,0 +1,61 @@
+"""Finds what any encoder is made of: its layers, its norms, its tables of words, positions and segments."""
+
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+
+def layers_of(encoder: nn.Module) -> list[nn.Module]:
+    """Return an encoder's layers in order, each of them once; [] where it has no list of as many as it says."""
+    depth = cast(Any, encoder).config.get_text_config().num_hidden_layers
+    for module in encoder.modules():
+        is_list = isinstance(module, nn.ModuleList) and len(module) == len(set(module)) == depth
+        # What pools between blocks of layers has a list of lists.
+        if is_list and not any(isinstance(layer, nn.ModuleList) for layer in module.children()):
+            return list(module.children())
+    return []
+
+
+def norms_of(encoder: PreTrainedModel) -> list[nn.Module]:
+    """Return the norms of an encoder's hidden states, of whatever class, in the order in which they are listed."""
+    width = encoder.config.get_text_config().hidden_size
+    norms = []
+    for module in encoder.modules():
+        weight = dict(module.named_parameters(recurse=False)).get("weight")
+        if type(module).__name__.endswith("Norm") and weight is not None and weight.shape == (width,):
+            norms.append(module)
+    return norms
+
+
+def word_table(encoder: PreTrainedModel) -> torch.Size | None:
+    """Return the shape (vocabulary, width) of an encoder's word embeddings; None where it has no table of them."""
+    try:
+        words = encoder.get_input_embeddings()
+    except NotImplementedError:
+        return None
+    table = dict(words.named_parameters(recurse=False)).get("weight")
+    return None if table is None or table.ndim != 2 or not table.numel() else table.shape
+
+
+def position_table(encoder: nn.Module) -> nn.Embedding | None:
+    """Return an encoder's embeddings of absolute positions; None where it has none."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module
+    return None
+
+
+def first_position(encoder: nn.Module) -> int:
+    """Return the position of a text's first token: encoders that keep a place for padding count from the next one."""
+    table = position_table(encoder)
+    return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
+
+
+def segment_kinds(encoder: nn.Module) -> int | None:
+    """Return how many kinds of segments an encoder tells apart; None where it has no table of them."""
+    for name, module in encoder.named_modules():
+        if name.endswith("token_type_embeddings") and isinstance(module, nn.Embedding):
+            return module.num_embeddings
+    return None
