@@ -28,6 +28,7 @@ def watch_rows(own) -> list[list[int]]:
 
     class Watched(torch.utils.data.Dataset):
         sizes, costs, features = original.sizes, original.costs, original.features
+        at_draw = staticmethod(original.at_draw)
 
         def __len__(self):
             return len(original)
