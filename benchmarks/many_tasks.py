@@ -64,7 +64,15 @@ PARTS: dict[str, dict[str, Any]] = {
     **{f"aggregation={name}": {"aggregation": name} for name in ("mean", "learned")},
     **{
         f"conditioning={name}": {"conditioning": name}
-        for name in ("task_tokens", "input_addition", "modulation", "separate_encoders")
+        for name in (
+            "task_tokens",
+            "input_addition",
+            "modulation",
+            "projected_attention_layers",
+            "hyper_adapters",
+            "conditional_attention",
+            "separate_encoders",
+        )
     },
 }
 

@@ -463,6 +463,29 @@ def test_the_table_says_which_ways_tell_layers():
 
 
 @every_layered
+def test_gradients_are_those_of_differences(told):
+    """LB-9, in double precision: of every tensor of the part, through the encoder's layers."""
+    model, inputs = small(told).double(), {key: value[:2] for key, value in encoder_inputs().items()}
+    tensors = dict(model.mtl.conditioning.named_parameters())
+    places = {name: torch.randn_like(tensor) for name, tensor in tensors.items()}
+
+    def said():
+        return sum(own.sin().sum() for own in model(**inputs).logits.values())
+
+    said().backward()
+    slope = sum((tensor.grad * places[name]).sum() for name, tensor in tensors.items())
+    values = []
+    with torch.no_grad():
+        for step in (1e-5, -2e-5):
+            for name, tensor in tensors.items():
+                tensor.add_(step * places[name])
+            values.append(said())
+    difference = (values[0] - values[1]) / 2e-5
+    assert slope.abs() > 1e-2
+    close(slope, difference, 1e-6)
+
+
+@every_layered
 @torch.no_grad()
 def test_a_row_without_any_token_is_a_number(told):
     model, inputs = small(told), encoder_inputs()
