@@ -138,7 +138,6 @@ class MultiTaskModule(nn.Module):
         parts = (self.conditioning, self.interaction, self.gate, self.aggregation)
         read = any(part.reads_embeddings for part in parts)
         self.task_encoder = TaskEncoder(config.task_names, hidden) if read else UnreadTaskEncoder(len(tasks))
-        self.trace_norm = TraceNorm(config)
         self.head_reading = HEAD_READINGS[config.head](config)
         self.task_parents = build_parents(config)
         self.heads = nn.ModuleDict()
@@ -146,17 +145,18 @@ class MultiTaskModule(nn.Module):
             tasks_of_type = {index: task for index, task in enumerate(tasks) if task.problem_type == problem_type}
             if tasks_of_type:
                 self.heads[problem_type] = head.build(tasks_of_type, hidden, config.head_dropout, encoder)
-        self._check_words()
+        self.trace_norm = TraceNorm(config, cast(Mapping[str, TaskHead], dict(self.heads.items())))
+        self._check_words(config.conditioning)
 
-    def _check_words(self) -> None:
+    def _check_words(self, conditioning: str) -> None:
         """Raise `InputError` where a head reads word embeddings of which there are several."""
         heads = cast(Iterable[TaskHead], self.heads.values())
         names = [task.name for head in heads if head.reads_words for task in head.tasks.values()]
-        if names and self.conditioning.separate_encoders:
+        if names and self.conditioning.several_encoders is not None:
             raise InputError(
                 f"Task {names[0]!r} learns word pieces by the encoder's word embeddings, and with "
-                "conditioning=separate_encoders each task has some of its own. Choose another conditioning, or leave "
-                "the task out."
+                f"conditioning={conditioning} each task has some of its own. Choose another conditioning, or leave the "
+                "task out."
             )
 
     def forward(self, tokens: EncodedTokens, routing: Routing, asked_tasks: torch.Tensor | None = None) -> TaskParts:

@@ -1,12 +1,13 @@
 """The trace norm of the heads of all tasks, which draws tasks into few common directions."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import cast
 
 import torch
 from torch import nn
 
 from .configuration_multitask import MultiTaskAttentionConfig
+from .errors import InputError
 from .task_head import TaskHead
 from .task_tensors import Carried, at_least_float32
 
@@ -21,11 +22,21 @@ class TraceNorm(nn.Module):
 
     Args:
         config: Gives `trace_norm`, the weight.
+        heads: The heads by problem type; those that answer by the encoder's word embeddings have no weights to compare.
+
+    Raises:
+        InputError: No head has weights of its outputs.
     """
 
-    def __init__(self, config: MultiTaskAttentionConfig) -> None:
+    def __init__(self, config: MultiTaskAttentionConfig, heads: Mapping[str, TaskHead]) -> None:
         super().__init__()
         self.weight, self.num_tasks = config.trace_norm, len(config.task_names)
+        self.kinds = [name for name, head in heads.items() if not head.reads_words]
+        if self.weight and not self.kinds:
+            raise InputError(
+                f"trace_norm={self.weight!r} compares the weights of the tasks' outputs, and these tasks answer by the "
+                "encoder's word embeddings. Leave it out."
+            )
 
     def forward(self, carried: Carried) -> torch.Tensor | None:
         """Return each task's part times the weight, (tasks,), or None for a weight of 0.
@@ -35,7 +46,7 @@ class TraceNorm(nn.Module):
         """
         if not self.weight:
             return None
-        heads = list(cast(Iterable[TaskHead], carried.module.values()))
+        heads = [cast(TaskHead, carried.module[name]) for name in self.kinds]
         rows = [at_least_float32(head.weight()) for head in heads]  # (tasks of the type, outputs, hidden) each
         matrix = torch.cat([values.flatten(0, 1) for values in rows])
         left, sizes, right = torch.linalg.svd(matrix.detach(), full_matrices=False)

@@ -120,7 +120,7 @@ def entries_of(inputs, index=1):
     return {"rows": rows, "tasks": rows * 0 + index, "places": places, "labels": labels}
 
 
-@pytest.mark.parametrize("told", [name for name in TASK_CONDITIONINGS if name != "separate_encoders"])
+@pytest.mark.parametrize("told", [name for name, own in TASK_CONDITIONINGS.items() if own.several_encoders is None])
 def test_places_alone_are_scored_as_in_whole_rows(told):
     """The logits and the loss at the places that are masked are those of all pieces there."""
     model, inputs = randomise(build_model(TWO, conditioning=told)), encoder_inputs()
@@ -318,7 +318,9 @@ def test_a_run_masks_every_step_anew_and_ends_alike_where_it_is_stopped(tokenize
     again, rest = run(tmp_path / "stopped", resume_from_checkpoint=True)
     assert rest == batches[-5:]
     expected = whole.model.state_dict()
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in again.model.state_dict().items())
+    # Two whole runs differ by as much: sums over few masked pieces are rounded as memory lies.
+    for name, tensor in again.model.state_dict().items():
+        close(tensor, expected[name], 1e-6)
 
 
 def test_a_step_is_one_however_it_is_cut(tokenizer, tmp_path):

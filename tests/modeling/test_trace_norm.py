@@ -86,6 +86,18 @@ def test_the_loss_has_each_labelled_rows_part():
     torch.testing.assert_close(found.loss - expected.loss, (parts(model) * rows).sum() / rows.sum())
 
 
+def test_heads_that_answer_by_word_embeddings_have_none():
+    words = {"name": "words", "problem_type": "masked_language_modeling"}
+    with pytest.raises(InputError, match="trace_norm=0.5 compares the weights"):
+        build_model([words], trace_norm=0.5)
+    both, plain = (build_model(tasks, trace_norm=0.5) for tasks in ([words, *NUMBERS], NUMBERS))
+    with torch.no_grad():
+        for tensor, other in zip(*(model.mtl.heads["regression"].weight.parameters() for model in (both, plain))):
+            tensor.copy_(other)
+    torch.testing.assert_close(parts(both)[1:], parts(plain))
+    assert not parts(both)[0]
+
+
 def test_a_negative_weight_is_named():
     with pytest.raises(InputError, match="trace_norm=-1"):
         build_model(trace_norm=-1)
