@@ -255,11 +255,12 @@ def test_systems_md_shows_the_table_where_there_is_one(tmp_path, monkeypatch):
 @pytest.fixture
 def mixture():
     """Two tasks of two words each."""
-    features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    features = Features({"sentence": Value("string"), "label": ClassLabel(names=["bad", "good"])})
     texts = [f"a {word} day number {day}" for day in range(20) for word in ("bad", "good")]
-    rows = {"text": texts, "label": [0, 1] * 20}
+    rows = {"sentence": texts, "label": [0, 1] * 20}
     data = {name: Dataset.from_dict(rows, features=features) for name in ("first", "second")}
-    specs = [TaskSpec(name=name, problem_type="single_label_classification", max_length=16) for name in data]
+    columns, kind = {"text": "sentence"}, "single_label_classification"
+    specs = [TaskSpec(name=name, problem_type=kind, columns=columns, max_length=16) for name in data]
     return mixture_from_datasets(data, data, specs)
 
 

@@ -57,8 +57,8 @@ def finished_tables(folder: Folder, datasets: list[str], seeds: int) -> list[Tab
 
 def report(outcome: Outcome, given: argparse.Namespace) -> None:
     """Say what is not finished."""
-    for run, error in outcome.failures.items():
-        print(f"{run.system} on {run.dataset}, seed {run.seed}, failed: {error!r}", file=sys.stderr)
+    if outcome.failures:
+        print(f"{len(outcome.failures)} runs failed: {', '.join(map(str, outcome.failures))}.", file=sys.stderr)
     if outcome.left:
         print(f"{len(outcome.left)} runs are left after {given.minutes:g} minutes; type the command again to go on.")
 

@@ -64,9 +64,9 @@ class DataSet:
 
 
 DATASETS: Mapping[str, DataSet] = {
-    "glue_small": DataSet(glue_tasks, Budget(256, 200, 64, 16, 80, 2e-4), "validation rows"),
+    "glue_small": DataSet(glue_tasks, Budget(224, 200, 64, 16, 70, 2e-4), "validation rows"),
     "fdu_mtl": DataSet(
-        fdu_tasks, Budget(60, 50, 48, 16, 60, 2e-4), "test rows, whose like is dropped from all training files"
+        fdu_tasks, Budget(50, 50, 48, 16, 50, 2e-4), "test rows, whose like is dropped from all training files"
     ),
 }
 

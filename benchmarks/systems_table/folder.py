@@ -108,6 +108,7 @@ def run_missing(
                 bar.update()
                 if (error := future.exception()) is not None:
                     failures[run] = error
+                    bar.write(f"{run.system} on {run.dataset}, seed {run.seed}, failed: {error!r}")
                 else:
                     folder.write(future.result())
     return Outcome(waiting, failures)

@@ -120,7 +120,7 @@ def train(run: Run, encoder: PreTrainedModel, mixture: Mixture, budget: Budget) 
         start = time.process_time()
         trainer.train()
         trained = time.process_time()
-        answers = trainer.predict(mixture.validation).predictions
+        answers = trainer.predict(trainer.eval_dataset).predictions
         scored = time.process_time()
     return dataclasses.replace(
         result,
