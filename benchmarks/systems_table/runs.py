@@ -154,5 +154,7 @@ def _answers_by_task(mixture: Mixture, answers: Mapping[str, Sequence[Any]]) -> 
     for spec in mixture.specs:
         kind, labels = label_kind(spec), mixture.validation[spec.name][LABEL_FIELD][:]
         predictions = kind.predictions(spec, answers[spec.name])
-        tasks[spec.name] = TaskAnswers(list(spec.metric_names), predictions, kind.references(spec, labels))
+        tasks[spec.name] = TaskAnswers(
+            list(spec.metric_names), predictions, kind.references(spec, labels, predictions)
+        )
     return tasks

@@ -16,8 +16,8 @@ from ..modeling.task_tensors import TaskTensors
 
 # How far the states of a row's tasks must lie apart, relative to their norm.
 _LEAST_SPREAD = 1e-3
-# Below this share of unit scale a tensor of the parts closes the path that it stands on.
-_CLOSED = 0.05
+# Below this share of unit scale a tensor of the parts nearly closes the path that it stands on.
+_CLOSED = 0.5
 
 
 def parts_without_tasks(model: MultiTaskAttentionModel, batch: Mapping[str, Any]) -> dict[str, float]:
@@ -50,7 +50,7 @@ def task_spreads(model: MultiTaskAttentionModel, batch: Mapping[str, Any]) -> di
         return spreads
     with kept_random_states(model.device), _open_parts(model):
         tokens = _encoded(model, batch)
-        if parts.conditioning.reads_embeddings:
+        if parts.conditioning.reads_embeddings or parts.conditioning.tells_layers:
             # Pooled alike for all tasks.
             states = parts.conditioning.states(MeanPooling(model.config), tokens, tokens.tasks)
             spreads["conditioning"] = _spread(states.reshape(-1, model.num_tasks, states.shape[-1]))

@@ -22,7 +22,7 @@ class TraceNorm(nn.Module):
 
     Args:
         config: Gives `trace_norm`, the weight.
-        heads: The heads by problem type; those that answer by the encoder's word embeddings have no weights to compare.
+        heads: The heads by problem type; those that answer by the encoder's word embeddings have nothing to compare.
 
     Raises:
         InputError: No head has weights of its outputs.
@@ -34,8 +34,8 @@ class TraceNorm(nn.Module):
         self.kinds = [name for name, head in heads.items() if not head.reads_words]
         if self.weight and not self.kinds:
             raise InputError(
-                f"trace_norm={self.weight!r} compares the weights of the tasks' outputs, and these tasks answer by the "
-                "encoder's word embeddings. Leave it out."
+                f"trace_norm={self.weight!r} compares the weights of the tasks' outputs, and these tasks answer by "
+                "the encoder's word embeddings. Leave it out."
             )
 
     def forward(self, carried: Carried) -> torch.Tensor | None:
