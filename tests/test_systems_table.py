@@ -267,7 +267,8 @@ def mixture():
 def test_a_run_trains_what_the_seed_draws_and_keeps_its_answers(mixture, tokenizer, tmp_path):
     BertModel(encoder_config(len(tokenizer))).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    budget = Budget(train_rows=12, test_rows=40, max_length=16, batch_rows=8, steps=3, learning_rate=1e-3)
+    small = {"train_rows": 12, "test_rows": 40, "max_length": 16, "batch_rows": 8, "steps": 3}
+    budget = Budget(**small, learning_rate=1e-3, parts_learning_rate=1e-2)
     drawn = [draw_rows(mixture, budget, seed) for seed in (1, 1, 2)]
     texts = [[rows["text"][:] for rows in one.train.values()] for one in drawn]
     assert texts[0] == texts[1] != texts[2]

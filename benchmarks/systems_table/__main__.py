@@ -13,7 +13,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import benchmarks.systems_table
 from benchmarks.systems_table.comparison import Table, compare
-from benchmarks.systems_table.data import DATASETS
+from benchmarks.systems_table.data import DATASETS, read_rows
 from benchmarks.systems_table.folder import Folder, Outcome, planned, run_missing
 from benchmarks.systems_table.page import lines_of, notes, write_page
 from benchmarks.systems_table.runs import budget_of
@@ -40,7 +40,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2, help="how many run at once, one thread each")
     parser.add_argument("--encoder", default=ENCODER)
     parser.add_argument("--page", type=Path, help="the page to write, and beside it a JSON file for docs/systems.md")
-    return parser.parse_args()
+    given = parser.parse_args()
+    for name in ("seeds", "workers"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name} {getattr(given, name)}; expected 1 or more.")
+    return given
 
 
 def finished_tables(folder: Folder, datasets: list[str], seeds: int) -> list[Table]:
@@ -69,6 +73,10 @@ def main() -> int:
     budgets = {name: budget_of(DATASETS[name].budget, given.encoder) for name in DATASETS}
     folder = Folder(given.output, budgets)
     runs = planned(given.datasets, given.systems, given.seeds)
+    if any(folder.read(run) is None for run in runs):
+        for name in given.datasets:
+            # What cannot be read is said before anything runs.
+            read_rows(DATASETS[name], given.data_dir)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(given.workers, context, begin, (given.data_dir, given.encoder)) as pool:
         outcome = run_missing(runs, folder, lambda run: pool.submit(work, run), given.workers, given.minutes)

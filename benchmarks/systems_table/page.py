@@ -13,11 +13,12 @@ BEGINNING = """
 
 *Made by `python -m benchmarks.systems_table --data_dir FOLDER --page docs/systems_table.md`, not by hand.*
 
-Every system of [systems.md](systems.md) beside hard sharing, on {sets}; encoder `{encoder}`, {cores} CPU cores, one
-thread per run. All systems have the same budget, and nothing is tuned for any: as many steps, over the same rows in
-the same batches, with the same settings; new parts learn 10 times as fast as the encoder. The model of the last step
-is scored, so nothing is chosen on the rows that are scored. A seed draws the training rows, their order and the start
-of what is new; systems are compared seed by seed.
+Every system of [systems.md](systems.md) beside hard sharing, on {sets}, with the encoder
+`{encoder}`, on {cores} CPU cores, one thread per run. All systems have the same budget: as many steps, over the same
+rows in the same batches, with the same settings, which were set with hard sharing alone on a seed of its own. The
+model of the last step is scored, so nothing is chosen on the rows that are scored. A seed draws the training rows,
+their order and the start of what is new; systems are compared seed by seed. The budget is small, so that all fit into
+two hours: what a system becomes with more rows and settings of its own, the table does not say.
 
 {statements}
 """
@@ -64,7 +65,7 @@ def budget_text(table: Table, budget: Budget) -> str:
     return (
         f"{len(table.tasks)} tasks, {budget.train_rows} training rows of each at most; {budget.steps} steps of "
         f"{budget.batch_rows} rows of {budget.max_length} word pieces at most, learning rate "
-        f"{budget.learning_rate:g}; "
+        f"{budget.learning_rate:g} of the encoder and {budget.parts_learning_rate:g} of all else; "
         f"scored on {table.rows} rows ({DATASETS[table.dataset].rows}, {budget.test_rows} of a task at most); "
         f"{seeds} seed{'s' if seeds > 1 else ''}."
     )

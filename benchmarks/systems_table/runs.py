@@ -143,6 +143,7 @@ def _arguments(run: Run, budget: Budget, folder: str) -> MultiTaskTrainingArgume
         per_device_train_batch_size=budget.batch_rows,
         per_device_eval_batch_size=64,
         learning_rate=budget.learning_rate,
+        parts_learning_rate=budget.parts_learning_rate,
         warmup_steps=0.06,
         weight_decay=0.01,
         seed=run.seed,
