@@ -18,7 +18,7 @@ from ..tables import table
 from ..tasks import LABEL_FIELD, TaskSpec
 from .answer_checks import Finding, answers_in_no_window, long_answers, truncated, words_without_pieces
 from .gradient_reach import gradient_reach
-from .step_timing import step_seconds, typical_batches
+from .step_timing import kept_statistics, step_seconds, typical_batches
 from .task_dependence import parts_without_tasks
 from .unread_settings import unread_settings
 
@@ -91,9 +91,10 @@ def diagnose(trainer: "MultiTaskTrainer") -> Diagnosis:
     seconds: tuple[float | None, float | None] = (None, None)
     if not any(finding.check == "labels_out_of_range" for finding in findings) and not _is_divided(trainer):
         batches = _batches_by_task(trainer)
-        findings += _gradients(trainer, batches)
-        findings += _task_dependence(trainer, next(iter(batches.values())))
-        seconds = step_seconds(trainer)
+        with kept_statistics(trainer.model):
+            findings += _gradients(trainer, batches)
+            findings += _task_dependence(trainer, next(iter(batches.values())))
+            seconds = step_seconds(trainer)
     return Diagnosis(findings, shared, *seconds, trainer.total_steps())
 
 

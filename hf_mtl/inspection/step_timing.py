@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..balancing.gradient_balancing import GradientBalancer
 from ..balancing.loss_weighting import FixedLossWeighting
@@ -23,6 +24,17 @@ if TYPE_CHECKING:
 
 # Steps at the run's beginning among which a typical one is looked for.
 _FIRST_STEPS = 50
+
+
+@contextmanager
+def kept_statistics(model: nn.Module) -> Iterator[None]:
+    """Give back what passes leave in a model beside gradients: the running statistics of its norms."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, values in before:
+            buffer.copy_(values)
 
 
 def typical_batches(trainer: "MultiTaskTrainer") -> list[dict[str, Any]]:

@@ -58,7 +58,7 @@ def task_spreads(model: MultiTaskAttentionModel, batch: Mapping[str, Any]) -> di
             spreads["pooling"] = _spread(parts.pooling(several))
         if not isinstance(parts.interaction, NoInteraction):
             states = _apart(parts.states(tokens, None))
-            spreads["task_interaction"] = _spread(parts.interaction(states, parts.task_encoder()))
+            spreads["task_interaction"] = _spread(parts.interaction(states, parts.task_encoder(), None, tokens))
     return spreads
 
 

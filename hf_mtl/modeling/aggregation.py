@@ -245,7 +245,9 @@ class AttentionAggregation(ScaledAggregation):
         readable = self.norm(task_states) + embeddings
         scores = self.scorer(readable, readable).masked_fill(~self.partner_table, float("-inf"))
         weights = attention_weights(scores).mean(dim=1)  # (batch, tasks, tasks)
-        return self.given.to(weights)[partners] * weights[rows, tasks, partners]
+        # States are those of the row that is encoded for the task itself.
+        row = rows.expand_as(partners).gather(1, (partners == tasks).long().argmax(dim=1, keepdim=True))
+        return self.given.to(weights)[partners] * weights[row, tasks, partners]
 
 
 def partners_of(config: MultiTaskAttentionConfig) -> list[list[int]]:
@@ -273,8 +275,16 @@ def build_aggregation(name: str, config: MultiTaskAttentionConfig, sums_branches
         name: Of `TASK_AGGREGATIONS`.
         config: The tasks.
         sums_branches: Whether the interaction sums the tasks' branches.
+
+    Raises:
+        InputError: There are weights for nothing; or see the part.
     """
     if name == "attention" and sums_branches and max(map(len, partners_of(config))) < 2:
+        if config.aggregation_weights:
+            raise InputError(
+                "aggregation_weights weigh answers of tasks with the same labels; no two tasks here have them. Leave "
+                "it out."
+            )
         name = "none"
     return TASK_AGGREGATIONS[name](config)
 

@@ -19,7 +19,7 @@ _KERNEL = 3
 
 def expert_size(config: MultiTaskAttentionConfig) -> int:
     """Return the inner size of an expert: by default a quarter of the hidden size."""
-    return config.expert_size or max(config.hidden_size // 4, 1)
+    return config.expert_size or max(config.hidden_size // 4, 2)
 
 
 class TaskExperts(nn.Module):
@@ -181,7 +181,9 @@ class ConvolutionBranch(SequenceBranch):
         kernels = self.kernel().flatten(0, 1).unflatten(-1, (-1, _KERNEL))  # (tasks * size, hidden, words)
         features = F.conv1d(inputs, kernels, self.kernel_bias().flatten(), padding=_KERNEL // 2, groups=views)
         features = F.gelu(features).unflatten(1, (self.num_tasks, -1))  # (rows, tasks, size, length)
-        return features.masked_fill(mask.unsqueeze(2) == 0, torch.finfo(features.dtype).min).amax(dim=-1)
+        greatest = features.masked_fill(mask.unsqueeze(2) == 0, torch.finfo(features.dtype).min).amax(dim=-1)
+        # A choice that a row does not have is a row without a token.
+        return greatest.masked_fill(mask.sum(dim=-1, keepdim=True) == 0, 0.0)
 
 
 class RecurrentBranch(SequenceBranch):

@@ -116,7 +116,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         task_token_scale: Scale of the entries of `task_tokens`; None for that of the encoder's word embeddings, which
             becomes the setting.
         pooling: How token states become one state per task: a name of `TASK_POOLINGS`.
-        pooling_scorer: How `task_queries` scores tokens: a name of `ATTENTION_SCORERS`.
+        pooling_scorer: How `task_queries` and `dynamic_queries` score tokens: a name of `ATTENTION_SCORERS`.
         pooling_floor: Share of its attention that each task spreads evenly over all tokens.
         pooling_dropout: Dropout on the pooling's attention weights.
         pooling_entropy: Weight of the entropy of a task's attention to tokens, which the loss rewards.
@@ -138,7 +138,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         relation_norm: Norm behind each relation of MRAN: `layer`, or the paper's `batch`.
         relation_mixing: Whether vectors of MRAN `read` each other, or each is multiplied (`rescale`), as the paper
             writes it of scorers of one head.
-        trace_norm: Weight of the trace norm of the tasks' heads, side by side, in the loss.
+        trace_norm: Weight of the trace norm of the tasks' heads, side by side; each task's part joins its loss.
         adversarial_weight: Weight of the discriminator's loss, of `shared_private` and `private_encoders`.
         orthogonality_weight: Weight of the overlap of shared and private states, likewise.
         interaction_layers: How many interactions of the kind follow one another.

@@ -1,6 +1,7 @@
 """Interactions: task states read each other. To add a way, write its class and its line in `TASK_INTERACTIONS`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -219,6 +220,10 @@ class InteractionStack(SubsetInteraction):
             states = layer.apart(states, embeddings, None, tokens)
         return pick_tasks(states, asked_tasks)
 
+    def leave_out(self, pairs: list[list[bool]]) -> None:
+        for layer in cast(Iterable[TaskInteraction], self.layers):
+            layer.leave_out(pairs)
+
     def mixing_parameters(self) -> Iterable[nn.Parameter]:
         return [
             parameter
@@ -240,10 +245,11 @@ class InteractionStack(SubsetInteraction):
     ) -> torch.Tensor | None:
         """Return the sum of all."""
         total = None
-        for layer in cast(Iterable[TaskInteraction], self.layers):
-            layer_penalties = layer.penalties(states, embeddings, tokens)
-            total = layer_penalties if total is None or layer_penalties is None else total + layer_penalties
-            states = layer(states, embeddings, None, tokens)
+        with _untracked(self):
+            for layer in cast(Iterable[TaskInteraction], self.layers):
+                layer_penalties = layer.penalties(states, embeddings, tokens)
+                total = layer_penalties if total is None or layer_penalties is None else total + layer_penalties
+                states = layer(states, embeddings, None, tokens)
         return total
 
     def measurements(
@@ -251,10 +257,24 @@ class InteractionStack(SubsetInteraction):
     ) -> dict[str, torch.Tensor]:
         """Return the mean of all."""
         of_layers = []
-        for layer in cast(Iterable[TaskInteraction], self.layers):
-            of_layers.append(layer.measurements(states, embeddings, tokens))
-            states = layer(states, embeddings, None, tokens)
+        with _untracked(self):
+            for layer in cast(Iterable[TaskInteraction], self.layers):
+                of_layers.append(layer.measurements(states, embeddings, tokens))
+                states = layer(states, embeddings, None, tokens)
         return {name: torch.stack([layer[name] for layer in of_layers]).mean(dim=0) for name in of_layers[0]}
+
+
+@contextmanager
+def _untracked(module: nn.Module) -> Iterator[None]:
+    """Look at a part once more without counting its batch statistics again."""
+    norms = [one for one in module.modules() if isinstance(one, nn.BatchNorm1d) and one.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = not norm.training
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
 
 
 def build_interaction(name: str, config: MultiTaskAttentionConfig) -> TaskInteraction:

@@ -21,7 +21,7 @@ class MultipleRelations(ScaledInteraction):
     """MRAN's modules on states instead of on columns of a whole sample: a task's vector y_t is its state, the features
     x_j that all tasks share are groups of the entries of their mean state.
 
-    - task_task: H = norm(Y + A Y), A = softmax_j(S), S_ij = score(y_i, y_j).
+    - task_task: H = norm(Y + A Y), A = softmax_j(S), S_ij = score(LN(y_i) + e_i, LN(y_j) + e_j).
     - feature_feature: F = norm(X + A X), likewise of features.
     - task_feature: X_t = norm(F + alpha_t * F), alpha_t = softmax_j(score(W h_t, f_j)).
     - The predictor's two layers, relu(W_2 relu(W_1 X_t + b_1) + b_2), are the task's own; the third is its head.
@@ -51,10 +51,13 @@ class MultipleRelations(ScaledInteraction):
         hidden, groups, relations = config.hidden_size, config.feature_groups, list(config.mran_relations)
         if not relations:
             raise InputError(f"mran_relations is empty; expected some of {', '.join(RELATIONS)}.")
+        if len(set(relations)) < len(relations):
+            raise InputError(f"mran_relations={relations!r} names one twice; name each once.")
         if hidden % groups:
             raise InputError(f"feature_groups={groups} does not divide the encoder's hidden size {hidden}.")
         self.reads_embeddings = "task_task" in relations
-        self.groups, self.penalty, self.decay = groups, config.relation_penalty, config.parameter_penalty
+        self.groups, self.decay = groups, config.parameter_penalty
+        self.penalty = config.relation_penalty if "task_task" in relations else 0.0
         self.set_constant("reads", reads_table(config))
         if config.relation_mixing == "rescale" and not all(map(all, reads_table(config))):
             raise InputError(
@@ -67,6 +70,9 @@ class MultipleRelations(ScaledInteraction):
         if self.shares_features:
             self.set_constant("common", read_by_all(config))
         self.predictor = _TaskPredictor(config)
+        # By name: what wraps a layer later (an adapter) is asked in its place.
+        layers = {name: module for name, module in self.named_modules() if isinstance(module, nn.Linear)}
+        self.matrices = {name: layer.in_features for name, layer in layers.items()}
 
     def mix(self, states: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
         tasks = states if self.task_task is None else self.task_task(states, embeddings, self.reads)
@@ -108,10 +114,10 @@ class MultipleRelations(ScaledInteraction):
             if isinstance(module, TaskTensors):
                 values = module()
                 by_task = by_task + (values.square().flatten(1).sum(dim=1) if values.ndim == 3 else 0.0)
-            elif isinstance(module, nn.Linear):
-                # What it makes of the unit vectors: parameters are read where their module is called.
-                units = torch.eye(module.in_features, dtype=like.dtype, device=like.device)
-                shared = shared + (module(units) - module(0 * units[:1])).square().sum()
+        for name, size in self.matrices.items():
+            # What a layer makes of the unit vectors: parameters are read where their module is called.
+            layer, units = self.get_submodule(name), torch.eye(size, dtype=like.dtype, device=like.device)
+            shared = shared + (layer(units) - layer(0 * units[:1])).square().sum()
         return by_task + shared
 
 
@@ -243,12 +249,19 @@ class _RelationNorm(nn.Module):
 
     def __init__(self, config: MultiTaskAttentionConfig, width: int) -> None:
         super().__init__()
-        is_batch = config.relation_norm == "batch"
-        self.norm: nn.Module = nn.BatchNorm1d(width) if is_batch else nn.LayerNorm(width)
+        self.is_batch = config.relation_norm == "batch"
+        self.norm: nn.Module = nn.BatchNorm1d(width) if self.is_batch else nn.LayerNorm(width)
 
     def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Return (batch, n, width) of (batch, n, width)."""
-        normalised: torch.Tensor = self.norm(states.flatten(0, 1))
+        rows = states.flatten(0, 1)
+        if self.norm.training and self.is_batch and rows.shape[0] < 2:
+            # One vector has no variance; the running ones are what there is.
+            self.norm.eval()
+            normalised: torch.Tensor = self.norm(rows)
+            self.norm.train()
+        else:
+            normalised = self.norm(rows)
         return normalised.view_as(states)
 
 

@@ -155,8 +155,7 @@ class MultiTaskModule(nn.Module):
         if names and self.conditioning.several_encoders is not None:
             raise InputError(
                 f"Task {names[0]!r} learns word pieces by the encoder's word embeddings, and with "
-                f"conditioning={conditioning} each task has some of its own. Choose another conditioning, or leave "
-                "the task out."
+                f"conditioning={conditioning} there are several. Write conditioning=none, or leave the task out."
             )
 
     def forward(self, tokens: EncodedTokens, routing: Routing, asked_tasks: torch.Tensor | None = None) -> TaskParts:

@@ -18,7 +18,7 @@ class TraceNorm(nn.Module):
 
     |W|_* = sum_t <(U V^T)_t, W_t> with W = U diag(s) V^T, and U V^T is its slope. A task's part <(U V^T)_t, W_t>, with
     U V^T held, is added to its own loss: the parts add up to the norm, and a task that is absent from a step keeps
-    its head.
+    its head. As losses are, parts are weighted by the tasks' shares of a step's rows.
 
     Args:
         config: Gives `trace_norm`, the weight.

@@ -236,6 +236,11 @@ def test_states_are_summed_where_label_spaces_differ_and_outputs_where_they_agre
     for task, other in itertools.product(names, names):
         is_read = task == other or other not in partners.get(task, ())
         assert bool((weights[:, 0, names.index(task), names.index(other)] > 0).all()) == is_read, (task, other)
+    layers = build("attention", **settings, interaction_layers=2).mtl.interaction.layers
+    for layer in layers:
+        assert torch.equal(layer.task_weights.reads, model.mtl.interaction.task_weights.reads)
+    with pytest.raises(InputError, match="aggregation_weights weigh answers of tasks with the same labels"):
+        build("attention", TASKS, **settings, aggregation_weights={"mood": 2.0})
     states_alone = build("attention", TASKS, **settings)
     plain = with_weights_of(build("none", TASKS, **settings), states_alone)
     assert states_alone.state_dict().keys() == plain.state_dict().keys()

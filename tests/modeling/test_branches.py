@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from transformers import BertConfig
 
 from hf_mtl import InputError
-from hf_mtl.modeling.branch import TASK_BRANCHES
+from hf_mtl.modeling.branch import TASK_BRANCHES, expert_size
+from hf_mtl.modeling.configuration_multitask import MultiTaskAttentionConfig
 from hf_mtl.modeling.encoder_reader import EncodedTokens
 from tests.conftest import (
     TASKS,
@@ -157,3 +159,23 @@ def test_branches_are_different_computations():
 def test_an_unknown_branch_is_named():
     with pytest.raises(InputError, match="branch"):
         model_of("convolutional")
+
+
+@pytest.mark.parametrize("setting", ["branch", "head"])
+@pytest.mark.parametrize("name", ["convolution", "recurrent"])
+def test_a_choice_that_a_row_does_not_have_breaks_nothing(setting, name):
+    """Its row has no token; losses and gradients stay numbers."""
+    model = randomise(
+        build_model([TASKS[6], TASKS[0]], task_interaction="attention_over_heads", **{setting: name})
+    ).train()
+    mask = torch.ones(2, 3, 10).long()
+    mask[1, 2] = 0
+    ids = torch.randint(1, 59, (2, 3, 10), generator=torch.Generator().manual_seed(0))
+    loss = model(input_ids=ids, attention_mask=mask, labels={"pick": torch.tensor([0, 1])}).loss
+    loss.backward()
+    assert loss.isfinite()
+    assert all(own.grad is None or own.grad.isfinite().all() for own in model.parameters())
+
+
+def test_a_narrow_encoder_has_a_network_in_both_directions():
+    assert expert_size(MultiTaskAttentionConfig(encoder_config=BertConfig(hidden_size=6, num_attention_heads=2))) == 2

@@ -1,5 +1,6 @@
 """MRAN's modules by their formulas, each with every scorer and alone; the paper's own form and what it cannot do."""
 
+import copy
 import itertools
 
 import pytest
@@ -198,6 +199,27 @@ def test_batch_norm_is_the_papers_while_it_trains_and_apart_afterwards():
     close(part(states, embeddings)[:1], part(states[:1], embeddings))
 
 
+def test_one_vector_is_normalised_by_the_running_statistics():
+    """S3.7: a batch of one row has one vector of features, which has no variance."""
+    part, states, _ = mran(relations=["feature_feature"], relation_norm="batch")
+    before = copy.deepcopy(part.state_dict())
+    found = part.train().mix(states[:1], None)
+    close(found, part.eval().mix(states[:1], None))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in part.state_dict().items())
+
+
+def test_statistics_count_each_step_once():
+    """S3.7: a stack looks at its layers again for penalties, and the statistics do not."""
+    model = randomise(build_model(task_interaction="mran", relation_norm="batch", relation_penalty=0.1))
+    stack = randomise(
+        build_model(task_interaction="mran", relation_norm="batch", relation_penalty=0.1, interaction_layers=2)
+    )
+    for own in (model, stack):
+        own.train()(**random_batch())
+        counts = [int(tensor) for name, tensor in own.named_buffers() if name.endswith("num_batches_tracked")]
+        assert counts and set(counts) == {1}
+
+
 def test_batch_statistics_are_saved(tmp_path):
     model = randomise(build_model(task_interaction="mran", relation_norm="batch")).train()
     for seed in range(3):
@@ -225,6 +247,30 @@ def test_the_objective_has_three_terms():
     assert mran()[0].penalties(states, embeddings) is None
 
 
+def test_squares_are_those_of_matrices_that_are_adapted():
+    """S3.11: a layer that an adapter wraps counts as what it computes."""
+    part, states, embeddings = mran(parameter_penalty=1.0)
+    before = part.penalties(states, embeddings)[0, 0]
+    layer = part.task_task.scorer.key
+
+    class Twice(nn.Module):
+        def forward(self, given):
+            return 2 * layer(given)
+
+    part.task_task.scorer.key = Twice()
+    close(part.penalties(states, embeddings)[0, 0], before + 3 * layer.weight.square().sum())
+
+
+def test_tasks_of_one_state_read_alike_but_for_their_embeddings():
+    """S3.1 to S3.3: why scores read LN(y) + e: by y alone, tasks that a text has one state for are one task."""
+    part, states, embeddings = mran(relations=["task_task"])
+    same = states[:, :1].expand_as(states)
+    by_state = part.task_task.weights(same, torch.zeros_like(embeddings), part.reads)
+    close(by_state, torch.full_like(by_state, 1 / T))
+    told = part.task_task.weights(same, embeddings, part.reads)
+    assert (told[:, 0, 0] - told[:, 0, 1]).abs().max() > 0.01
+
+
 def test_a_task_that_is_absent_decays_nothing_of_its_own():
     model = randomise(build_model(task_interaction="mran", parameter_penalty=0.1))
     batch = random_batch()
@@ -244,6 +290,8 @@ def test_settings_that_do_not_go_together_are_named():
         build("mran", {"relation_mixing": "rescale"})
     with pytest.raises(InputError, match="`reads` needs relation_mixing=read"):
         build("mran", {"relation_mixing": "rescale", "attention_scorer": "general"}, tasks)
+    with pytest.raises(InputError, match="names one twice"):
+        build("mran", {"mran_relations": ["task_task", "task_task"]})
     with pytest.raises(InputError, match="relation_norm"):
         build("mran", {"relation_norm": "batchnorm"})
     with pytest.raises(InputError, match="relation_mixing"):

@@ -74,6 +74,19 @@ def test_no_part_is_blamed(setting, name, has_learned):
     assert all(spread > least for spread in spreads.values()), spreads
 
 
+@pytest.mark.parametrize("settings", [{"branch": "convolution"}, {"branch": "recurrent"}])
+def test_branches_of_words_are_looked_at(settings, tmp_path, tokenizer):
+    own = run_of(tmp_path, tokenizer, **{**SYSTEMS["attention_over_heads"].settings, **settings})
+    assert subjects(own.doctor()) == []
+
+
+def test_batch_statistics_are_left_as_they_were(tmp_path, tokenizer):
+    own = run_of(tmp_path, tokenizer, **{**SYSTEMS["mran"].settings, "relation_norm": "batch"})
+    before = {name: buffer.clone() for name, buffer in own.model.named_buffers()}
+    own.doctor()
+    assert all(torch.equal(buffer, before[name]) for name, buffer in own.model.named_buffers())
+
+
 def test_task_tokens_at_a_heavy_position_are_named(tmp_path, tokenizer):
     own = run_of(tmp_path, tokenizer, **SYSTEMS["task_tokens"].settings, task_token_position=0)
     with torch.no_grad():
