@@ -1,0 +1,241 @@
+"""Mistakes in the formulas of S3, MRAN; see test_mutations.py."""
+
+from typing import Any
+
+from hf_mtl.modeling import attention_scorers as scorers
+from hf_mtl.modeling import (
+    interaction,
+    problem_heads,
+    trace_norm,
+)
+from hf_mtl.modeling import interaction_base as base
+from hf_mtl.modeling import interaction_experts as experts
+from hf_mtl.modeling import interaction_mran as relations
+from tests.modeling import test_head_losses as head_losses
+from tests.modeling import test_interactions as interactions
+from tests.modeling import test_limit_battery as battery
+from tests.modeling import test_mran as relations_tests
+from tests.modeling import test_penalties as penalties
+from tests.modeling import test_trace_norm as trace_norms
+
+ATTENTION = interaction.CrossTaskAttention
+SCORERS = interactions.test_scorers_are_their_formulas
+
+MUTATIONS: list[Any] = [
+    ("S3.1", scorers.DotProductScorer, "forward", " * queries.shape[-1] ** -0.5", "", SCORERS, "dot_product"),
+    ("S3.2", scorers.GeneralScorer, "forward", "self.key(keys)", "(keys @ self.key.weight)", SCORERS, "general"),
+    (
+        "S3.2",
+        scorers.GeneralScorer,
+        "forward",
+        "queries.shape[-1] ** -0.5",
+        "1.0",
+        interactions.test_a_scorer_that_is_the_identity_is_the_dot_product,
+    ),
+    ("S3.3", scorers.AdditiveScorer, "forward", "+ self.key", "- self.key", SCORERS, "additive"),
+    ("S3.4", scorers.MultiHeadScorer, "forward", " * queries.shape[-1] ** -0.5", "", SCORERS, "multi_head"),
+    (
+        "S3.11",
+        base,
+        "relation_penalty",
+        ".square()",
+        ".abs()",
+        penalties.test_attention_scores_are_penalised_by_their_squares,
+    ),
+    (
+        "S3.11",
+        ATTENTION,
+        "penalties",
+        "return self.penalty *",
+        "return -self.penalty *",
+        penalties.test_a_heavy_penalty_on_scores_makes_attention_even,
+    ),
+    (
+        "S3.13",
+        base.TaskSoftmax,
+        "bias",
+        "bias + self.affinities",
+        "bias - self.affinities",
+        battery.test_cross_stitch_is_attention_whose_logits_are_log_alpha,
+    ),
+    (
+        "S3.14",
+        experts.ExpertInteraction,
+        "_through",
+        ".mean(dim=1)",
+        ".sum(dim=1)",
+        battery.test_the_gate_of_mmoe_is_attention_with_parameters_as_keys,
+    ),
+    (
+        "S3.15",
+        base.TaskSigns,
+        "forward",
+        ".tanh()",
+        ".sigmoid()",
+        interactions.test_signed_weights_oppose_tasks_that_point_apart,
+    ),
+    (
+        "S3.15",
+        base.TaskSigns,
+        "forward",
+        "signs.abs().sum",
+        "signs.sum",
+        interactions.test_signed_weights_oppose_tasks_that_point_apart,
+    ),
+    (
+        "S3.12",
+        problem_heads.RegressionHead,
+        "loss_sums",
+        ".square()",
+        ".abs()",
+        head_losses.test_regression_is_the_squared_error_of_standardised_labels,
+    ),
+    (
+        "S3.4",
+        relations._TaskTask,
+        "forward",
+        "states + self.values",
+        "states + 0.5 * self.values",
+        relations_tests.test_tasks_read_each_other,
+        "multi_head",
+    ),
+    (
+        "S3.5",
+        relations._Relation,
+        "weights_of",
+        ".sum(dim=-2)",
+        ".sum(dim=-1)",
+        relations_tests.test_the_published_form_of_one_head_rescales,
+        "general",
+    ),
+    (
+        "S3.6",
+        relations._Relation,
+        "weights_of",
+        "if not self.rescales",
+        "if True",
+        relations_tests.test_the_published_form_mixes_no_tasks_and_a_layer_norm_undoes_it,
+    ),
+    (
+        "S3.6",
+        relations._Relation,
+        "weights_of",
+        "attention_weights(scores)",
+        "scores.softmax(dim=-2)",
+        relations_tests.test_tasks_read_each_other,
+        "general",
+    ),
+    (
+        "S3.7",
+        relations._TaskTask,
+        "forward",
+        "self.after(states + ",
+        "self.after(",
+        relations_tests.test_tasks_read_each_other,
+        "general",
+    ),
+    (
+        "S3.7",
+        relations._RelationNorm,
+        "__init__",
+        "nn.BatchNorm1d(width) if",
+        "nn.BatchNorm1d(width, momentum=0.0) if",
+        relations_tests.test_batch_norm_is_the_papers_while_it_trains_and_apart_afterwards,
+    ),
+    (
+        "S3.8",
+        relations._FeatureFeature,
+        "forward",
+        "features + self.values",
+        "self.values",
+        relations_tests.test_features_that_all_tasks_share_read_each_other,
+        "general",
+    ),
+    (
+        "S3.8",
+        relations.MultipleRelations,
+        "mix",
+        "states.index_select(1, self.common).mean(dim=1)",
+        "states[:, 0]",
+        relations_tests.test_features_that_all_tasks_share_read_each_other,
+        "general",
+    ),
+    (
+        "S3.9",
+        relations._TaskFeature,
+        "forward",
+        "features.unsqueeze(1) + weighed",
+        "weighed",
+        relations_tests.test_tasks_weigh_the_features,
+        "general",
+    ),
+    (
+        "S3.9",
+        relations._TaskFeature,
+        "forward",
+        "self.projection(tasks)",
+        "self.projection(tasks.flip(1))",
+        relations_tests.test_tasks_weigh_the_features,
+        "multi_head",
+    ),
+    (
+        "S3.10",
+        relations._TaskPredictor,
+        "forward",
+        "self.first_bias()).relu()",
+        "self.first_bias()).tanh()",
+        relations_tests.test_tasks_read_each_other,
+        "general",
+    ),
+    (
+        "S3.10",
+        relations._TaskPredictor,
+        "forward",
+        "self.second_bias()).relu()",
+        "self.second_bias())",
+        relations_tests.test_tasks_read_each_other,
+        "general",
+    ),
+    ("S3.11", base, "relation_penalty", ".square()", ".abs()", relations_tests.test_the_objective_has_three_terms),
+    (
+        "S3.11",
+        relations.MultipleRelations,
+        "squares",
+        "by_task + shared",
+        "by_task",
+        relations_tests.test_the_objective_has_three_terms,
+    ),
+    (
+        "S3.16",
+        relations.MultipleRelations,
+        "__init__",
+        'if "feature_feature" in relations',
+        "if relations",
+        relations_tests.test_tasks_weigh_the_features,
+        "general",
+    ),
+    (
+        "S3.18",
+        trace_norm.TraceNorm,
+        "forward",
+        "(sizes > sizes[0] * torch.finfo(sizes.dtype).eps * len(matrix))",
+        "sizes",
+        trace_norms.test_the_parts_add_up_to_the_sum_of_singular_values,
+    ),
+    (
+        "S3.18",
+        trace_norm.TraceNorm,
+        "forward",
+        "index_add(0, head.places, part",
+        "index_add(0, head.places.flip(0), part",
+        trace_norms.test_a_tasks_part_has_the_norms_slope_by_its_own_head,
+    ),
+    (
+        "S3.18",
+        trace_norm.TraceNorm,
+        "forward",
+        "self.weight * by_task",
+        "-self.weight * by_task",
+        trace_norms.test_it_draws_tasks_into_few_directions,
+    ),
+]
