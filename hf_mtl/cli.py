@@ -1,4 +1,4 @@
-"""The `hf-mtl` program: train, mix, predict, evaluate. Nothing heavy is imported before a command is known."""
+"""The `hf-mtl` program: train, mix, predict, evaluate, push. Nothing heavy is imported before a command is known."""
 
 import argparse
 import importlib
@@ -12,6 +12,7 @@ COMMANDS = {
     "mix": "show how often each task of a recipe would be drawn",
     "predict": "answer texts with a checkpoint",
     "evaluate": "score a checkpoint on a recipe's validation rows",
+    "push": "put a checkpoint onto the Hub",
 }
 
 

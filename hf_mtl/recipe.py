@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from .modeling.configuration_multitask import MultiTaskAttentionConfig
-from .modeling.errors import InputError, check_choice
+from .modeling.errors import InputError
 from .modeling.multitask_module import check_config
 from .modeling.problem_types import problem_type_with
-from .modeling.systems import SYSTEMS
 from .modeling.task_config import TaskConfig
 from .modeling.task_parents import parents_by_child, without_tasks
 from .recipe_format.argument_parsing import parse_arguments, settings_beside, with_system
@@ -22,13 +21,12 @@ from .recipe_format.command_line import (
     settle_caps,
     split_arguments,
 )
-from .recipe_format.model_settings import mapping_settings, setting_fields
 from .recipe_format.paths import for_recipe, from_recipe, from_saved, same_place
+from .recipe_format.recipe_arguments import DataArguments, ModelArguments
 from .recipe_format.recipe_file import check_keys, name_of_row, read_recipe_file
 from .recipe_format.yaml_reading import write_yaml
 from .tasks import TaskSpec, specs_from_rows
 from .training.arguments import MultiTaskTrainingArguments
-from .training.derived_arguments import json_mapping
 from .training.training_order import NOTHING_MIXES, TRAINING_ORDERS, Stage
 
 # The file in an output folder that says what made it.
@@ -54,101 +52,22 @@ _NOT_PART_OF_A_RUN = (
     "doctor",
     "use_cpu",
     "trust_remote_code",
+    "language",
+    "license",
+    "push_to_hub",
+    "hub_always_push",
+    "hub_model_id",
+    "hub_private_repo",
+    "hub_revision",
+    "hub_strategy",
+    "hub_token",
 )
+
+# Keys that are no one else's to read.
+_SECRETS = ("hub_token",)
 
 # Keys that a run may raise when it is continued: it then goes on to be longer.
 LENGTH_OF_A_RUN = ("num_train_epochs", "max_steps")
-
-
-# Keys of the model that say how its encoder is loaded, and are no settings of the parts.
-_NOT_SETTINGS = ("encoder", "system", "trust_remote_code", "dtype")
-# Precisions of weights that a run can train; mixed precision (bf16, fp16) keeps them float32.
-_DTYPES = ("float32", "bfloat16")
-
-
-_Settings: Any = dataclasses.make_dataclass("_Settings", setting_fields())
-
-
-@dataclass
-class ModelArguments(_Settings):
-    """The encoder, and the settings of `MultiTaskAttentionConfig`."""
-
-    encoder: str | None = field(default=None, metadata={"help": "A Hub name, a folder, or package:<module>/<folder>."})
-    trust_remote_code: bool = field(
-        default=False, metadata={"help": "Whether to run the code that an encoder brings along; read it first."}
-    )
-    dtype: str = field(
-        default="float32", metadata={"help": f"Precision of the weights, however stored: {', '.join(_DTYPES)}."}
-    )
-    system: str | None = field(
-        default=None,
-        metadata={"help": f"A system of the literature, which other keys change: {', '.join(SYSTEMS)}."},
-    )
-
-    def __post_init__(self) -> None:
-        check_choice("dtype", self.dtype, _DTYPES)
-        for name in mapping_settings():
-            setattr(self, name, json_mapping(name, getattr(self, name), 'values by task such as {"rte": ...}'))
-
-    def settings(self) -> dict[str, Any]:
-        """Return the settings of `MultiTaskAttentionConfig`."""
-        return {key: value for key, value in dataclasses.asdict(self).items() if key not in _NOT_SETTINGS}
-
-    def encoder_kwargs(self) -> dict[str, Any]:
-        """Return what the encoder's `from_pretrained` is given."""
-        return {"trust_remote_code": self.trust_remote_code, "dtype": self.dtype}
-
-
-@dataclass
-class DataArguments:
-    """Arguments of the rows: their source, which are used, in which order, and what is reported."""
-
-    data_dir: str | None = field(
-        default=None, metadata={"help": "A folder with a folder per task (parquet, csv, jsonl), in place of the Hub."}
-    )
-    exclude_overlap: bool | None = field(
-        default=None,
-        metadata={
-            "help": "Drop training rows whose input, of 12 letters and digits or more, stands in any task's held-out "
-            "split. By default they are dropped, unless they are more than half of a task's rows: then the program "
-            "asks for true or false."
-        },
-    )
-    max_train_samples: int | None = field(
-        default=None,
-        metadata={
-            "help": "Training rows of each task at most, drawn with the seed; tasks of one source draw the same."
-        },
-    )
-    max_eval_samples: int | None = field(
-        default=None, metadata={"help": "Held-out rows of each task at most, a random part that no seed changes."}
-    )
-    baselines: bool = field(
-        default=True, metadata={"help": "Whether the final table shows the trivial predictor and TF-IDF + linear."}
-    )
-    doctor: bool = field(
-        default=True, metadata={"help": "Whether to look the run over before it trains, and to time a step."}
-    )
-    report_parts: bool = field(
-        default=True, metadata={"help": "Whether to measure at the end what each part of the model contributes."}
-    )
-    training_order: str = field(
-        default="joint", metadata={"help": f"Which tasks and parts train when: {', '.join(TRAINING_ORDERS)}."}
-    )
-    intermediate_tasks: list[str] | None = field(
-        default=None, metadata={"help": "Of intermediate_transfer: the tasks that train first."}
-    )
-
-    def __post_init__(self) -> None:
-        check_choice("training_order", self.training_order, TRAINING_ORDERS)
-        if isinstance(self.intermediate_tasks, str):
-            self.intermediate_tasks = [self.intermediate_tasks]
-        if self.intermediate_tasks and self.training_order != "intermediate_transfer":
-            raise InputError("intermediate_tasks goes with training_order=intermediate_transfer.")
-        for name in ("max_train_samples", "max_eval_samples"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name}={value!r}; expected a whole number >= 1.")
 
 
 _ARGUMENTS = (ModelArguments, DataArguments, MultiTaskTrainingArguments)
@@ -223,7 +142,8 @@ class Recipe:
 
     def save(self, folder: Path) -> None:
         """Write the recipe, command line included, into an output folder, from which its paths then start."""
-        plain = {key: value for key, value in self.values.items() if not key.startswith("tasks.")}
+        hidden = ("tasks.", *_SECRETS)
+        plain = {key: value for key, value in self.values.items() if not key.startswith(hidden)}
         rows = [for_recipe(row, folder) for row in self.rows]
         (folder / RECIPE_FILE).write_text(write_yaml({**for_recipe(plain, folder), "tasks": rows}), "utf-8")
 

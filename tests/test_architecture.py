@@ -23,7 +23,6 @@ FLOORS = {
     "balancing": 2,
     "training": 3,
     "inspection": 4,
-    "publishing": 4,
     "baselines": 4,
     "recipe_format": 4,
     "recipe": 4,

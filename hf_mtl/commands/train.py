@@ -7,15 +7,17 @@ import sys
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from huggingface_hub import constants
 from transformers import set_seed
 
 from ..data.mixture import Mixture
 from ..inspection.part_report import PartReport, initial_parts
-from ..modeling.encoder_loading import find_encoder
+from ..modeling.encoder_loading import PACKAGE_PREFIX, find_encoder
 from ..modeling.errors import InputError
+from ..modeling.hub_push import Push, push_folder
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
-from ..publishing.model_card import write_model_card
 from ..recipe import LENGTH_OF_A_RUN, Recipe, differing_keys, is_longer, read_recipe, saved_values
 from ..tables import Scores, baseline_scores, change_table, mixture_table, score_table
 from ..training.callbacks import InterruptCallback
@@ -27,6 +29,7 @@ from ..training.trainer import MultiTaskTrainer
 from ..training.training_order import Stage, arguments_of, left_out, mixture_of, model_of, tasks_apart
 from .console import is_main_process, program, quiet_libraries, say
 from .mix import read_mixture
+from .push import lines_of_push
 
 _RESULTS_FILE = "results.json"
 _TEST_RESULTS_FILE = "test_results.json"
@@ -67,11 +70,13 @@ def _train(recipe: Recipe) -> int:
     folder = recipe.folder
     if finished := _check_output_folder(folder, recipe):
         say(f"This run is finished: {finished}. To train again, choose another --output_dir.")
+        if recipe.training.push_to_hub and is_main_process():
+            _push(recipe)
         return 0
     find_encoder(recipe.encoder)
     quiet_libraries()
+    stages = _stages(recipe)
     mixture = read_mixture(recipe)
-    stages = recipe.stages()
     set_seed(recipe.training.seed)
     tasks = [spec.to_config() for spec in mixture.specs]
     whole = MultiTaskAttentionModel.from_encoder(
@@ -102,6 +107,17 @@ def _train(recipe: Recipe) -> int:
     return 0
 
 
+def _stages(recipe: Recipe) -> list[Stage]:
+    """Return a run's stages; raise `InputError` where several models would be pushed to one repository."""
+    stages = recipe.stages()
+    if recipe.training.push_to_hub and stages[-1].name:
+        raise InputError(
+            f"training_order={recipe.data.training_order} trains a model for each task; leave push_to_hub out, and "
+            f"push those that you want: hf-mtl push {recipe.folder / stages[-1].name} USER/NAME."
+        )
+    return stages
+
+
 def _run_stage(
     recipe: Recipe,
     stage: Stage,
@@ -130,11 +146,13 @@ def _run_stage(
         model, names = model_of(whole, stage.tasks, first), list(stage.tasks)
         mixture = mixture_of(mixture, names)
     if stage.name:
-        args = arguments_of(args, names, [spec.name for spec in whole_mixture.specs], folder)
+        # What is pushed is the last stage's model.
+        args = arguments_of(args, names, [spec.name for spec in whole_mixture.specs], folder, push_to_hub=False)
         set_seed(args.seed)
     interrupt = InterruptCallback()
     with stage.trained(model):
         trainer = MultiTaskTrainer(model, args, train_dataset=mixture, callbacks=[interrupt])
+        trainer.card_values = _card_values(recipe)
         say("", *mixture_table(trainer.preview_mixture()))
         checkpoint, broken = last_whole_checkpoint(folder)
         if checkpoint:
@@ -207,21 +225,55 @@ def _finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: Par
     scores = trainer.task_scores(trainer.evaluate())
     if is_main_process():
         baselines = baseline_scores(trainer.mixture) if recipe.data.baselines else {}
+        trainer.card_values["trivial"] = {name: trivial for name, (trivial, _) in baselines.items()}
+        trainer.card_values["tfidf"] = {name: tfidf for name, (_, tfidf) in baselines.items()}
         say("", *score_table(scores, baselines))
     if trainer.mixture.test:
         output = trainer.predict(trainer.features_of(trainer.mixture.test), metric_key_prefix="test")
-        tested = trainer.task_scores(output.metrics or {}, "test")
+        tested = trainer.card_values["test"] = trainer.task_scores(output.metrics or {}, "test")
         say("", "Test split (never used to choose):", *score_table(tested, {}))
         if is_main_process():
             _write_scores(folder / _TEST_RESULTS_FILE, tested)
     if report is not None and trainer.model.num_tasks > 1:
-        say("", *report.lines(trainer, mtl_average(scores)))
+        trainer.card_values["parts"] = report.lines(trainer, mtl_average(scores))
+        say("", *trainer.card_values["parts"])
     if is_main_process():
-        write_model_card(folder, trainer, scores, recipe.encoder)
+        trainer.create_model_card()
         # Last of all: with it the run counts as finished.
         _write_scores(folder / _RESULTS_FILE, scores)
         say("", f"The checkpoint lies in {folder}. Ask it:", f"  {_next_command(trainer, folder)}")
+        if trainer.args.push_to_hub:
+            _push(recipe, str(trainer.hub_model_id))
     return scores
+
+
+def _card_values(recipe: Recipe) -> dict[str, Any]:
+    """Return what a recipe says on its model's card."""
+    values = {
+        "languages": recipe.data.language,
+        "license": recipe.data.license,
+        "command": "hf-mtl train recipe.yaml --output_dir out/again",
+        "reads_hub": recipe.data.data_dir is None,
+        "encoder": f"`{recipe.encoder}`" if recipe.encoder.startswith(PACKAGE_PREFIX) else None,
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _push(recipe: Recipe, repo_id: str | None = None) -> None:
+    """Push a finished run's folder, and say where it is."""
+    args = recipe.training
+    push = Push(
+        recipe.folder,
+        repo_id or args.hub_model_id or recipe.folder.absolute().name,
+        token=args.hub_token,
+        private=args.hub_private_repo,
+        revision=args.hub_revision,
+        commit_message="End of training",
+    )
+    if constants.HF_HUB_OFFLINE:
+        say("", "HF_HUB_OFFLINE=1: nothing is pushed. To push it, type:", f"  {push.command()}")
+        return
+    say("", *lines_of_push(push, push_folder(push)))
 
 
 def _next_command(trainer: MultiTaskTrainer, folder: Path) -> str:

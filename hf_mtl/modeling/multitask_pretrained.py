@@ -1,7 +1,9 @@
 """The base of the model, as any Transformers model has one: loading, saving, embeddings, parameters by task."""
 
 import re
-from collections.abc import Iterable, Mapping
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -45,6 +47,20 @@ _OLD_NAMES = {
     r"\bmtl\.(interaction(?:\.layers\.\d+)?)\.branches\.": r"mtl.\1.branch.layers.",
     r"\bmtl\.head_reading\.layer\.": r"mtl.head_reading.branch.layers.",
 }
+
+# What a push takes beside a repository.
+_PUSH_ARGUMENTS = (
+    "commit_description",
+    "commit_message",
+    "create_pr",
+    "path_in_repo",
+    "private",
+    "repo_id",
+    "revision",
+    "tag",
+    "tags",
+    "token",
+)
 
 
 class MultiTaskPreTrainedModel(PreTrainedModel):
@@ -108,12 +124,56 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
             _refuse_incomplete(name or "state_dict", report, [key for key in kwargs if key in SETTINGS])
         return (model, report) if wants_report else model
 
-    def save_pretrained(self, save_directory: str | Path, is_main_process: bool = True, **kwargs: Any) -> None:
-        """Save the model, with the code that reads it and an encoder's own."""
+    def save_pretrained(
+        self, save_directory: str | Path, is_main_process: bool = True, push_to_hub: bool = False, **kwargs: Any
+    ) -> None:
+        """Save the model, with the code that reads it and an encoder's own; ``push_to_hub=True`` pushes it, as
+        `push_to_hub` does, to ``repo_id``, by default a repository of the folder's name.
+        """
+        folder = Path(save_directory)
+        given = {key: kwargs.pop(key) for key in _PUSH_ARGUMENTS if push_to_hub and key in kwargs}
+        if push_to_hub and "token" in kwargs:
+            given["token"] = kwargs["token"]
         if is_main_process:
-            Path(save_directory).mkdir(parents=True, exist_ok=True)
-            save_code(first_encoder(self.encoder), Path(save_directory))
+            folder.mkdir(parents=True, exist_ok=True)
+            save_code(first_encoder(self.encoder), folder)
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
+        if push_to_hub and is_main_process:
+            self._push(folder, given.pop("repo_id", folder.absolute().name), **given)
+
+    def push_to_hub(self, repo_id: str, *, max_shard_size: int | str | None = "50GB", **kwargs: Any) -> Any:
+        """Push the whole checkpoint in one commit: weights, code, tokenizer, card, and, as long as the weights are
+        those that were loaded, the recipe and the results beside them.
+
+        Args:
+            repo_id: ``owner/name``, or a name of the token's owner.
+            max_shard_size: As of `save_pretrained`.
+            **kwargs: ``commit_message``, ``commit_description``, ``private``, ``token``, ``revision``, ``create_pr``,
+                ``tags`` of the card, as of `PreTrainedModel.push_to_hub`; ``tag`` of the commit and ``path_in_repo``.
+
+        Returns:
+            `huggingface_hub.CommitInfo`.
+
+        Raises:
+            InputError: An unknown argument, or no tokenizer is known.
+            HubError: It could not be pushed; the folder that would have been is kept and named.
+        """
+        for key in kwargs:
+            check_choice("argument of push_to_hub", key, _PUSH_ARGUMENTS)
+        folder = Path(tempfile.mkdtemp(prefix="push_to_hub-"))
+        self.save_pretrained(folder, max_shard_size=max_shard_size)
+        commit = self._push(folder, repo_id, **kwargs)
+        shutil.rmtree(folder)
+        return commit
+
+    def _push(self, folder: Path, repo_id: str, tags: Sequence[str] | str | None = None, **given: Any) -> Any:
+        # Most processes push nothing, and need not load what does.
+        from .hub_folder import complete_folder
+        from .hub_push import Push, push_folder
+
+        push = Push(folder, repo_id, **given)
+        complete_folder(self, folder, repo_id.rpartition("/")[2], [tags] if isinstance(tags, str) else tags)
+        return push_folder(push).commit
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, ModuleWithConstants):

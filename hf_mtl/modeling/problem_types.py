@@ -41,6 +41,7 @@ class ProblemType:
         num_outputs: Scores per sequence (per word piece of "words" and "windows"); None for one per name of the
             task's `labels`. Of "masked" 1: the encoder says how many word pieces there are.
         max_length: The longest input in word pieces where a task does not say it.
+        pipeline_tag: What the Hub calls such tasks.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ProblemType:
     metrics: tuple[str, ...]
     num_outputs: int | None = None
     max_length: int = 128
+    pipeline_tag: str = "text-classification"
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -77,7 +79,13 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
         ProblemType(name="single_label_classification", labels="class", metrics=("accuracy",)),
         ProblemType(name="multi_label_classification", labels="label_set", metrics=("f1_micro", "f1_macro")),
         ProblemType(name="regression", labels="number", metrics=("pearson", "spearman"), num_outputs=1),
-        ProblemType(name="token_classification", inputs="words", labels="tags", metrics=("span_f1",)),
+        ProblemType(
+            name="token_classification",
+            inputs="words",
+            labels="tags",
+            metrics=("span_f1",),
+            pipeline_tag="token-classification",
+        ),
         ProblemType(
             name="question_answering",
             inputs="windows",
@@ -85,14 +93,23 @@ PROBLEM_TYPES: dict[str, ProblemType] = {
             metrics=("exact_match", "squad_f1"),
             num_outputs=2,
             max_length=384,
+            pipeline_tag="question-answering",
         ),
-        ProblemType(name="multiple_choice", inputs="choices", labels="choice", metrics=("accuracy",), num_outputs=1),
+        ProblemType(
+            name="multiple_choice",
+            inputs="choices",
+            labels="choice",
+            metrics=("accuracy",),
+            num_outputs=1,
+            pipeline_tag="multiple-choice",
+        ),
         ProblemType(
             name="masked_language_modeling",
             inputs="masked",
             labels="pieces",
             metrics=("masked_accuracy", "perplexity"),
             num_outputs=1,
+            pipeline_tag="fill-mask",
         ),
     )
 }

@@ -12,6 +12,7 @@ from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
 
 from ..modeling.errors import InputError
+from .state_tensors import unpack_states
 
 # The folder, beside the checkpoints, in which one is written before it gets its name.
 _WRITING = f"{PREFIX_CHECKPOINT_DIR}-writing"
@@ -22,10 +23,13 @@ _RUN_STATE_FILE = "multitask_state.json"
 # What a finished run returned, in its last checkpoint.
 _OUTPUT_FILE = "train_output.json"
 # What `run_state` returns, of each process.
-_PROCESS_STATE_FILE = "process_state_{}.json"
+PROCESS_STATE = "process_state_"
+_PROCESS_STATE_FILE = PROCESS_STATE + "{}.json"
+# What of a checkpoint is of use to a run alone.
+STATE_FILES = ("trainer_state.json", _FILES_LIST, _RUN_STATE_FILE, _OUTPUT_FILE)
 
 
-def _list_files(folder: Path) -> None:
+def list_files(folder: Path) -> None:
     """Write the list of a checkpoint's files."""
     (folder / _FILES_LIST).write_text(json.dumps(_sizes(folder), indent=1, sort_keys=True) + "\n", "utf-8")
 
@@ -116,6 +120,9 @@ class CheckpointingTrainer(Trainer):
         """Return what a checkpoint keeps beside model, optimizer and random states: JSON values."""
         return {}
 
+    def checkpoint_written(self, folder: Path) -> None:
+        """Do what follows when a checkpoint is whole; on the process that wrote it."""
+
     def check_run_state(self, state: Mapping[str, Any], folder: str) -> None:
         """Raise `InputError` if this run cannot go on from what a checkpoint kept."""
 
@@ -142,6 +149,10 @@ class CheckpointingTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if resume_from_checkpoint:
             self.check_checkpoint(Path(resume_from_checkpoint))
+            if self.is_world_process_zero():
+                # As it came from the Hub, where no pickles are.
+                unpack_states(Path(resume_from_checkpoint))
+            self.accelerator.wait_for_everyone()
             if self._is_over(Path(resume_from_checkpoint)):
                 # Transformers would take one step more.
                 return _read_output(Path(resume_from_checkpoint), self.state)
@@ -223,8 +234,9 @@ class CheckpointingTrainer(Trainer):
             aside = folder / _WRITING / name
             self.state.save_to_json(str(aside / "trainer_state.json"))
             (aside / _RUN_STATE_FILE).write_text(json.dumps(self.run_state()) + "\n", "utf-8")
-            _list_files(aside)
+            list_files(aside)
             _publish(aside, folder / name)
+            self.checkpoint_written(folder / name)
             rotate_checkpoints(
                 output_dir=str(folder),
                 save_total_limit=self.args.save_total_limit,

@@ -212,11 +212,3 @@ class EvaluatingTrainer(TaskTrainer):
     def features_of(self, rows: Mapping[str, Dataset]) -> FeatureDataset:
         """Return canonical rows by task as a data set that `evaluate` and `predict` take."""
         return FeatureDataset(self.processor, self.specs, rows)
-
-    def task_scores(self, metrics: Mapping[str, float], prefix: str = "eval") -> dict[str, dict[str, float]]:
-        """Return ``{task: {metric: score}}`` from what `evaluate` returned."""
-        return {
-            name: {metric: metrics[f"{prefix}_{name}_{metric}"] for metric in spec.metric_names}
-            for name, spec in self.specs.items()
-            if f"{prefix}_{name}_{spec.metric_names[0]}" in metrics
-        }

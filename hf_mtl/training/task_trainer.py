@@ -49,3 +49,11 @@ class TaskTrainer(Trainer):
     stream_state: dict[str, Any] | None
     # The arguments' values when the trainer was made.
     values_given: dict[str, Any]
+
+    def task_scores(self, metrics: Mapping[str, float], prefix: str = "eval") -> dict[str, dict[str, float]]:
+        """Return ``{task: {metric: score}}`` from what `evaluate` returned."""
+        return {
+            name: {metric: metrics[f"{prefix}_{name}_{metric}"] for metric in spec.metric_names}
+            for name, spec in self.specs.items()
+            if f"{prefix}_{name}_{spec.metric_names[0]}" in metrics
+        }

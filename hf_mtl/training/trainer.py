@@ -38,6 +38,7 @@ from .callbacks import StepsOfTrainer
 from .checks import check_arguments
 from .evaluation import EvaluatingTrainer
 from .given_data import check_tokenizer, collator_and_rows, model_and_mixture
+from .hub_pushing import PushingTrainer
 from .hyperparameter_search import SearchingTrainer
 from .ignored_arguments import check_built_optimizer, check_optimizer, refuse_ignored_of_trainer
 from .optimizer import OptimizingTrainer
@@ -53,7 +54,13 @@ logger = get_logger(__name__)
 
 
 class MultiTaskTrainer(
-    SearchingTrainer, FittingTrainer, ResumingTrainer, OptimizingTrainer, EvaluatingTrainer, SteppingTrainer
+    SearchingTrainer,
+    FittingTrainer,
+    PushingTrainer,
+    ResumingTrainer,
+    OptimizingTrainer,
+    EvaluatingTrainer,
+    SteppingTrainer,
 ):
     """Trains a `MultiTaskAttentionModel` on a mixture; takes what Transformers' `Trainer` takes, in its order.
 

@@ -1,1 +1,0 @@
-"""The files beside a checkpoint's weights when it is published."""
