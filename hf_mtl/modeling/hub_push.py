@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,8 @@ _LONGEST_WAIT_SECONDS = 60.0
 _BUSY = (408, 429, 500, 502, 503, 504)
 _TOKEN_HELP = "Log in with `hf auth login`, or set HF_TOKEN to a token of https://huggingface.co/settings/tokens"
 
-_Failures = (HfHubHTTPError, HTTPError, OSError)
+# RuntimeError: the client's, of an upload; JSONDecodeError: an answer that is a page of an overloaded server.
+_Failures = (HfHubHTTPError, HTTPError, OSError, RuntimeError, json.JSONDecodeError)
 
 
 class HubError(InputError):
@@ -179,6 +181,9 @@ def _contents(files: PushedFiles, repo_id: str, path_in_repo: str) -> dict[str, 
     """Return what is uploaded by its path in the repository; a card's code names the repository."""
     start = f"{path_in_repo.strip('/')}/" if path_in_repo.strip("/") else ""
     contents: dict[str, Path | bytes] = {f"{start}{name}": path for name, path in files.sent.items()}
+    if start:
+        # Transformers looks for code in the root, whatever the subfolder.
+        contents |= {name: path for name, path in files.sent.items() if name.endswith(".py") and "/" not in name}
     if card := files.sent.get(CARD_FILE):
         contents[f"{start}{CARD_FILE}"] = with_repository(card.read_text("utf-8"), repo_id).encode("utf-8")
     return contents
@@ -266,22 +271,29 @@ def _call(push: Push, call: Callable[[], Any]) -> Any:
         raise _explained(push, error) from error
 
 
+def _refusal(error: BaseException | None) -> HfHubHTTPError | None:
+    """Return the Hub's own answer among an error and its causes."""
+    while error is not None and not isinstance(error, HfHubHTTPError):
+        error = error.__cause__
+    return error
+
+
 def _status_of(error: Exception) -> int | None:
-    return error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    refusal = _refusal(error)
+    return None if refusal is None else refusal.response.status_code
 
 
 def _wait_of(error: Exception, usual: float) -> float | None:
     """Return how many seconds to wait before a commit is sent again; None where that is no use."""
-    status = _status_of(error)
-    if status is not None and status not in _BUSY:
+    refusal = _refusal(error)
+    if refusal is None:
+        is_local = isinstance(error, OSError) and not isinstance(error, (ConnectionError, TimeoutError))
+        return None if is_local else usual
+    if refusal.response.status_code not in _BUSY:
         return None
-    if isinstance(error, OSError) and not isinstance(error, (HfHubHTTPError, ConnectionError, TimeoutError)):
-        return None
-    seconds = usual
-    if isinstance(error, HfHubHTTPError):
-        limit = parse_ratelimit_headers(error.response.headers)
-        after = error.response.headers.get("Retry-After", "")
-        seconds = limit.reset_in_seconds + 1 if limit else float(after) + 1 if after.isdigit() else usual
+    limit = parse_ratelimit_headers(refusal.response.headers)
+    after = refusal.response.headers.get("Retry-After", "")
+    seconds = limit.reset_in_seconds + 1 if limit else float(after) + 1 if after.isdigit() else usual
     return seconds if seconds <= _LONGEST_WAIT_SECONDS else None
 
 
@@ -300,26 +312,26 @@ def _what_happened(push: Push, error: Exception) -> str:
         return "HF_HUB_OFFLINE=1: nothing is pushed."
     if isinstance(error, LocalTokenNotFoundError):
         return f"Pushing needs a token. {_TOKEN_HELP} with the right to write."
-    if isinstance(error, GatedRepoError):
+    if isinstance(_refusal(error), GatedRepoError):
         return f"{repo} is gated and the token's owner has no access; ask for it on {constants.ENDPOINT}/{repo}."
     if status == 401:
         return f"The Hub does not accept the token, or none was sent. {_TOKEN_HELP} with the right to write to {repo}."
     if status == 403:
-        said = cast(HfHubHTTPError, error).server_message or "forbidden"
+        said = cast(HfHubHTTPError, _refusal(error)).server_message or "forbidden"
         return f"The token may not write to {repo} ({said}). {_TOKEN_HELP} with the right to write there."
-    if isinstance(error, RepositoryNotFoundError) or status == 404:
+    if isinstance(_refusal(error), RepositoryNotFoundError) or status == 404:
         return f"{repo} (revision {push.revision or 'main'}) does not exist, or the token may not see it."
     if status in (409, 412):
         return (
             f"{repo} changed while this was pushed: somebody else pushed to it. Nothing of yours is in it; look at it."
         )
     if status == 429:
-        limit = parse_ratelimit_headers(cast(HfHubHTTPError, error).response.headers)
+        limit = parse_ratelimit_headers(cast(HfHubHTTPError, _refusal(error)).response.headers)
         when = f" for {limit.reset_in_seconds} more seconds" if limit else ""
         return f"The Hub takes no more requests of yours{when}."
     if status is not None:
         return f"The Hub answered {status} ({_first_line(error)}); {repo} is unchanged."
-    if isinstance(error, ValueError):
+    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
         return f"The Hub refuses it: {error}."
     if push.create_pr:
         look = f"{constants.ENDPOINT}/{repo}/discussions"
