@@ -27,13 +27,15 @@ def build_parser() -> argparse.ArgumentParser:
         description="Score a checkpoint on a recipe's validation rows; every key of the recipe can be overridden.",
         allow_abbrev=False,
     )
-    parser.add_argument("checkpoint", help="the folder that training named")
+    parser.add_argument("checkpoint", help="the folder that training named, or owner/name of the Hub")
     parser.add_argument("--recipe", help=f"a YAML file; by default {RECIPE_FILE} beside the checkpoint")
     return parser
 
 
 def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Score and print."""
+    if args.recipe is None and not Path(args.checkpoint).is_dir():
+        raise InputError(f"{args.checkpoint!r} is no folder, beside which a recipe lies; name one: --recipe FILE.")
     recipe_file = args.recipe or Path(args.checkpoint) / RECIPE_FILE
     recipe = read_recipe(recipe_file, overrides)
     quiet_libraries()

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import cached_file
 
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig
+from ..modeling.encoder_loading import reading_options
 from ..modeling.errors import InputError
 from ..modeling.input_rows import ROW_FIELDS, missing_fields
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
@@ -42,7 +44,9 @@ def build_parser() -> argparse.ArgumentParser:
         "`error`; the others are answered, and the exit code is 1. It is 2 where nothing could be done.",
         allow_abbrev=False,
     )
-    parser.add_argument("checkpoint", help="the folder that training named")
+    parser.add_argument("checkpoint", help="the folder that training named, or owner/name of the Hub")
+    parser.add_argument("--revision", help="of the Hub: a branch, tag or commit")
+    parser.add_argument("--subfolder", default="", help="where in the folder or repository the checkpoint lies")
     parser.add_argument("--text", help="the text, of tasks that read one")
     parser.add_argument("--text_pair", help="the second text, of tasks that read two")
     parser.add_argument("--tokens", nargs="+", help="the words, where they are known; else --text is split")
@@ -75,7 +79,7 @@ def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
     if args.output and not Path(args.output).parent.is_dir():
         raise InputError(f"There is no folder {str(Path(args.output).parent)!r}; make it or name another --output.")
     quiet_libraries()
-    model, tokenizer = load_checkpoint(args.checkpoint, args.trust_remote_code)
+    model, tokenizer = load_checkpoint(args.checkpoint, args.trust_remote_code, args.revision, args.subfolder)
     answerer = Answerer(model, tokenizer)
     if args.file:
         return _answer_file(answerer, rows, args)
@@ -215,36 +219,53 @@ def _lines(model: MultiTaskAttentionModel, answers: Mapping[str, Answer]) -> lis
 
 
 def load_checkpoint(
-    folder: str, trust_remote_code: bool = False
+    name: str, trust_remote_code: bool = False, revision: str | None = None, subfolder: str = ""
 ) -> tuple[MultiTaskAttentionModel, PreTrainedTokenizerBase]:
-    """Return the model of a checkpoint folder and its tokenizer.
+    """Return the model of a checkpoint and its tokenizer.
 
     Args:
-        folder: The folder.
+        name: A folder, or a name of the Hub.
         trust_remote_code: Whether to run the code that an encoder brought along.
+        revision: A branch, tag or commit of the Hub.
+        subfolder: Where in the folder or repository it lies.
 
     Raises:
         InputError: No checkpoint, one of another model type, or one whose files are damaged.
     """
-    path = Path(folder)
-    if not (path / "config.json").is_file():
-        raise InputError(
-            f"{folder!r} is no checkpoint folder: it holds no config.json. Type the folder that training named."
-        )
+    hub = {"revision": revision, "subfolder": subfolder}
+    path = _config_file(name, hub)
     try:
-        values = json.loads((path / "config.json").read_text("utf-8"))
+        values = json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder}/config.json is no valid JSON: {error}") from error
+        raise InputError(f"{name}/config.json is no valid JSON: {error}") from error
     model_type = values.get("model_type") if isinstance(values, dict) else None
     if model_type != MultiTaskAttentionConfig.model_type:
         raise InputError(
-            f"{folder!r} holds a checkpoint of type {model_type!r}; expected {MultiTaskAttentionConfig.model_type!r}. "
+            f"{name!r} holds a checkpoint of type {model_type!r}; expected {MultiTaskAttentionConfig.model_type!r}. "
             "A plain encoder goes into a recipe: encoder: FOLDER, then hf-mtl train."
         )
     try:
-        model = MultiTaskAttentionModel.from_pretrained(folder, trust_remote_code=trust_remote_code).eval()
+        model = MultiTaskAttentionModel.from_pretrained(name, trust_remote_code=trust_remote_code, **hub).eval()
         return model, model.load_tokenizer()
     except InputError:
         raise
     except (OSError, ValueError) as error:
-        raise InputError(f"The checkpoint {folder!r} cannot be read: {str(error).splitlines()[0]}") from error
+        raise InputError(f"The checkpoint {name!r} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _config_file(name: str, hub: Mapping[str, Any]) -> Path:
+    """Return a checkpoint's config.json, from the Hub or its cache where the name is no folder's."""
+    if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
+        path = Path(name) / hub["subfolder"] / "config.json"
+        if not path.is_file():
+            raise InputError(
+                f"{name!r} is no checkpoint folder: it holds no config.json. Type the folder that training named."
+            )
+        return path
+    try:
+        return Path(str(cached_file(name, "config.json", **hub, **reading_options(name))))
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{name!r} is no folder with a config.json, and no model of the Hub that can be read now "
+            f"({str(error).splitlines()[0]}) Type the folder that training named, or OWNER/NAME."
+        ) from error

@@ -66,8 +66,9 @@ _REPLACED = (
     "vocab.json",
     "vocab.txt",
 )
-# The line of a card's code that names the checkpoint, which is another one in a repository.
-_CHECKPOINT_LINE = re.compile(r"^checkpoint = .*$", re.MULTILINE)
+# Lines of a card's code that name the checkpoint, which is another one in a repository.
+_PYTHON_LINE = re.compile(r"^checkpoint = .*$", re.MULTILINE)
+_SHELL_LINE = re.compile(r"^hf-mtl predict (?:'[^']*'|\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -224,4 +225,5 @@ def _check_weights(path: Path) -> None:
 
 def with_repository(card: str, repo_id: str) -> str:
     """Return a card whose code loads the checkpoint from a repository, wherever it lay before."""
-    return _CHECKPOINT_LINE.sub(lambda _: f"checkpoint = {json.dumps(repo_id)}", card)
+    card = _PYTHON_LINE.sub(lambda _: f"checkpoint = {json.dumps(repo_id)}", card)
+    return _SHELL_LINE.sub(lambda _: f"hf-mtl predict {repo_id}", card)

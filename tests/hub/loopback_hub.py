@@ -9,10 +9,13 @@ hub.stop()
 
 import json
 import re
+import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -211,3 +214,16 @@ def _route(method: str, path: str) -> tuple[str, list[str]]:
         if method in route.methods and (match := re.fullmatch(route.path, path)):
             return kind, [group or "" for group in match.groups()]
     return "unknown", [path]
+
+
+def main() -> None:
+    """Serve, and write the address to the file that was named."""
+    hub = LoopbackHub()
+    hub.start()
+    Path(sys.argv[1]).write_text(hub.endpoint, "utf-8")
+    while True:
+        time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main()
