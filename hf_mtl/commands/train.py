@@ -14,6 +14,7 @@ from transformers import set_seed
 
 from ..data.mixture import Mixture
 from ..inspection.part_report import PartReport, initial_parts
+from ..inspection.score_figure import FIGURE_FILE, MATPLOTLIB_HELP, can_draw, draw_scores
 from ..modeling.encoder_loading import PACKAGE_PREFIX, find_encoder
 from ..modeling.errors import InputError
 from ..modeling.hub_push import Push, push_folder
@@ -238,6 +239,7 @@ def _finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: Par
         trainer.card_values["parts"] = report.lines(trainer, mtl_average(scores))
         say("", *trainer.card_values["parts"])
     if is_main_process():
+        _draw(trainer, folder, scores, report.means if report is not None else {})
         trainer.create_model_card()
         # Last of all: with it the run counts as finished.
         _write_scores(folder / _RESULTS_FILE, scores)
@@ -245,6 +247,16 @@ def _finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: Par
         if trainer.args.push_to_hub:
             _push(recipe, str(trainer.hub_model_id))
     return scores
+
+
+def _draw(trainer: MultiTaskTrainer, folder: Path, scores: Scores, means: Mapping[str, float]) -> None:
+    """Draw the card's figure, where matplotlib is installed."""
+    if not can_draw():
+        say("", MATPLOTLIB_HELP)
+        return
+    trivial, tfidf = (trainer.card_values.get(key, {}) for key in ("trivial", "tfidf"))
+    draw_scores(folder / FIGURE_FILE, scores, trivial, tfidf, means)
+    trainer.card_values["figures"] = {"Scores by task, beside simpler answers": FIGURE_FILE}
 
 
 def _card_values(recipe: Recipe) -> dict[str, Any]:

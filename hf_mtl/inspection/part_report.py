@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -35,9 +35,11 @@ class PartReport:
 
     Args:
         start: What `initial_parts` returned.
+        means: Filled in by `lines`: the mean over tasks as the model is, and without parts of it.
     """
 
     start: Mapping[str, torch.Tensor]
+    means: dict[str, float] = field(default_factory=dict)
 
     def lines(self, trainer: "MultiTaskTrainer", score: float) -> list[str]:
         """Return the report for a trainer whose evaluation gave `score` as the mean over tasks."""
@@ -48,10 +50,11 @@ class PartReport:
         gate, gates = _mean_gate(model)
         with gate:
             shuffled = _score_without(trainer, _shuffled_tasks(model))
+        self.means = {"as trained": score, "tasks shuffled": shuffled}
         if not isinstance(model.mtl.gate, OpenGate):
             report.append(f"  mean gate: {sum(gates) / len(gates):.3f}")
         if not isinstance(model.mtl.interaction, NoInteraction):
-            bypassed = _score_without(trainer, _bypassed_interaction(model))
+            bypassed = self.means["interaction bypassed"] = _score_without(trainer, _bypassed_interaction(model))
             report.append(_verdict("interaction bypassed", score, bypassed, "the interaction"))
         report.append(_verdict("task states shuffled among tasks", score, shuffled, "telling tasks apart"))
         return report

@@ -49,6 +49,7 @@ def test_a_run_is_pushed_whole(hub_client, in_workplace, capfd):
     card = ModelCard(there["README.md"].decode())
     assert (card.data.license, card.data.language) == ("mit", ["en"])
     assert str(in_workplace) not in card.content
+    assert there["scores.png"].startswith(b"\x89PNG") and "](scores.png)" in card.text
     # Typed again, it pushes what is finished, were it only because the line was cut before.
     hub_client.commit(REPO, {"model.safetensors": None}, "Somebody's mistake")
     assert train("pushed", *given) == 0
@@ -76,6 +77,14 @@ def test_runs_that_make_several_models_are_not_pushed_as_one(in_workplace, capfd
     given = ("--push_to_hub", "true", "--training_order", "multitask_then_finetune")
     assert train("several", *given) == 2
     assert "trains a model for each task; leave push_to_hub out" in capfd.readouterr().err
+
+
+@NEEDS_ENCODER
+def test_without_matplotlib_the_card_has_no_figure(in_workplace, capfd, monkeypatch):
+    monkeypatch.setattr("hf_mtl.inspection.score_figure.importlib.util.find_spec", lambda name: None)
+    assert train("plain") == 0
+    assert "pip install 'hf_mtl[figures]'" in capfd.readouterr().out
+    assert "![" not in (in_workplace / "plain" / "README.md").read_text()
 
 
 def code_blocks(card: str, language: str) -> list[str]:
