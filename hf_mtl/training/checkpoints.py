@@ -149,7 +149,7 @@ class CheckpointingTrainer(Trainer):
         self.accelerator.wait_for_everyone()
         if resume_from_checkpoint:
             self.check_checkpoint(Path(resume_from_checkpoint))
-            if self.is_world_process_zero():
+            if self.is_local_process_zero():
                 # As it came from the Hub, where no pickles are.
                 unpack_states(Path(resume_from_checkpoint))
             self.accelerator.wait_for_everyone()

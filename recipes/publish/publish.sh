@@ -25,8 +25,12 @@ fi
 
 echo "== Train the quickstart, and push it to $HF_ENDPOINT/$repo"
 $python -m hf_mtl.cli train recipes/support_desk/train.yaml --output_dir "$folder/model" --disable_tqdm true \
-    --language en --license apache-2.0 --push_to_hub true --hub_model_id "$repo" --hub_strategy end "$@"
+    --push_to_hub true --hub_model_id "$repo" --hub_strategy end "$@"
 $python recipes/publish/ask.py "$folder/model" hf_mtl/data/support_desk/intent/validation.jsonl "$folder/before.jsonl"
+
+if [ $# -eq 0 ] && [ -f model_cards/support_desk.md ]; then
+    $python model_cards/make_cards.py --cards support_desk --compare "$folder/model/README.md"
+fi
 
 echo "== Delete it here, and make an environment that has the libraries and not hf_mtl"
 rm -rf "$folder/model" "$folder/home"
