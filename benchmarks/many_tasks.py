@@ -40,6 +40,7 @@ MEGABYTE = 1024  # of what `getrusage` counts
 PARTS: dict[str, dict[str, Any]] = {
     "pooling=task_queries": {"pooling": "task_queries"},
     "pooling=layer_mix": {"pooling": "layer_mix"},
+    "pooling=dynamic_queries": {"pooling": "dynamic_queries"},
     **{
         f"task_interaction={name}": {"task_interaction": name}
         for name in (
@@ -48,6 +49,7 @@ PARTS: dict[str, dict[str, Any]] = {
             "attention_over_heads",
             "head_groups",
             "cross_stitch",
+            "residual_streams",
             "omoe",
             "mmoe",
             "cgc",
@@ -60,8 +62,15 @@ PARTS: dict[str, dict[str, Any]] = {
         "task_interaction": "cross_task_attention",
         "gate": "information_gate",
     },
+    "attention_over_heads, gate=scalar_gate": {"task_interaction": "attention_over_heads", "gate": "scalar_gate"},
+    **{
+        f"attention_over_heads, branch={name}": {"task_interaction": "attention_over_heads", "branch": name}
+        for name in ("linear", "convolution", "recurrent")
+    },
     **{f"head={name}": {"head": name} for name in ("mlp", "convolution", "recurrent")},
-    **{f"aggregation={name}": {"aggregation": name} for name in ("mean", "learned")},
+    **{f"aggregation={name}": {"aggregation": name} for name in ("mean", "learned", "attention")},
+    "trace_norm": {"trace_norm": 0.01},
+    "task_parents": {"task_parents": {f"t{index}": f"t{index - 1}" for index in range(1, FEW)}},
     **{
         f"conditioning={name}": {"conditioning": name}
         for name in (
@@ -71,6 +80,7 @@ PARTS: dict[str, dict[str, Any]] = {
             "projected_attention_layers",
             "hyper_adapters",
             "conditional_attention",
+            "private_encoders",
             "separate_encoders",
         )
     },
@@ -219,11 +229,12 @@ def growth(counts: Sequence[int], rounds: int, steps: int) -> list[str]:
     return table(header, rows)
 
 
-def part_costs(rounds: int, steps: int) -> list[str]:
+def part_costs(parts: Sequence[str], rounds: int, steps: int) -> list[str]:
     """The table of parts, FEW tasks, each taking turns with hard sharing: a machine's speed drifts."""
     plain = dict(SYSTEMS["hard_sharing"].settings)
     rows = []
-    for name, changed in tqdm(PARTS.items(), desc="parts", leave=False):
+    for name in tqdm(parts, desc="parts", leave=False):
+        changed = PARTS[name]
         (beside, times), sizes = step_times([(FEW, plain), (FEW, {**plain, **changed})], rounds, steps)
         passes = str(FEW) if "conditioning" in name and "tokens" not in name else "1"
         ratio = f"{statistics.median(times) / statistics.median(beside):.2f}"
@@ -238,6 +249,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--counts", type=int, nargs="*", default=[8, 64, 512, 4096], help="numbers of tasks")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement")
     parser.add_argument("--steps", type=int, default=3, help="steps in a round")
+    parser.add_argument(
+        "--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}"
+    )
     parser.add_argument("--no_parts", action="store_true", help="leave out the table of parts")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
@@ -250,7 +264,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.counts:
         print("\n".join(growth(given.counts, given.rounds, given.steps)), "\n", sep="\n")
     if not given.no_parts:
-        print("\n".join(part_costs(given.rounds, given.steps)), "\n", sep="\n")
+        print("\n".join(part_costs(given.parts, given.rounds, given.steps)), "\n", sep="\n")
     many = dict(SYSTEMS["many_tasks"].settings)
     (few, lots), _ = step_times([(FEW, many), (MANY, many)], given.rounds, given.steps)
     encoder, answers = answer_times(build_model(MANY, many), 2 * given.rounds)

@@ -230,6 +230,27 @@ def test_a_commit_is_made_once_where_the_line_is_bad(hub_client, folder, monkeyp
     assert_same(loads(hub_client), MultiTaskAttentionModel.from_pretrained(folder))
 
 
+def test_whichever_call_fails_main_loads_or_is_unchanged(hub_client, folder, monkeypatch):
+    monkeypatch.setattr("hf_mtl.modeling.hub_push.time", SimpleNamespace(sleep=lambda seconds: None))
+    push(folder)
+    before, expected = hub_client.files(REPO), MultiTaskAttentionModel.from_pretrained(folder)
+    number, failed = 0, True
+    while failed:
+        _change_weights(folder)
+        hub_client.fail("any", 500, times=99, after=number)
+        try:
+            push(folder)
+            failed = False
+        except HubError as error:
+            assert "hf-mtl push" in str(error)
+        hub_client.recover()
+        if hub_client.files(REPO) != before:
+            before, expected = hub_client.files(REPO), MultiTaskAttentionModel.from_pretrained(folder)
+        number += 1
+    assert number > 4
+    assert_same(loads(hub_client), expected)
+
+
 def test_another_push_in_between_is_not_overwritten(hub_client, folder):
     push(folder)
     _change_weights(folder)
