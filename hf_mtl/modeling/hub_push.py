@@ -1,6 +1,5 @@
 """Pushing a checkpoint to the Hub in one commit: whoever reads it finds the one before, or this one."""
 
-import functools
 import hashlib
 import json
 import shlex
@@ -136,15 +135,24 @@ def push_folder(push: Push) -> Pushed:
     files = pushed_files(push.folder, push.include)
     _check_online(push)
     api = HfApi(token=push.token)
-    explained = functools.partial(_call, push)
-    repo_id = explained(lambda: api.create_repo(push.repo_id, private=push.private, exist_ok=True).repo_id)
+    repo_id = _call(push, lambda: api.create_repo(push.repo_id, private=push.private, exist_ok=True).repo_id)
     head, present = _prepare_branch(push, api, repo_id)
     contents = _contents(files, repo_id, push.path_in_repo)
     removed = replaced_files(present, contents)
     commit = _commit(push, api, repo_id, head, contents, removed)
     if push.tag:
-        explained(lambda: api.create_tag(repo_id, tag=cast(str, push.tag), revision=commit.oid, exist_ok=True))
+        _tag(push, api, repo_id, commit)
     return Pushed(repo_id, commit, files, removed)
+
+
+def _tag(push: Push, api: HfApi, repo_id: str, commit: CommitInfo) -> None:
+    try:
+        api.create_tag(repo_id, tag=cast(str, push.tag), revision=commit.oid)
+    except _Failures as error:
+        raise HubError(
+            f"It is pushed ({commit.commit_url}), but has no tag {push.tag!r}: {_first_line(error)} To tag it, type:\n"
+            f"  hf repos tag create {repo_id} {push.tag} --revision {commit.oid}"
+        ) from error
 
 
 def _check_online(push: Push) -> None:

@@ -135,6 +135,9 @@ def test_a_branch_a_tag_a_pull_request_and_a_folder(hub_client, folder, tokenize
         assert_same(loads(hub_client, **given), model)
     with pytest.raises(HubError, match="has a tag 'v1' already"):
         push(folder, tag="v1")
+    hub_client.fail("tag", 500)
+    with pytest.raises(HubError, match=r"(?s)It is pushed .* but has no tag 'v2'.*hf repos tag create"):
+        push(folder, tag="v2")
 
 
 def test_private_is_not_promised_where_it_has_no_effect(hub_client, folder):
