@@ -9,9 +9,9 @@ from transformers import HfArgumentParser
 from hf_mtl.modeling import MultiTaskAttentionConfig
 from hf_mtl.modeling.multitask_module import CHOICES
 from hf_mtl.modeling.setting_names import SETTINGS
-from hf_mtl.recipe import _NOT_SETTINGS, ModelArguments
 from hf_mtl.recipe_format import model_settings
 from hf_mtl.recipe_format.model_settings import _argument_type, setting_fields
+from hf_mtl.recipe_format.recipe_arguments import _NOT_SETTINGS, ModelArguments
 
 
 def test_a_recipe_has_the_settings_of_the_configuration_with_their_defaults():

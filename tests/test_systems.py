@@ -18,7 +18,8 @@ from docs.make_systems import PAGE, RECIPES, read_source_rows, render
 from hf_mtl import MultiTaskAttentionModel
 from hf_mtl.cli import main
 from hf_mtl.modeling.systems import SYSTEMS
-from hf_mtl.recipe import _ARGUMENTS, _NOT_SETTINGS, ModelArguments, read_recipe
+from hf_mtl.recipe import _ARGUMENTS, ModelArguments, read_recipe
+from hf_mtl.recipe_format.recipe_arguments import _NOT_SETTINGS
 from tests.conftest import DATA, assert_answers_close
 
 ROOT = Path(__file__).parent.parent

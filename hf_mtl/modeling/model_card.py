@@ -224,7 +224,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def _scores(facts: CardFacts) -> str:
     rows = []
     for task in facts.tasks:
-        about = [task.config.name, task.config.problem_type.replace("_", " "), _labels(task.config)]
+        about = [task.config.name, task.config.problem_type, _labels(task.config)]
         if not task.metrics:
             rows.append([*about, *[""] * 6])
         for metric, value in task.metrics.items():

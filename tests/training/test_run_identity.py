@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 
 from hf_mtl import InputError, MultiTaskTrainer, MultiTaskTrainingArguments, TaskSpec
-from hf_mtl.training.checkpoints import _FILES_LIST, _RUN_STATE_FILE, _list_files
+from hf_mtl.training.checkpoints import _FILES_LIST, _RUN_STATE_FILE, list_files
 from hf_mtl.training.run_identity import _TASK_KEYS, check_run, run_arguments, run_settings, run_tasks
 from tests.conftest import build_model
 
@@ -159,7 +159,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(finished, tmp_path, tokenizer)
     del kept["run"]["tasks"], kept["run"]["settings"], kept["run"]["arguments"]["warmup_steps"]
     path.write_text(json.dumps(kept), "utf-8")
     (path.parent / _FILES_LIST).unlink()
-    _list_files(path.parent)
+    list_files(path.parent)
     again = trainer(folder, tokenizer, max_steps=3, warmup_steps=1)
     assert again.train(resume_from_checkpoint=True).global_step == 3
 
