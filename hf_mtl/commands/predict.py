@@ -261,6 +261,8 @@ def _config_file(name: str, hub: Mapping[str, Any]) -> Path:
             raise InputError(
                 f"{name!r} is no checkpoint folder: it holds no config.json. Type the folder that training named."
             )
+        if hub["revision"]:
+            raise InputError(f"--revision {hub['revision']} is of the Hub's repositories; {name!r} is a folder.")
         return path
     try:
         return Path(str(cached_file(name, "config.json", **hub, **reading_options(name))))

@@ -3,6 +3,7 @@
 import fnmatch
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -66,9 +67,11 @@ _REPLACED = (
     "vocab.json",
     "vocab.txt",
 )
-# Lines of a card's code that name the checkpoint, which is another one in a repository.
-_PYTHON_LINE = re.compile(r"^checkpoint = .*$", re.MULTILINE)
-_SHELL_LINE = re.compile(r"^hf-mtl predict (?:'[^']*'|\S+)", re.MULTILINE)
+# How a card's code loads the checkpoint, which has another name in a repository.
+_LOADING = re.compile(
+    r'^checkpoint = (".*")$(?=\nmodel = AutoModel\.from_pretrained\(checkpoint, trust_remote_code=True\)$)',
+    re.MULTILINE,
+)
 
 
 @dataclass(frozen=True)
@@ -224,6 +227,8 @@ def _check_weights(path: Path) -> None:
 
 
 def with_repository(card: str, repo_id: str) -> str:
-    """Return a card whose code loads the checkpoint from a repository, wherever it lay before."""
-    card = _PYTHON_LINE.sub(lambda _: f"checkpoint = {json.dumps(repo_id)}", card)
-    return _SHELL_LINE.sub(lambda _: f"hf-mtl predict {repo_id}", card)
+    """Return a card whose code loads the checkpoint from a repository; what a card of somebody's own says stays."""
+    for written in _LOADING.findall(card):
+        command = f"hf-mtl predict {shlex.quote(json.loads(written))} "
+        card = re.sub(rf"^{re.escape(command)}", f"hf-mtl predict {repo_id} ", card, flags=re.MULTILINE)
+    return _LOADING.sub(lambda _: f"checkpoint = {json.dumps(repo_id)}", card)

@@ -31,7 +31,7 @@ _LONG_ANSWER = 100
 _INTRODUCTION = """# {name}
 
 One encoder that answers {count} in one pass: {tasks}.{base} It was trained with `hf_mtl`, multitask learning for
-Transformers, and loads without it."""
+Transformers{loads}."""
 
 _USE = """## Use
 
@@ -86,13 +86,14 @@ class CardFacts:
 
     Args:
         name: The model's name.
-        checkpoint: What `from_pretrained` is given, a folder or a repository.
+        checkpoint: What `from_pretrained` is given, a folder or a repository; None for an adapter.
         tasks: Its tasks.
         base_model: The encoder, as a name of the Hub.
         encoder: The encoder, however it was named.
         languages: Codes such as ``en``.
         datasets: Further data sets of the Hub.
-        reads_hub: Whether the rows were read from the Hub, so that its data sets can show the scores.
+        reads_hub: Whether the rows were read from the Hub, so that its data sets can show the scores, or from files
+            of somebody's.
         license: A licence of the Hub, such as ``apache-2.0``.
         license_note: What else is known of who may use it.
         tags: Further tags.
@@ -106,13 +107,13 @@ class CardFacts:
     """
 
     name: str
-    checkpoint: str
+    checkpoint: str | None
     tasks: Sequence[TaskFacts]
     base_model: str | None = None
     encoder: str | None = None
     languages: Sequence[str] = ()
     datasets: Sequence[str] = ()
-    reads_hub: bool = False
+    reads_hub: bool | None = None
     license: str | None = None
     license_note: str | None = None
     tags: Sequence[str] = ()
@@ -137,7 +138,7 @@ def render_card(facts: CardFacts) -> str:
         *(f"![{title}]({file})" for title, file in facts.figures.items()),
         _section("Tasks and scores", _scores(facts)),
         _use(facts),
-        _section("Data", "\n".join([*_data_lines(facts), *(f"- {line}" for line in facts.data)])),
+        _section("Data", "\n".join(_data_lines(facts))),
         _section("Training", _training(facts)),
         _section("What the parts contribute", _code(facts.parts)),
         _section("Limits", "\n".join(f"- {line}" for line in [*_limits(facts), *facts.limits])),
@@ -203,7 +204,8 @@ def _introduction(facts: CardFacts) -> str:
     names = [f"`{task.config.name}`" for task in facts.tasks]
     base = f" Its encoder is {facts.base_model or facts.encoder}." if facts.base_model or facts.encoder else ""
     count = "one task" if len(names) == 1 else f"{len(names)} tasks"
-    return _INTRODUCTION.format(name=facts.name, count=count, tasks=", ".join(names), base=base)
+    loads = ", and loads without it" if facts.checkpoint else ""
+    return _INTRODUCTION.format(name=facts.name, count=count, tasks=", ".join(names), base=base, loads=loads)
 
 
 def _section(title: str, text: str) -> str:
@@ -255,6 +257,8 @@ def _labels(task: TaskConfig) -> str:
 
 
 def _use(facts: CardFacts) -> str:
+    if facts.checkpoint is None:
+        return ""
     lines = [
         "from transformers import AutoModel",
         "",
@@ -266,7 +270,7 @@ def _use(facts: CardFacts) -> str:
         lines.append(f"print(model.predict(row, tasks={json.dumps(task.config.name)}))")
         if task.answer is not None:
             lines.append(f"# {_shortened(repr(task.answer))}")
-    return _USE.format(python="\n".join(lines), shell=_shell(facts))
+    return _USE.format(python="\n".join(lines), shell=_shell(facts, facts.checkpoint))
 
 
 def _python(row: Mapping[str, Any]) -> str:
@@ -278,7 +282,7 @@ def _python(row: Mapping[str, Any]) -> str:
     return "\n".join(["{", *fields, "}"])
 
 
-def _shell(facts: CardFacts) -> str:
+def _shell(facts: CardFacts, checkpoint: str) -> str:
     row = example_row(facts.tasks[0].config)
     given = {name: value if isinstance(value, list) else [value] for name, value in row.items()}
     given = {"text" if name == "tokens" else name: value for name, value in given.items()}
@@ -286,7 +290,7 @@ def _shell(facts: CardFacts) -> str:
         f"--{name} {shlex.quote(' '.join(value)) if name == 'text' else shlex.join(value)}"
         for name, value in given.items()
     ]
-    return " ".join(["hf-mtl predict", shlex.quote(facts.checkpoint), *flags])
+    return " ".join(["hf-mtl predict", shlex.quote(checkpoint), *flags])
 
 
 def _shortened(text: str) -> str:
@@ -304,8 +308,11 @@ def _data_lines(facts: CardFacts) -> list[str]:
         ]
         for task in facts.tasks
     ]
-    lines = [_table(["task", "data set", "input", "training rows", "validation rows"], rows)]
-    return [*lines, ""] if facts.data else lines
+    table = _table(["task", "data set", "input", "training rows", "validation rows"], rows)
+    lines = list(facts.data)
+    if facts.reads_hub is False and any(task.dataset for task in facts.tasks):
+        lines.insert(0, "Rows were read from files that stand for these data sets, not from the Hub.")
+    return [table, "", *(f"- {line}" for line in lines)] if lines else [table]
 
 
 def _training(facts: CardFacts) -> str:

@@ -132,8 +132,6 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         """
         folder = Path(save_directory)
         given = {key: kwargs.pop(key) for key in _PUSH_ARGUMENTS if push_to_hub and key in kwargs}
-        if push_to_hub and "token" in kwargs:
-            given["token"] = kwargs["token"]
         if is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             save_code(first_encoder(self.encoder), folder)

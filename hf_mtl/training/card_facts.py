@@ -16,7 +16,9 @@ from ..balancing.gradient_balancing import GRADIENT_BALANCERS
 from ..balancing.loss_weighting import LOSS_WEIGHTINGS
 from ..data.features import FeatureDataset
 from ..data.mixing import MIXING_STRATEGIES
+from ..modeling.errors import InputError
 from ..modeling.model_card import CardFacts, TaskFacts, example_row
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..tasks import TaskSpec
 
 # What `create_model_card` takes, and the value of `CardFacts` that each becomes.
@@ -31,6 +33,7 @@ CARD_ARGUMENTS = {
 _LISTS = ("languages", "tags", "datasets")
 # Of `card_values`: values of `TaskFacts` by task.
 _BY_TASK = ("trivial", "tfidf", "test")
+_ADAPTER = "These are the weights of an adapter (PEFT); they go on top of the model that `adapter_config.json` names."
 _NO_LICENSE = (
     "Its owner has not said under which licence it may be used: ask before you do. The encoder and the data sets have "
     "terms of their own."
@@ -61,6 +64,8 @@ def facts_of_trainer(
         "data": _data_lines(trainer),
         "environment": _environment(trainer),
     }
+    if not isinstance(model, MultiTaskAttentionModel):
+        facts |= {"checkpoint": None, "limits": [_ADAPTER]}
     facts.update({key: value for key, value in values.items() if key not in _BY_TASK})
     for key, value in given.items():
         if value is not None:
@@ -111,7 +116,11 @@ def _answer(trainer: Any, spec: TaskSpec) -> Any:
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return None
     model = trainer.accelerator.unwrap_model(trainer.model)
-    return model.predict(example_row(spec), tasks=spec.name, tokenizer=trainer.processing_class)
+    try:
+        return model.predict(example_row(spec), tasks=spec.name, tokenizer=trainer.processing_class)
+    except InputError:
+        # The example is not what the task reads; a run is not lost for it.
+        return None
 
 
 def _training_lines(trainer: Any) -> list[str]:

@@ -111,12 +111,13 @@ def test_a_line_that_breaks_while_it_is_loaded(hub_client, folder, how):
 
 def test_a_model_pushes_itself_whole(hub_client, folder, tokenizer):
     """Loaded, it takes along what lay beside its weights; trained on, it does not, since that speaks of others."""
-    (folder / "README.md").write_text("---\ntags: [mine]\n---\nMy card.\n")
+    card = "---\ntags: [mine]\n---\nMy card.\ncheckpoint = load(path)\nhf-mtl predict here --text x\n"
+    (folder / "README.md").write_text(card)
     model = MultiTaskAttentionModel.from_pretrained(folder)
     info = model.push_to_hub("first", commit_message="Mine", tags=["extra"])
     assert info.oid == hub_client.head("ann/first") and hub_client.commits("ann/first")[0].message == "Mine"
     there = hub_client.files("ann/first")
-    assert there["README.md"] == b"---\ntags: [mine]\n---\nMy card.\n"
+    assert there["README.md"].decode() == card
     assert set(contents(folder)) <= set(there)
     with_weights = MultiTaskAttentionModel.from_pretrained("ann/first")
     next(with_weights.parameters()).data.add_(1.0)
@@ -124,6 +125,7 @@ def test_a_model_pushes_itself_whole(hub_client, folder, tokenizer):
     there = hub_client.files("ann/second")
     assert "results.json" not in there and b"- extra" in there["README.md"]
     assert b'checkpoint = "ann/second"' in there["README.md"]
+    assert b"\nhf-mtl predict ann/second --text" in there["README.md"]
     assert_same(MultiTaskAttentionModel.from_pretrained("ann/second"), with_weights)
 
 

@@ -1,5 +1,6 @@
 """`hf-mtl train --push_to_hub true`, and the card that it publishes: every block of code in it runs as printed."""
 
+import dataclasses
 import os
 import re
 import shlex
@@ -54,6 +55,12 @@ def test_a_run_is_pushed_whole(hub_client, in_workplace, capfd):
     hub_client.commit(REPO, {"model.safetensors": None}, "Somebody's mistake")
     assert train("pushed", *given) == 0
     assert hub_client.files(REPO)["model.safetensors"] == there["model.safetensors"]
+
+
+def test_a_revision_of_a_folder_is_refused(in_workplace, tmp_path, capfd):
+    build_model(TASKS).save_pretrained(tmp_path / "model")
+    assert main(["predict", str(tmp_path / "model"), "--revision", "v1", "--text", "x"]) == 2
+    assert "--revision v1 is of the Hub's repositories" in capfd.readouterr().err
 
 
 @NEEDS_ENCODER
@@ -163,5 +170,7 @@ def test_what_is_not_known_vanishes():
         assert word not in text, word
     assert eval_results(CardFacts(name="Model", checkpoint="m", tasks=[TaskFacts(config=task)])) is None
     full = render_card(full_facts())
+    assert "read from files" not in full
+    assert "read from files" in render_card(dataclasses.replace(full_facts(), reads_hub=False))
     for word in ("![scores](scores.png)", "71.2", "50.0", "single task", "a\\|b", "2,490", "Nothing leaks."):
         assert word in full, word

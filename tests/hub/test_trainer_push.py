@@ -146,6 +146,20 @@ def test_the_cards_arguments(hub_client, tmp_path, tokenizer):
         trainer.create_model_card(tasks=["glue"])
 
 
+def test_an_adapters_card_promises_no_model(hub_client, tmp_path, tokenizer):
+    peft = pytest.importorskip("peft")
+    trainer = build(tmp_path, tokenizer, push_to_hub=False, save_strategy="no", eval_strategy="no")
+    config = peft.LoraConfig(r=2, target_modules=["query", "value"], modules_to_save=["mtl"])
+    adapted = MultiTaskTrainer(
+        peft.get_peft_model(trainer.model, config), trainer.args, train_dataset=DATA, processing_class=tokenizer
+    )
+    adapted.push_to_hub()
+    there = hub_client.files("ann/1.run-v2")
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= set(there)
+    card = there["README.md"].decode()
+    assert "weights of an adapter" in card and "AutoModel" not in card and "loads without it" not in card
+
+
 def test_states_without_pickles_are_what_they_were(tmp_path):
     state = {"a": [1, 2.5, None, (True, "x")], 3: torch.arange(3), "rng": torch.get_rng_state(), "nan": float("inf")}
     (tmp_path / "one").mkdir()
