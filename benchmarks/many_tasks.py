@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from datasets import Dataset, Features, Value
 from tqdm import tqdm
-from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers import AutoTokenizer, PreTrainedModel, PrinterCallback, TrainerCallback
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from hf_mtl import MultiTaskAttentionModel, MultiTaskTrainer, MultiTaskTrainingArguments
@@ -181,6 +181,21 @@ def answer_times(model: MultiTaskAttentionModel, rounds: int) -> tuple[list[floa
     return found
 
 
+@torch.no_grad()
+def passes_of(model: MultiTaskAttentionModel) -> float:
+    """Return how often an encoder reads a row for the answers of all tasks."""
+    read = []
+    hooks = [
+        module.register_forward_hook(lambda _, given, output: read.append(len(output[0])))
+        for module in model.modules()
+        if isinstance(module, PreTrainedModel) and module is not model
+    ]
+    model.eval()(input_ids=torch.full((ROWS, LENGTH), 1000), attention_mask=torch.ones(ROWS, LENGTH, dtype=torch.long))
+    for hook in hooks:
+        hook.remove()
+    return sum(read) / ROWS
+
+
 def said(times: Sequence[float]) -> str:
     """Times in milliseconds: the median, the least and the most."""
     middle, least, most = (1000 * value for value in (statistics.median(times), min(times), max(times)))
@@ -236,7 +251,7 @@ def part_costs(parts: Sequence[str], rounds: int, steps: int) -> list[str]:
     for name in tqdm(parts, desc="parts", leave=False):
         changed = PARTS[name]
         (beside, times), sizes = step_times([(FEW, plain), (FEW, {**plain, **changed})], rounds, steps)
-        passes = str(FEW) if "conditioning" in name and "tokens" not in name else "1"
+        passes = f"{passes_of(build_model(FEW, {**plain, **changed})):.0f}"
         ratio = f"{statistics.median(times) / statistics.median(beside):.2f}"
         rows.append([name, said(times), said(beside), ratio, f"{(sizes[1] - sizes[0]) / 1e6:+.2f} M", passes])
     header = ["part", "step, ms", "hard sharing, ms", "ratio", "parameters", "passes for all tasks"]

@@ -16,6 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from hf_mtl.modeling.hub_files import with_repository
+
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"
 CARDS = ("support_desk", "glue_small", "everything_small", "adversarial", "mmoe")
@@ -27,6 +29,11 @@ VOLATILE = re.compile(
     r"^(hf_mtl: .*|checkpoint = .*|hf-mtl predict .*|# \[.*|name: .*|- name: .*|# \S+)$", re.MULTILINE
 )
 NUMBER = re.compile(r"-?\d+\.\d+")
+
+
+def repository(name: str) -> str:
+    """Return what a card's checkpoint is called on the Hub."""
+    return f"USER/{name.replace('_', '-')}"
 
 
 def train(name: str, output: Path, data_dir: Path | None) -> Path:
@@ -41,8 +48,8 @@ def train(name: str, output: Path, data_dir: Path | None) -> Path:
 
 
 def keep(name: str, folder: Path) -> None:
-    """Copy a run's card and its figure here, the figure under the card's name."""
-    text = (folder / "README.md").read_text("utf-8")
+    """Copy a run's card here as a push would send it, and its figure under the card's name."""
+    text = with_repository((folder / "README.md").read_text("utf-8"), repository(name))
     if (folder / FIGURE).is_file():
         shutil.copyfile(folder / FIGURE, HERE / f"{name}.png")
         text = text.replace(f"({FIGURE})", f"({name}.png)")
@@ -83,7 +90,7 @@ def main() -> int:
         keep(name, train(name, given.output, given.data_dir))
     print("\nTo push them:")
     for name in given.cards:
-        print(f"  hf-mtl push {given.output / name} USER/{name.replace('_', '-')}")
+        print(f"  hf-mtl push {given.output / name} {repository(name)}")
     return 0
 
 

@@ -14,7 +14,7 @@ from ..tables import baseline_scores, score_table
 from ..training.trainer import MultiTaskTrainer
 from .console import quiet_libraries
 from .mix import read_mixture
-from .predict import load_checkpoint
+from .predict import checkpoint_file, load_checkpoint
 
 # What a task is read and answered with, which training did not fix.
 _ANSWERING = ("max_length", "stride", "threshold", "max_answer_length", "num_best", "null_answer")
@@ -29,17 +29,18 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("checkpoint", help="the folder that training named, or owner/name of the Hub")
     parser.add_argument("--recipe", help=f"a YAML file; by default {RECIPE_FILE} beside the checkpoint")
+    parser.add_argument("--revision", help="of the Hub: a branch, tag or commit")
+    parser.add_argument("--subfolder", default="", help="where in the folder or repository the checkpoint lies")
     return parser
 
 
 def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Score and print."""
+    recipe = read_recipe(args.recipe or _recipe_beside(args), overrides)
     if args.recipe is None and not Path(args.checkpoint).is_dir():
-        raise InputError(f"{args.checkpoint!r} is no folder, beside which a recipe lies; name one: --recipe FILE.")
-    recipe_file = args.recipe or Path(args.checkpoint) / RECIPE_FILE
-    recipe = read_recipe(recipe_file, overrides)
+        _check_files(args.checkpoint, recipe)
     quiet_libraries()
-    model, tokenizer = load_checkpoint(args.checkpoint, recipe.model.trust_remote_code)
+    model, tokenizer = load_checkpoint(args.checkpoint, recipe.model.trust_remote_code, args.revision, args.subfolder)
     for spec in recipe.tasks:
         check_choice("task of the recipe (the checkpoint has others):", spec.name, model.config.task_names)
     if [spec.name for spec in recipe.tasks] != model.config.task_names:
@@ -54,6 +55,34 @@ def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     baselines = baseline_scores(mixture) if recipe.data.baselines else {}
     print("\n".join(["", *score_table(scores, baselines)]))
     return 0
+
+
+def _recipe_beside(args: argparse.Namespace) -> Path:
+    """Return the recipe that lies beside a checkpoint.
+
+    Raises:
+        InputError: There is none, or no checkpoint.
+    """
+    path = checkpoint_file(args.checkpoint, RECIPE_FILE, args.revision, args.subfolder)
+    if path is None:
+        raise InputError(f"There is no {RECIPE_FILE} beside the checkpoint {args.checkpoint!r}; type --recipe FILE.")
+    return path
+
+
+def _check_files(checkpoint: str, recipe: Recipe) -> None:
+    """Check that a recipe of the Hub names no files that whoever trained it kept.
+
+    Raises:
+        InputError: It does.
+    """
+    for spec in recipe.tasks:
+        missing = [Path(path).name for path in (spec.data_files or {}).values() if not Path(path).exists()]
+        if missing:
+            raise InputError(
+                f"Task {spec.name!r} of the recipe in {checkpoint} reads files that were not pushed: "
+                f"{', '.join(missing)}. Give yours, with the same labels: --tasks.{spec.name}.data_files "
+                "'{train: FILE, validation: FILE}' of every such task, or --recipe FILE."
+            )
 
 
 def _override_tasks(model: MultiTaskAttentionModel, recipe: Recipe, overrides: Sequence[str]) -> None:

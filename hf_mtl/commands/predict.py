@@ -233,7 +233,7 @@ def load_checkpoint(
         InputError: No checkpoint, one of another model type, or one whose files are damaged.
     """
     hub = {"revision": revision, "subfolder": subfolder}
-    path = _config_file(name, hub)
+    path = _config_file(name, revision, subfolder)
     try:
         values = json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -253,21 +253,39 @@ def load_checkpoint(
         raise InputError(f"The checkpoint {name!r} cannot be read: {str(error).splitlines()[0]}") from error
 
 
-def _config_file(name: str, hub: Mapping[str, Any]) -> Path:
-    """Return a checkpoint's config.json, from the Hub or its cache where the name is no folder's."""
+def checkpoint_file(name: str, file: str, revision: str | None = None, subfolder: str = "") -> Path | None:
+    """Return a file of a checkpoint, from the Hub or its cache where the name is no folder's; None where it has none.
+
+    Args:
+        name: A folder, or a name of the Hub.
+        file: The file's name.
+        revision: A branch, tag or commit of the Hub.
+        subfolder: Where in the folder or repository the checkpoint lies.
+
+    Raises:
+        InputError: There is no such folder or repository, or it cannot be read now.
+    """
     if Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1:
-        path = Path(name) / hub["subfolder"] / "config.json"
-        if not path.is_file():
-            raise InputError(
-                f"{name!r} is no checkpoint folder: it holds no config.json. Type the folder that training named."
-            )
-        if hub["revision"]:
-            raise InputError(f"--revision {hub['revision']} is of the Hub's repositories; {name!r} is a folder.")
-        return path
+        if revision:
+            raise InputError(f"--revision {revision} is of the Hub's repositories; {name!r} is a folder.")
+        path = Path(name) / subfolder / file
+        return path if path.is_file() else None
+    hub = {"revision": revision, "subfolder": subfolder, "_raise_exceptions_for_missing_entries": False}
     try:
-        return Path(str(cached_file(name, "config.json", **hub, **reading_options(name))))
+        path_there = cached_file(name, file, **hub, **reading_options(name))
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{name!r} is no folder with a config.json, and no model of the Hub that can be read now "
+            f"{name!r} is no folder with a {file}, and no model of the Hub that can be read now "
             f"({str(error).splitlines()[0]}) Type the folder that training named, or OWNER/NAME."
         ) from error
+    return None if path_there is None else Path(str(path_there))
+
+
+def _config_file(name: str, revision: str | None, subfolder: str) -> Path:
+    """Return a checkpoint's config.json."""
+    path = checkpoint_file(name, "config.json", revision, subfolder)
+    if path is None:
+        raise InputError(
+            f"{name!r} is no checkpoint folder: it holds no config.json. Type the folder that training named."
+        )
+    return path

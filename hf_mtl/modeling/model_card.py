@@ -24,6 +24,7 @@ _EXAMPLE_INPUTS: dict[str, Any] = {
     "context": "The kettle was ordered on Monday and arrived broken on Thursday.",
     "choices": ["The customer gets a new kettle.", "The kettle grows wings."],
 }
+_MASKED_TEXT = "The kettle I ordered on Monday arrived {mask} on Thursday."
 _TAGS = ("multitask-learning", "hf_mtl")
 _MANY_LABELS = 8
 _LONG_ANSWER = 100
@@ -63,7 +64,8 @@ class TaskFacts:
         dataset: Where the rows come from: a data set of the Hub, or a name.
         subset: Its configuration.
         split: The split that scored it.
-        answer: The model's answer to the example.
+        example: The row that the card asks; by default `example_row`'s.
+        answer: The model's answer to it.
     """
 
     config: TaskConfig
@@ -77,6 +79,7 @@ class TaskFacts:
     dataset: str | None = None
     subset: str | None = None
     split: str = "validation"
+    example: Mapping[str, Any] | None = None
     answer: Any = None
 
 
@@ -126,8 +129,10 @@ class CardFacts:
     limits: Sequence[str] = ()
 
 
-def example_row(task: TaskConfig) -> dict[str, Any]:
+def example_row(task: TaskConfig, mask_token: str = "[MASK]") -> dict[str, Any]:
     """Return the example that the card asks a task."""
+    if task.problem.inputs == "masked":
+        return {"text": _MASKED_TEXT.format(mask=mask_token)}
     return {name: _EXAMPLE_INPUTS[name] for name in task.input_fields}
 
 
@@ -266,11 +271,15 @@ def _use(facts: CardFacts) -> str:
         "model = AutoModel.from_pretrained(checkpoint, trust_remote_code=True)",
     ]
     for task in facts.tasks:
-        lines += ["", f"row = {_python(example_row(task.config))}"]
+        lines += ["", f"row = {_python(_example(task))}"]
         lines.append(f"print(model.predict(row, tasks={json.dumps(task.config.name)}))")
         if task.answer is not None:
             lines.append(f"# {_shortened(repr(task.answer))}")
     return _USE.format(python="\n".join(lines), shell=_shell(facts, facts.checkpoint))
+
+
+def _example(task: TaskFacts) -> Mapping[str, Any]:
+    return example_row(task.config) if task.example is None else task.example
 
 
 def _python(row: Mapping[str, Any]) -> str:
@@ -283,7 +292,7 @@ def _python(row: Mapping[str, Any]) -> str:
 
 
 def _shell(facts: CardFacts, checkpoint: str) -> str:
-    row = example_row(facts.tasks[0].config)
+    row = _example(facts.tasks[0])
     given = {name: value if isinstance(value, list) else [value] for name, value in row.items()}
     given = {"text" if name == "tokens" else name: value for name, value in given.items()}
     flags = [

@@ -22,7 +22,7 @@ from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..tasks import TaskSpec
 
 # What `create_model_card` takes, and the value of `CardFacts` that each becomes.
-CARD_ARGUMENTS = {
+_CARD_ARGUMENTS = {
     "language": "languages",
     "license": "license",
     "tags": "tags",
@@ -69,7 +69,7 @@ def facts_of_trainer(
     facts.update({key: value for key, value in values.items() if key not in _BY_TASK})
     for key, value in given.items():
         if value is not None:
-            name = CARD_ARGUMENTS[key]
+            name = _CARD_ARGUMENTS[key]
             facts[name] = [value] if name in _LISTS and isinstance(value, str) else value
     license_name = facts.get("license")
     facts.setdefault("license_note", _ITS_LICENSE.format(license=license_name) if license_name else _NO_LICENSE)
@@ -106,18 +106,24 @@ def _task(trainer: Any, spec: TaskSpec, scores: Mapping[str, float], values: Map
         dataset=None if spec.dataset is None else _hub_name(spec.dataset),
         subset=spec.subset,
         split=spec.splits.get("validation", "validation"),
-        answer=_answer(trainer, spec),
+        example=(example := _example(trainer, spec)),
+        answer=_answer(trainer, spec.name, example),
         **{key: values.get(key, {}).get(spec.name, {}) for key in _BY_TASK},
     )
 
 
-def _answer(trainer: Any, spec: TaskSpec) -> Any:
+def _example(trainer: Any, spec: TaskSpec) -> dict[str, Any]:
+    mask = getattr(trainer.processing_class, "mask_token", None)
+    return example_row(spec.to_config(), **({"mask_token": mask} if mask else {}))
+
+
+def _answer(trainer: Any, task: str, example: Mapping[str, Any]) -> Any:
     """Return the model's answer to the card's example; None where one process alone cannot ask the model."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return None
     model = trainer.accelerator.unwrap_model(trainer.model)
     try:
-        return model.predict(example_row(spec), tasks=spec.name, tokenizer=trainer.processing_class)
+        return model.predict(example, tasks=task, tokenizer=trainer.processing_class)
     except InputError:
         # The example is not what the task reads; a run is not lost for it.
         return None

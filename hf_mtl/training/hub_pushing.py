@@ -1,7 +1,9 @@
 """A Trainer that pushes whole checkpoints: model, code, tokenizer, recipe and card, in one commit each."""
 
+import inspect
 import os
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -12,11 +14,11 @@ from huggingface_hub.errors import HTTPError
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.logging import get_logger
 
-from ..modeling.errors import InputError, check_choice
+from ..modeling.errors import InputError
 from ..modeling.hub_files import CARD_FILE, EVAL_RESULTS_FOLDER, pushed_files
 from ..modeling.hub_push import HubError, Push, push_folder
 from ..modeling.model_card import CardFacts, eval_results, render_card
-from .card_facts import CARD_ARGUMENTS, facts_of_trainer
+from .card_facts import facts_of_trainer
 from .checkpoints import PROCESS_STATE, STATE_FILES, list_files
 from .state_tensors import pack_states
 from .task_trainer import TaskTrainer
@@ -83,19 +85,48 @@ class PushingTrainer(TaskTrainer):
                 "pickles; choose 'every_save' or 'end'."
             )
 
-    def create_model_card(self, **given: Any) -> None:
-        """Write the card, and the Hub's file of results, into the output folder.
+    def create_model_card(
+        self,
+        language: str | Sequence[str] | None = None,
+        license: str | None = None,
+        tags: str | Sequence[str] | None = None,
+        model_name: str | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | Sequence[str] | None = None,
+        dataset_tags: str | Sequence[str] | None = None,
+        dataset: str | Sequence[str] | None = None,
+        dataset_args: str | Sequence[str] | None = None,
+    ) -> None:
+        """Write the card, and the Hub's file of results, into the output folder; arguments are Transformers'.
 
         Args:
-            **given: ``language``, ``license``, ``tags``, ``model_name``, ``finetuned_from`` and ``dataset_tags``, as
-                of Transformers' `create_model_card`.
+            language: Codes such as ``en``.
+            license: A licence of the Hub, such as ``apache-2.0``.
+            tags: Further tags.
+            model_name: By default the folder's name.
+            finetuned_from: The encoder's name on the Hub, where it was loaded from a folder.
+            tasks: None, as `dataset` and `dataset_args`: every task of the model says these of itself.
+            dataset_tags: Further data sets of the Hub.
+            dataset: None.
+            dataset_args: None.
 
         Raises:
-            InputError: Another argument.
+            InputError: One of those that tasks say.
         """
-        for key, value in given.items():
+        for name, value in {"tasks": tasks, "dataset": dataset, "dataset_args": dataset_args}.items():
             if value is not None:
-                check_choice("argument of create_model_card", key, CARD_ARGUMENTS)
+                raise InputError(
+                    f"create_model_card({name}={value!r}): the card has a row per task, whose type and data set are "
+                    "those of its TaskSpec (problem_type, dataset, subset); further data sets go into dataset_tags."
+                )
+        given = {
+            "language": language,
+            "license": license,
+            "tags": tags,
+            "model_name": model_name,
+            "finetuned_from": finetuned_from,
+            "dataset_tags": dataset_tags,
+        }
         if self.is_world_process_zero():
             _write_card(facts_of_trainer(self, self.card_values, given), Path(str(self.args.output_dir)))
 
@@ -120,9 +151,11 @@ class PushingTrainer(TaskTrainer):
 
         Raises:
             HubError: It could not be pushed; the message says how to push it later.
+            TypeError: An argument of neither.
         """
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
         given = {key: kwargs.pop(key) for key in _PUSH_ARGUMENTS if key in kwargs}
+        inspect.signature(self.create_model_card).bind(**kwargs)
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
         if self.hub_model_id is None:
             self.init_hf_repo(token=token, private=private)
         self.save_model(_internal_call=True)

@@ -51,6 +51,14 @@ def test_a_run_is_pushed_whole(hub_client, in_workplace, capfd):
     assert (card.data.license, card.data.language) == ("mit", ["en"])
     assert str(in_workplace) not in card.content
     assert there["scores.png"].startswith(b"\x89PNG") and "](scores.png)" in card.text
+    evaluate = ["evaluate", REPO, "--revision", "main", "--disable_tqdm", "true"]
+    assert main(evaluate) == 2
+    assert "reads files that were not pushed: mood_train.jsonl, mood_validation.jsonl" in capfd.readouterr().err
+    for name in ("mood", "similarity", "places"):
+        files = f"{{train: {name}_train.jsonl, validation: {name}_validation.jsonl}}"
+        evaluate += [f"--tasks.{name}.data_files", files]
+    assert main(evaluate) == 0
+    assert "mean" in capfd.readouterr().out
     # Typed again, it pushes what is finished, were it only because the line was cut before.
     hub_client.commit(REPO, {"model.safetensors": None}, "Somebody's mistake")
     assert train("pushed", *given) == 0

@@ -317,3 +317,30 @@ def test_a_push_that_is_killed_changes_nothing(hub, folder, tmp_path):
         assert set(hub.files(REPO)) == {".gitattributes"}
     subprocess.run(command, env=environment, cwd=Path(__file__).parents[2], check=True)
     assert "model.safetensors" in hub.files(REPO)
+
+
+@pytest.mark.slow
+def test_processes_that_push_at_once_leave_one_of_their_checkpoints(hub, folder, tokenizer, tmp_path):
+    """Neither is lost without a word: one waits its turn, or is told that it came too late."""
+    other = tmp_path / "other"
+    randomise(build_model(TASKS, vocab_size=tokenizer.vocab_size), std=0.3).save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    root = Path(__file__).parents[2]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "hf_mtl.cli", "push", str(one), REPO],
+            env=hub_environment(hub, tmp_path / f"home{place}"),
+            cwd=root,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for place, one in enumerate((folder, other, folder, other))
+    ]
+    said = [run.communicate(timeout=120)[1] for run in runs]
+    assert 0 in [run.returncode for run in runs]
+    for run, text in zip(runs, said):
+        assert run.returncode == 0 or "hf-mtl push" in text, text
+    weights = hub.files(REPO)["model.safetensors"]
+    assert weights in [(one / "model.safetensors").read_bytes() for one in (folder, other)]
+    for commit in hub.commits(REPO)[::-1][1:]:
+        assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(commit.files)

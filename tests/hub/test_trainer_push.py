@@ -142,8 +142,14 @@ def test_the_cards_arguments(hub_client, tmp_path, tokenizer):
     trainer.create_model_card(language="de", tags="mine", model_name="Moods", finetuned_from="ann/base")
     card = ModelCard.load(tmp_path / "1.run-v2" / "README.md")
     assert card.data.base_model == "ann/base" and "mine" in card.data.tags and "# Moods" in card.text
-    with pytest.raises(InputError, match="argument of create_model_card 'tasks'"):
+    trainer.create_model_card("fr", "mit")
+    card = ModelCard.load(tmp_path / "1.run-v2" / "README.md")
+    assert card.data.language == ["fr"] and card.data.license == "mit"
+    with pytest.raises(InputError, match=r"create_model_card\(tasks=\['glue'\]\): the card has a row per task"):
         trainer.create_model_card(tasks=["glue"])
+    with pytest.raises(TypeError, match="'languages'"):
+        trainer.push_to_hub(languages="de")
+    assert not (tmp_path / "1.run-v2" / "model.safetensors").exists()
 
 
 def test_an_adapters_card_promises_no_model(hub_client, tmp_path, tokenizer):
