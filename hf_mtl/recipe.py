@@ -52,6 +52,7 @@ _NOT_PART_OF_A_RUN = (
     "doctor",
     "use_cpu",
     "trust_remote_code",
+    "description",
     "language",
     "license",
     "push_to_hub",
@@ -63,8 +64,8 @@ _NOT_PART_OF_A_RUN = (
     "hub_token",
 )
 
-# Keys that are no one else's to read.
-_SECRETS = ("hub_token",)
+# Beginnings of keys that say where a run is pushed, and by whom: a recipe that is pushed leads nobody to push there.
+_OF_THE_HUB = ("push_to_hub", "hub_")
 
 # Keys that a run may raise when it is continued: it then goes on to be longer.
 LENGTH_OF_A_RUN = ("num_train_epochs", "max_steps")
@@ -142,7 +143,7 @@ class Recipe:
 
     def save(self, folder: Path) -> None:
         """Write the recipe, command line included, into an output folder, from which its paths then start."""
-        hidden = ("tasks.", *_SECRETS)
+        hidden = ("tasks.", *_OF_THE_HUB)
         plain = {key: value for key, value in self.values.items() if not key.startswith(hidden)}
         rows = [for_recipe(row, folder) for row in self.rows]
         (folder / RECIPE_FILE).write_text(write_yaml({**for_recipe(plain, folder), "tasks": rows}), "utf-8")

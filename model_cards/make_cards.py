@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hf_mtl.modeling.hub_files import with_repository
+from hf_mtl.modeling.hub_card import with_repository
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"

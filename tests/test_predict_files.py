@@ -11,8 +11,8 @@ from datasets import Dataset
 
 from hf_mtl import InputError
 from hf_mtl.cli import main
-from hf_mtl.commands import predict
-from hf_mtl.modeling.pipeline_multitask import Answerer
+from hf_mtl.commands import answer_tally
+from hf_mtl.modeling.answering import Answerer
 from tests.conftest import build_model
 
 TASKS = [
@@ -159,14 +159,14 @@ def test_files_of_which_nothing_can_be_answered_are_refused(answer_file, name, c
 
 def test_a_row_that_fails_in_a_batch_spoils_no_other(answer_file, monkeypatch):
     """What only the encoding of a row shows comes after its fields were checked."""
-    answer = Answerer.answer
+    answer = Answerer.answer_checked
 
     def failing(self, rows, *arguments):
         if any(row["text"] == "odd" for row in rows):
             raise InputError("too odd")
         return answer(self, rows, *arguments)
 
-    monkeypatch.setattr(Answerer, "answer", failing)
+    monkeypatch.setattr(Answerer, "answer_checked", failing)
     code, rows, said = answer_file("in.jsonl", '{"text": "a"}\n{"text": "odd"}\n{"text": "b"}\n')
     assert code == 1
     assert [set(row) - {"text"} for row in rows] == [{"answers"}, {"error"}, {"answers"}]
@@ -196,10 +196,10 @@ def test_what_json_lacks_is_written_as_null(checkpoint, tmp_path):
 
 
 def test_many_bad_rows_are_counted_and_the_first_are_printed(answer_file):
-    bad = predict._MOST_ERRORS + 5
+    bad = answer_tally._MOST_ERRORS + 5
     code, rows, said = answer_file("in.jsonl", '{"text": "a"}\n' + '{"text": 1}\n' * bad)
     assert code == 1 and sum("error" in row for row in rows) == bad
-    assert len(said) == predict._MOST_ERRORS + 2
+    assert len(said) == answer_tally._MOST_ERRORS + 2
     assert said[-2] == "hf-mtl predict: ... and 5 rows more."
 
 

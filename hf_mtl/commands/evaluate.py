@@ -12,9 +12,9 @@ from ..modeling.task_config import TaskConfig
 from ..recipe import RECIPE_FILE, Recipe, read_recipe
 from ..tables import baseline_scores, score_table
 from ..training.trainer import MultiTaskTrainer
+from .checkpoint_loading import checkpoint_file, load_checkpoint
 from .console import quiet_libraries
 from .mix import read_mixture
-from .predict import checkpoint_file, load_checkpoint
 
 # What a task is read and answered with, which training did not fix.
 _ANSWERING = ("max_length", "stride", "threshold", "max_answer_length", "num_best", "null_answer")

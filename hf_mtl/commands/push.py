@@ -29,6 +29,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--commit_description", help="further lines")
     parser.add_argument("--token", help="by default that of `hf auth login`, or HF_TOKEN")
     parser.add_argument("--include", nargs="+", default=(), metavar="PATTERN", help="further files, such as onnx/*")
+    parser.add_argument("--tags", nargs="+", default=(), metavar="TAG", help="further tags of the card")
+    parser.add_argument(
+        "--replace_card",
+        action="store_true",
+        help="write over a card that somebody wrote in the repository",
+    )
     parser.add_argument("--dry_run", action="store_true", help="check, and show what would be pushed")
     return parser
 
@@ -60,6 +66,8 @@ def _lines_of_files(push: Push) -> list[str]:
 
 def lines_of_push(push: Push, pushed: Pushed) -> list[str]:
     """Return what a push did, and what to type to load what it pushed."""
+    if not pushed.has_changed:
+        return [f"Nothing to push: {pushed.repo_id} has these files ({pushed.commit.commit_url})."]
     lines = [f"Pushed {len(pushed.files.sent)} files to {pushed.repo_id}: {pushed.commit.commit_url}"]
     lines += _lines_left_out(pushed.files.left_out)
     if pushed.removed:

@@ -19,7 +19,7 @@ from ..modeling.encoder_loading import PACKAGE_PREFIX, find_encoder
 from ..modeling.errors import InputError
 from ..modeling.hub_push import Push, push_folder
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
-from ..recipe import LENGTH_OF_A_RUN, Recipe, differing_keys, is_longer, read_recipe, saved_values
+from ..recipe import LENGTH_OF_A_RUN, RECIPE_FILE, Recipe, differing_keys, is_longer, read_recipe, saved_values
 from ..tables import Scores, baseline_scores, change_table, mixture_table, score_table
 from ..training.callbacks import InterruptCallback
 from ..training.checkpoints import last_whole_checkpoint
@@ -264,11 +264,19 @@ def _card_values(recipe: Recipe) -> dict[str, Any]:
     values = {
         "languages": recipe.data.language,
         "license": recipe.data.license,
-        "command": "hf-mtl train recipe.yaml --output_dir out/again",
+        "description": recipe.data.description,
+        "command": f"hf-mtl train {shlex.quote(f'{recipe.folder}/{RECIPE_FILE}')} --output_dir out/again",
         "reads_hub": recipe.data.data_dir is None,
-        "encoder": f"`{recipe.encoder}`" if recipe.encoder.startswith(PACKAGE_PREFIX) else None,
+        "encoder": _package_encoder(recipe.encoder),
     }
     return {key: value for key, value in values.items() if value is not None}
+
+
+def _package_encoder(name: str) -> str | None:
+    """Return what a card calls an encoder that lies in a Python package; None for others."""
+    if not name.startswith(PACKAGE_PREFIX):
+        return None
+    return f"the checkpoint in the Python package `{name.removeprefix(PACKAGE_PREFIX).partition('/')[0]}`"
 
 
 def _push(recipe: Recipe, repo_id: str | None = None) -> None:

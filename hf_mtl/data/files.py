@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset
 from datasets.exceptions import DatasetGenerationError
 
@@ -29,6 +30,9 @@ _CONLL_SUFFIXES = (".conll", ".conllu", ".iob", ".bio")
 _MAYBE_CONLL_SUFFIXES = (".txt", ".tsv")
 
 _ARROW_READERS: dict[str, Callable[[str], Dataset]] = {".parquet": Dataset.from_parquet, ".arrow": Dataset.from_file}
+
+# Rows of a parquet file that are in memory at once.
+_ROWS_OF_BATCH = 1024
 
 SUFFIXES = (*_ARROW_READERS, *_ROW_READERS, *_CONLL_SUFFIXES)
 
@@ -95,19 +99,45 @@ def read_file(path: Path, split: str, columns: Mapping[str, Any] | None = None) 
     return _dataset(path, kept, lines), RowPlaces(split, str(path), lines)
 
 
-def read_rows(path: Path) -> list[FileRow]:
-    """Read the rows of a jsonl, json, csv or tsv file; those that cannot be read have a `fault`.
+def iterate_rows(path: Path) -> Iterator[FileRow]:
+    """Yield the rows of a jsonl, json, csv, tsv, parquet or arrow file; those that cannot be read have a `fault`.
+
+    No more of the file is in memory than some rows, but for a .json that is one list.
 
     Raises:
-        InputError: No such file, one of another format, without rows, or whose rows cannot be told apart.
+        InputError: No such file, one of another format, or whose rows cannot be told apart.
     """
     suffix = _suffix(path)
-    if suffix not in _ROW_READERS:
-        raise InputError(f"{path}: the ending {suffix!r} is not read here; expected one of {', '.join(_ROW_READERS)}.")
-    rows = list(_checked(path, _ROW_READERS[suffix](read_lines(path))))
-    if not rows:
-        raise InputError(f"{path} holds no rows.")
-    return rows
+    if suffix in _ARROW_READERS:
+        yield from _arrow_rows(path, suffix)
+    elif suffix in _ROW_READERS:
+        yield from _checked(path, _ROW_READERS[suffix](read_lines(path)))
+    else:
+        expected = ", ".join((*_ROW_READERS, *_ARROW_READERS))
+        raise InputError(f"{path}: the ending {suffix!r} is not read here; expected one of {expected}.")
+
+
+def place_of_row(path: Path, number: int) -> str:
+    """Return what messages call a row of `iterate_rows`: its line, or its number where a file has no lines."""
+    return f"{path}, {'row' if path.suffix.lower() in _ARROW_READERS else 'line'} {number}"
+
+
+def _arrow_rows(path: Path, suffix: str) -> Iterator[FileRow]:
+    """The rows of a parquet or arrow file, numbered from 1."""
+    number = 0
+    try:
+        batches = (
+            pq.ParquetFile(path).iter_batches(_ROWS_OF_BATCH)
+            if suffix == ".parquet"
+            else Dataset.from_file(str(path)).data.to_batches(_ROWS_OF_BATCH)
+        )
+        for batch in batches:
+            for values in batch.to_pylist():
+                number += 1
+                yield FileRow(number, values)
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{str(path)!r} cannot be read as {suffix[1:]}: {reason}") from error
 
 
 def _suffix(path: Path) -> str:

@@ -44,7 +44,7 @@ def read_json_rows(lines: Iterator[str]) -> Iterator[FileRow]:
     head = _line_row(start, first) if first else None
     if head is None:
         return
-    if head.fault:
+    if head.fault and not first.rstrip().endswith("}"):
         rest = list(numbered)
         if rest:
             _refuse_one_object("".join([first, *(line for _, line in rest)]), start)

@@ -12,7 +12,9 @@ from .task_config import TaskConfig
 
 AutoConfig.register(MultiTaskAttentionConfig.model_type, MultiTaskAttentionConfig, exist_ok=True)
 AutoModel.register(MultiTaskAttentionConfig, MultiTaskAttentionModel, exist_ok=True)
-PIPELINE_REGISTRY.register_pipeline("multitask", pipeline_class=MultiTaskPipeline, pt_model=AutoModel, type="text")
+# The first name is that of version 0.1.0.
+for _name in ("multitask", "multi-task"):
+    PIPELINE_REGISTRY.register_pipeline(_name, pipeline_class=MultiTaskPipeline, pt_model=AutoModel, type="text")
 # Saving then copies the modeling files beside the weights, for readers that do not have this package.
 MultiTaskAttentionConfig.register_for_auto_class()
 MultiTaskAttentionModel.register_for_auto_class("AutoModel")

@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, cast
 
 from transformers import AutoConfig, PreTrainedConfig
@@ -29,6 +30,10 @@ _NOT_PREDICTIONS = [
     "entry_logits",
 ]
 # What Transformers calls labels of which it knows the number alone.
+# The pipeline of a checkpoint, and the task that Transformers calls it by.
+_PIPELINE_TASK = "multi-task"
+_PIPELINE = {"impl": "pipeline_multitask.MultiTaskPipeline", "pt": ["AutoModel"], "type": "text"}
+
 _MADE_UP_LABEL = re.compile(r"LABEL_\d+")
 # Settings by their names in earlier versions.
 OLD_SETTINGS = {"task_conditioning": "conditioning"}
@@ -262,6 +267,26 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         # A checkpoint of an earlier version; its names are nobody's to change.
         current = {OLD_SETTINGS.get(name, name): value for name, value in config_dict.items()}
         return super().from_dict(_as_computed(current), **current_settings(kwargs))
+
+    @property
+    def custom_pipelines(self) -> dict[str, Any]:
+        """The pipeline beside a checkpoint's code, which ``pipeline(model=..., trust_remote_code=True)`` finds."""
+        # Where the package is imported, Transformers has its pipeline, and under that name would ask for trust in the
+        # checkpoint's code.
+        is_package = not __name__.startswith("transformers_modules.")
+        return {f"{_PIPELINE_TASK} of the checkpoint" if is_package else _PIPELINE_TASK: dict(_PIPELINE)}
+
+    @custom_pipelines.setter
+    def custom_pipelines(self, value: Any) -> None:
+        """Leave it as it is: what a file says was written by this class."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values, those of its pipeline among them; of an encoder's folder on this machine, nothing."""
+        values = {**super().to_dict(), "custom_pipelines": {_PIPELINE_TASK: dict(_PIPELINE)}}
+        encoder = values.get("encoder_config")
+        if isinstance(encoder, dict) and Path(str(encoder.get("_name_or_path", ""))).is_absolute():
+            values["encoder_config"] = {key: value for key, value in encoder.items() if key != "_name_or_path"}
+        return values
 
     @property
     def task_configs(self) -> list[TaskConfig]:

@@ -3,24 +3,23 @@
 import fnmatch
 import json
 import re
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .encoder_code import MODEL_TYPE
 from .errors import CheckpointError, InputError
+from .hub_card import read_card
 
 CARD_FILE = "README.md"
 EVAL_RESULTS_FOLDER = ".eval_results"
 # The results, the recipe, the card and its figures: what lies beside a model that was trained.
 BESIDE = (CARD_FILE, "recipe.yaml", "results.json", "test_results.json", f"{EVAL_RESULTS_FOLDER}/*.yaml", "*.png")
 
-_CONFIG_FILE = "config.json"
+CONFIG_FILE = "config.json"
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _WEIGHTS_FILE = "model.safetensors"
 _WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
@@ -28,23 +27,36 @@ _WEIGHTS_INDEX_FILE = "model.safetensors.index.json"
 PROCESSOR_FILES = ("tokenizer_config.json", "preprocessor_config.json", "processor_config.json")
 
 _PICKLES = (".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth")
-# A checkpoint's own kinds of files. Whatever else lies in its folder may be somebody's data.
+# The names of a checkpoint's own files. Whatever else lies in its folder may be somebody's data.
 _SENT = (
-    ".jinja",
-    ".json",
-    ".md",
-    ".model",
-    ".png",
-    ".py",
-    ".safetensors",
-    ".spm",
-    ".svg",
-    ".tiktoken",
-    ".txt",
-    ".yaml",
+    *BESIDE[:-1],
+    CONFIG_FILE,
+    _WEIGHTS_FILE,
+    _WEIGHTS_INDEX_FILE,
+    "model-*-of-*.safetensors",
+    *_ADAPTER_FILES,
+    "generation_config.json",
+    *PROCESSOR_FILES,
+    "added_tokens.json",
+    "additional_chat_templates/*.jinja",
+    "chat_template.jinja",
+    "merges.txt",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "spiece.model",
+    "spm.model",
+    "*.spm",
+    "*.tiktoken",
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab*.json",
+    "vocab*.txt",
+    ".gitattributes",
+    "LICENSE*",
+    "NOTICE*",
 )
-_SENT_NAMES = ("LICENSE", "NOTICE", ".gitattributes")
-_TENSORBOARD = "*/events.out.tfevents.*"
+# What a card shows.
+_FIGURE = re.compile(r"!\[[^\]]*\]\(([^)\s]+)\)")
 _TRAINING_CHECKPOINTS = "checkpoint-*"
 # What of an earlier push would be read in the place of, or beside, what is pushed.
 _REPLACED = (
@@ -66,11 +78,6 @@ _REPLACED = (
     "tokenizer_config.json",
     "vocab.json",
     "vocab.txt",
-)
-# How a card's code loads the checkpoint, which has another name in a repository.
-_LOADING = re.compile(
-    r'^checkpoint = (".*")$(?=\nmodel = AutoModel\.from_pretrained\(checkpoint, trust_remote_code=True\)$)',
-    re.MULTILINE,
 )
 
 
@@ -98,11 +105,13 @@ def pushed_files(folder: Path, include: Sequence[str] = ()) -> PushedFiles:
         InputError: It is no checkpoint, a part of it is missing, or a pattern names a pickle or nothing.
     """
     sent, left_out = {}, {}
+    _check_whole(folder)
+    needed = {path.name for path in _code(folder)} | _figures(folder)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if not path.is_file() or "__pycache__" in path.parts:
             continue
-        why = _why_left_out(folder, PurePosixPath(name))
+        why = None if name in needed else _why_left_out(folder, PurePosixPath(name))
         if why is not None and any(fnmatch.fnmatchcase(name, pattern) for pattern in include):
             if path.suffix in _PICKLES:
                 raise InputError(f"include={name!r} is a pickle, which runs code when it is read; it is not pushed.")
@@ -114,7 +123,6 @@ def pushed_files(folder: Path, include: Sequence[str] = ()) -> PushedFiles:
     for pattern in include:
         if not fnmatch.filter(sent, pattern):
             raise InputError(f"include={pattern!r} names no file of {str(folder)!r}.")
-    _check_whole(folder)
     return PushedFiles(sent, left_out)
 
 
@@ -123,17 +131,13 @@ def _why_left_out(folder: Path, name: PurePosixPath) -> str | None:
     top = name.parts[0]
     if len(name.parts) > 1 and fnmatch.fnmatchcase(top, _TRAINING_CHECKPOINTS):
         return "a checkpoint of the training"
-    if len(name.parts) > 1 and any((folder / top / file).is_file() for file in (_CONFIG_FILE, "trainer_state.json")):
+    if len(name.parts) > 1 and any((folder / top / file).is_file() for file in (CONFIG_FILE, "trainer_state.json")):
         return "another checkpoint"
     if name.suffix in _PICKLES:
         return "a pickle, which runs code when it is read"
-    if name.name in _SENT_NAMES or top == EVAL_RESULTS_FOLDER:
+    if any(name.as_posix().count("/") == one.count("/") and fnmatch.fnmatchcase(str(name), one) for one in _SENT):
         return None
-    if any(part.startswith(".") for part in name.parts):
-        return "hidden"
-    if name.suffix in _SENT or fnmatch.fnmatchcase(str(name), _TENSORBOARD):
-        return None
-    return "no file of a checkpoint"
+    return "hidden" if any(part.startswith(".") for part in name.parts) else "no file of a checkpoint"
 
 
 def replaced_files(present: Iterable[str], sent: Iterable[str]) -> list[str]:
@@ -144,7 +148,7 @@ def replaced_files(present: Iterable[str], sent: Iterable[str]) -> list[str]:
         sent: What is pushed, by their paths there.
     """
     sent = set(sent)
-    folders = {name.rpartition("/")[0] for name in sent if name.rpartition("/")[2] in (_CONFIG_FILE, *_ADAPTER_FILES)}
+    folders = {name.rpartition("/")[0] for name in sent if name.rpartition("/")[2] in (CONFIG_FILE, *_ADAPTER_FILES)}
     patterns = [
         "/".join(part for part in (folder, pattern) if part)
         for folder in folders
@@ -165,15 +169,15 @@ def _check_whole(folder: Path) -> None:
         _check_weights(folder / _ADAPTER_FILES[1])
         return
     try:
-        config = json.loads((folder / _CONFIG_FILE).read_text("utf-8"))
+        config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{str(folder)!r} is no checkpoint: it has no {_CONFIG_FILE} that can be read.") from error
+        raise InputError(f"{str(folder)!r} is no checkpoint: it has no {CONFIG_FILE} that can be read.") from error
     if config.get("model_type") != MODEL_TYPE:
         raise InputError(
             f"{str(folder)!r} holds a model of type {config.get('model_type')!r}, not a multitask model. Other models "
             "push themselves: model.push_to_hub(repo)."
         )
-    _check_code(folder, config)
+    _code(folder)
     for path in _weight_files(folder):
         _check_weights(path)
     if not any((folder / name).is_file() for name in PROCESSOR_FILES):
@@ -183,24 +187,41 @@ def _check_whole(folder: Path) -> None:
         )
 
 
-def _check_code(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise `CheckpointError` unless the code that a configuration names, and what that imports, lies beside it."""
+def _code(folder: Path) -> list[Path]:
+    """Return the code that a checkpoint's configuration names, and what that imports; none of an adapter.
+
+    Raises:
+        CheckpointError: A file of it is missing.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        return []
+    config = json.loads((folder / CONFIG_FILE).read_text("utf-8"))
     maps = [config.get("auto_map"), (config.get("encoder_config") or {}).get("auto_map")]
+    maps += [{"impl": pipeline.get("impl")} for pipeline in (config.get("custom_pipelines") or {}).values()]
     named = [ref for one in maps for ref in (one or {}).values() if isinstance(ref, str) and "--" not in ref]
     again = f"Save it again: MultiTaskAttentionModel.from_pretrained({str(folder)!r}).save_pretrained(folder)."
     if not (config.get("auto_map") or {}).get("AutoModel"):
-        raise CheckpointError(f"{str(folder / _CONFIG_FILE)!r} names no code for AutoModel. {again}")
-    modules = {folder / f"{ref.rpartition('.')[0]}.py" for ref in named}
-    for module in sorted(modules):
+        raise CheckpointError(f"{str(folder / CONFIG_FILE)!r} names no code for AutoModel. {again}")
+    code = {folder / f"{ref.rpartition('.')[0]}.py" for ref in named}
+    for module in sorted(code):
         if not module.is_file():
             raise CheckpointError(f"{str(folder)!r} lacks its code {module.name}. {again}")
         try:
-            needed = get_relative_import_files(str(module))
+            imported = [Path(path) for path in get_relative_import_files(str(module))]
         except OSError as error:
-            raise CheckpointError(f"{str(folder)!r} lacks code: {error}. {again}") from error
-        for path in map(Path, needed):
+            lost = Path(error.filename or "a file").name
+            raise CheckpointError(f"{str(folder)!r} lacks {lost}, which its code imports. {again}") from error
+        for path in imported:
             if not path.is_file():
                 raise CheckpointError(f"{str(folder)!r} lacks {path.name}, which {module.name} imports. {again}")
+        code.update(imported)
+    return sorted(code)
+
+
+def _figures(folder: Path) -> set[str]:
+    """Return the figures beside a card that it shows."""
+    card = folder / CARD_FILE
+    return set(_FIGURE.findall(read_card(card.read_bytes(), str(card)))) if card.is_file() else set()
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -224,11 +245,3 @@ def _check_weights(path: Path) -> None:
         raise CheckpointError(
             f"The weights {str(path)!r} are missing or cut off ({error}). Save them again."
         ) from error
-
-
-def with_repository(card: str, repo_id: str) -> str:
-    """Return a card whose code loads the checkpoint from a repository; what a card of somebody's own says stays."""
-    for written in _LOADING.findall(card):
-        command = f"hf-mtl predict {shlex.quote(json.loads(written))} "
-        card = re.sub(rf"^{re.escape(command)}", f"hf-mtl predict {repo_id} ", card, flags=re.MULTILINE)
-    return _LOADING.sub(lambda _: f"checkpoint = {json.dumps(repo_id)}", card)

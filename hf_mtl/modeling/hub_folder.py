@@ -8,14 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HTTPError, LocalEntryNotFoundError
-from safetensors.torch import load_file
+from safetensors import safe_open
+from transformers.utils.logging import get_logger
 
+from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_loading import reading_options
 from .errors import InputError
-from .hub_files import BESIDE, CARD_FILE, PROCESSOR_FILES
-from .model_card import CardFacts, TaskFacts, render_card
+from .hub_card import read_card, with_tags
+from .hub_files import BESIDE, CARD_FILE, CONFIG_FILE, PROCESSOR_FILES
+from .model_card import render_card
+from .model_card_facts import NO_LICENSE, CardFacts, TaskFacts
+
+logger = get_logger(__name__)
 
 
 def complete_folder(model: Any, folder: Path, name: str, tags: Sequence[str] | None = None) -> None:
@@ -28,35 +35,55 @@ def complete_folder(model: Any, folder: Path, name: str, tags: Sequence[str] | N
         model: The multitask model, which lies in the folder.
         folder: The folder.
         name: What the model is called on its card.
-        tags: Further tags of a new card.
+        tags: Further tags of the card.
     """
     if not any((folder / name).exists() for name in PROCESSOR_FILES):
         # Of a model that was loaded from nowhere none is known; the push then says what is missing.
         with contextlib.suppress(InputError):
             model.load_tokenizer().save_pretrained(folder)
     source = _source_folder(model)
-    if source is not None and source.resolve() != folder.resolve() and _same_weights(source, folder):
-        for pattern in BESIDE:
-            for path in source.glob(pattern):
-                if not (aim := folder / path.relative_to(source)).exists():
-                    aim.parent.mkdir(exist_ok=True)
-                    shutil.copyfile(path, aim)
-    if not (folder / CARD_FILE).exists():
-        (folder / CARD_FILE).write_text(render_card(_facts(model, folder, name, tags)), "utf-8")
+    if source is not None and source.resolve() != folder.resolve():
+        beside = [path for pattern in BESIDE for path in source.glob(pattern)]
+        if beside and not _same_weights(source, folder):
+            logger.warning(
+                f"These weights are not those of {model.name_or_path}: its card, recipe and scores are not pushed "
+                "with them."
+            )
+            beside = []
+        for path in beside:
+            if not (aim := folder / path.relative_to(source)).exists():
+                aim.parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, aim)
+    card = folder / CARD_FILE
+    text = read_card(card.read_bytes(), str(card)) if card.exists() else _card(model.config, str(folder), name)
+    card.write_text(with_tags(text, [*(tags or ()), *(model.model_tags or ())]), "utf-8")
 
 
-def _facts(model: Any, folder: Path, name: str, tags: Sequence[str] | None) -> CardFacts:
-    """Return what a model alone knows of itself."""
-    tasks = [TaskFacts(config=task) for task in model.config.task_configs]
-    encoder = model.config.encoder_config
+def card_of_folder(folder: Path, name: str) -> str | None:
+    """Return a card of what a checkpoint's configuration says; None of an adapter.
+
+    Args:
+        folder: The checkpoint.
+        name: What the model is called.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        return None
+    return _card(MultiTaskAttentionConfig.from_pretrained(folder), str(folder), name)
+
+
+def _card(config: MultiTaskAttentionConfig, checkpoint: str, name: str) -> str:
+    """Return what a configuration alone says of a model."""
+    encoder: Any = config.encoder_config
     base = str(encoder.name_or_path or "")
-    return CardFacts(
-        name=name,
-        checkpoint=str(folder),
-        tasks=tasks,
-        encoder=f"a {encoder.model_type} encoder",
-        base_model=base if base.count("/") == 1 and not Path(base).exists() else None,
-        tags=[*(tags or ()), *(model.model_tags or ())],
+    return render_card(
+        CardFacts(
+            name=name,
+            checkpoint=checkpoint,
+            tasks=[TaskFacts(config=task) for task in config.task_configs],
+            encoder=f"a {encoder.model_type} encoder",
+            base_model=base if base.count("/") == 1 and not Path(base).exists() else None,
+            license_note=NO_LICENSE,
+        )
     )
 
 
@@ -79,16 +106,26 @@ def _source_folder(model: Any) -> Path | None:
 
 
 def _same_weights(first: Path, second: Path) -> bool:
-    """Return whether two folders hold the same tensors."""
-    files = [sorted(path.name for path in folder.glob("*.safetensors")) for folder in (first, second)]
-    if files[0] != files[1]:
+    """Return whether two folders hold the same tensors, in as many files as there may be."""
+    places, others = _tensor_files(first), _tensor_files(second)
+    if places.keys() != others.keys():
         return False
-    for name in files[0]:
-        tensors, others = load_file(first / name), load_file(second / name)
-        if tensors.keys() != others.keys() or not all(_equal(value, others[key]) for key, value in tensors.items()):
-            return False
-    return True
+    return all(_equal(_tensor(path, name), _tensor(others[name], name)) for name, path in places.items())
 
 
-def _equal(first: object, second: object) -> bool:
-    return bool(first.dtype == second.dtype and first.equal(second))  # type: ignore[attr-defined]
+def _tensor_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder's tensors by their names."""
+    places: dict[str, Path] = {}
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            places |= dict.fromkeys(file.keys(), path)
+    return places
+
+
+def _tensor(path: Path, name: str) -> torch.Tensor:
+    with safe_open(path, framework="pt") as file:
+        return file.get_tensor(name)
+
+
+def _equal(first: torch.Tensor, second: torch.Tensor) -> bool:
+    return first.dtype == second.dtype and torch.equal(first, second)

@@ -1,7 +1,6 @@
 """Pushing a checkpoint to the Hub in one commit: whoever reads it finds the one before, or this one."""
 
 import hashlib
-import json
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,40 +9,24 @@ from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, constants
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalTokenNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
-from huggingface_hub.utils import parse_ratelimit_headers, validate_repo_id
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from transformers.utils.logging import get_logger
 
 from .errors import InputError
-from .hub_files import CARD_FILE, PushedFiles, pushed_files, replaced_files, with_repository
+from .hub_card import is_written, read_card, with_repository, with_tags
+from .hub_errors import FAILURES, HubError, first_line, status_of, wait_of, what_happened
+from .hub_files import CARD_FILE, PushedFiles, pushed_files, replaced_files
+from .hub_folder import card_of_folder
 
 logger = get_logger(__name__)
 
+_RECIPE_FILE = "recipe.yaml"
 _DEFAULT_MESSAGE = "Upload a multitask model"
 
 # A commit is sent again so often where the Hub is busy or the line is cut; it names its parent, so it is made once.
 _ATTEMPTS = 4
 _FIRST_WAIT_SECONDS = 2.0
-_LONGEST_WAIT_SECONDS = 60.0
-_BUSY = (408, 429, 500, 502, 503, 504)
-_TOKEN_HELP = "Log in with `hf auth login`, or set HF_TOKEN to a token of https://huggingface.co/settings/tokens"
-
-# RuntimeError: the client's, of an upload; JSONDecodeError: an answer that is a page of an overloaded server.
-_Failures = (HfHubHTTPError, HTTPError, OSError, RuntimeError, json.JSONDecodeError)
-
-
-class HubError(InputError):
-    """Raised where a checkpoint could not be pushed; nothing of the repository changed, and the message says how to
-    push it later.
-    """
 
 
 @dataclass(frozen=True)
@@ -62,6 +45,8 @@ class Push:
         commit_description: Further lines.
         path_in_repo: A folder of the repository, read with ``subfolder=``; by default its root.
         include: Patterns of further files of the folder.
+        replace_card: Whether a card that somebody wrote in the repository is replaced by a generated one.
+        tags: Further tags of the card.
     """
 
     folder: Path
@@ -75,12 +60,24 @@ class Push:
     commit_description: str | None = None
     path_in_repo: str = ""
     include: Sequence[str] = ()
+    replace_card: bool = False
+    tags: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.repo_id, str):
+            raise InputError(f"repo_id={self.repo_id!r}; expected owner/name, or a name of the token's owner.")
+        inside = self.path_in_repo.removesuffix("/")
+        if inside and any(part in ("", ".", "..") for part in inside.split("/")):
+            raise InputError(f"path_in_repo={self.path_in_repo!r}; expected a folder of the repository, such as a/b.")
+        object.__setattr__(self, "path_in_repo", inside)
+        object.__setattr__(self, "revision", self.revision or None)
         try:
             validate_repo_id(self.repo_id)
         except HFValidationError as error:
-            raise InputError(f"{self.repo_id!r} is no name of a repository: {error}") from error
+            raise InputError(
+                f"{self.repo_id!r} is no name of a repository: {error} Name one: repo_id='owner/name' "
+                "(hub_model_id in training)."
+            ) from error
         if self.create_pr and self.revision not in (None, constants.DEFAULT_REVISION):
             raise InputError(
                 f"create_pr=True opens a pull request for main; revision={self.revision!r} cannot be given beside it."
@@ -100,7 +97,8 @@ class Push:
             "path_in_repo": self.path_in_repo,
         }
         flags = [f"--{key} {shlex.quote(value)}" for key, value in named.items() if value]
-        flags += [f"--{key}" for key in ("private", "create_pr") if getattr(self, key)]
+        flags += [f"--{key}" for key in ("private", "create_pr", "replace_card") if getattr(self, key)]
+        flags += [f"--tags {' '.join(map(shlex.quote, self.tags))}"] if self.tags else []
         flags += [f"--include {' '.join(map(shlex.quote, self.include))}"] if self.include else []
         return " ".join(["hf-mtl push", shlex.quote(str(self.folder)), shlex.quote(self.repo_id), *flags])
 
@@ -114,12 +112,16 @@ class Pushed:
         commit: What `huggingface_hub` says of the commit.
         files: What was pushed and what was not.
         removed: Files of the repository that the checkpoint does not have, removed by the same commit.
+        has_changed: Whether there was anything to push.
+        kept_card: Whether the card of the repository stayed, since somebody wrote it.
     """
 
     repo_id: str
     commit: CommitInfo
     files: PushedFiles
     removed: Sequence[str]
+    has_changed: bool
+    kept_card: bool
 
 
 def push_folder(push: Push) -> Pushed:
@@ -133,24 +135,33 @@ def push_folder(push: Push) -> Pushed:
         HubError: The Hub is out of reach, refuses, or changed meanwhile; the message says what to type.
     """
     files = pushed_files(push.folder, push.include)
+    card = _local_card(push, files)
     _check_online(push)
     api = HfApi(token=push.token)
     repo_id = _call(push, lambda: api.create_repo(push.repo_id, private=push.private, exist_ok=True).repo_id)
     head, present = _prepare_branch(push, api, repo_id)
     contents = _contents(files, repo_id, push.path_in_repo)
+    path = "/".join(part for part in (push.path_in_repo, CARD_FILE) if part)
+    kept = False
+    if card is not None:
+        kept = not push.replace_card and not is_written(card) and _is_written(push, api, repo_id, head, path, present)
+        contents[path] = with_repository(card, repo_id, push.path_in_repo).encode("utf-8")
+    if kept:
+        del contents[path]
+        logger.warning(f"The card of {repo_id} was written by somebody and stays; replace_card=True replaces it.")
     removed = replaced_files(present, contents)
     commit = _commit(push, api, repo_id, head, contents, removed)
     if push.tag:
         _tag(push, api, repo_id, commit)
-    return Pushed(repo_id, commit, files, removed)
+    return Pushed(repo_id, commit, files, removed, commit.oid != head, kept)
 
 
 def _tag(push: Push, api: HfApi, repo_id: str, commit: CommitInfo) -> None:
     try:
         api.create_tag(repo_id, tag=cast(str, push.tag), revision=commit.oid)
-    except _Failures as error:
+    except FAILURES as error:
         raise HubError(
-            f"It is pushed ({commit.commit_url}), but has no tag {push.tag!r}: {_first_line(error)} To tag it, type:\n"
+            f"It is pushed ({commit.commit_url}), but has no tag {push.tag!r}: {first_line(error)} To tag it, type:\n"
             f"  hf repos tag create {repo_id} {push.tag} --revision {commit.oid}"
         ) from error
 
@@ -185,15 +196,38 @@ def _prepare_branch(push: Push, api: HfApi, repo_id: str) -> tuple[str, list[str
     return cast(str, info.sha), [file.rfilename for file in info.siblings or ()]
 
 
+def _local_card(push: Push, files: PushedFiles) -> str | None:
+    """Return the card of the folder, or one of what its configuration says, with further tags; None of an adapter.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    path = files.sent.get(CARD_FILE)
+    name = push.repo_id.rpartition("/")[2]
+    text = card_of_folder(push.folder, name) if path is None else read_card(path.read_bytes(), str(path))
+    return text and with_tags(text, push.tags)
+
+
+def _is_written(push: Push, api: HfApi, repo_id: str, head: str, path: str, present: Sequence[str]) -> bool:
+    """Return whether a repository has a card that somebody wrote, or changed."""
+    if path not in present:
+        return False
+    file = _call(push, lambda: api.hf_hub_download(repo_id, path, revision=head))
+    return is_written(Path(file).read_text("utf-8", errors="replace"))
+
+
 def _contents(files: PushedFiles, repo_id: str, path_in_repo: str) -> dict[str, Path | bytes]:
-    """Return what is uploaded by its path in the repository; a card's code names the repository."""
-    start = f"{path_in_repo.strip('/')}/" if path_in_repo.strip("/") else ""
+    """Return what is uploaded by its path in the repository."""
+    start = f"{path_in_repo}/" if path_in_repo else ""
     contents: dict[str, Path | bytes] = {f"{start}{name}": path for name, path in files.sent.items()}
     if start:
         # Transformers looks for code in the root, whatever the subfolder.
         contents |= {name: path for name, path in files.sent.items() if name.endswith(".py") and "/" not in name}
-    if card := files.sent.get(CARD_FILE):
-        contents[f"{start}{CARD_FILE}"] = with_repository(card.read_text("utf-8"), repo_id).encode("utf-8")
+    if recipe := files.sent.get(_RECIPE_FILE):
+        # Where it was trained is nobody's to know.
+        lines = recipe.read_text("utf-8").splitlines(keepends=True)
+        kept = "".join(line for line in lines if not line.startswith("output_dir:"))
+        contents[f"{start}{_RECIPE_FILE}"] = kept.encode("utf-8")
     return contents
 
 
@@ -218,14 +252,14 @@ def _commit(
                 create_pr=push.create_pr,
                 parent_commit=head,
             )
-        except _Failures as error:
+        except FAILURES as error:
             if not push.create_pr and (commit := _commit_with(push, api, repo_id, head, contents)):
                 return commit
-            seconds = _wait_of(error, wait)
+            seconds = wait_of(error, wait)
             # A pull request that was opened although its answer was lost would be opened twice.
-            if seconds is None or attempt == _ATTEMPTS or (push.create_pr and _status_of(error) is None):
+            if seconds is None or attempt == _ATTEMPTS or (push.create_pr and status_of(error) is None):
                 raise _explained(push, error) from error
-            logger.warning(f"Pushing to {repo_id} failed ({_first_line(error)}); again in {seconds:.0f} s.")
+            logger.warning(f"Pushing to {repo_id} failed ({first_line(error)}); again in {seconds:.0f} s.")
             time.sleep(seconds)
             wait *= 2
         except ValueError as error:
@@ -240,7 +274,7 @@ def _commit_with(
     """Return the commit after `head` if it holds what was pushed."""
     try:
         info = api.model_info(repo_id, revision=push.revision, files_metadata=True)
-    except _Failures:
+    except FAILURES:
         return None
     present = {file.rfilename: file for file in info.siblings or ()}
     if info.sha == head or not contents.keys() <= present.keys():
@@ -275,73 +309,10 @@ def _call(push: Push, call: Callable[[], Any]) -> Any:
     """
     try:
         return call()
-    except (*_Failures, ValueError) as error:
+    except (*FAILURES, ValueError) as error:
         raise _explained(push, error) from error
-
-
-def _refusal(error: BaseException | None) -> HfHubHTTPError | None:
-    """Return the Hub's own answer among an error and its causes."""
-    while error is not None and not isinstance(error, HfHubHTTPError):
-        error = error.__cause__
-    return error
-
-
-def _status_of(error: Exception) -> int | None:
-    refusal = _refusal(error)
-    return None if refusal is None else refusal.response.status_code
-
-
-def _wait_of(error: Exception, usual: float) -> float | None:
-    """Return how many seconds to wait before a commit is sent again; None where that is no use."""
-    refusal = _refusal(error)
-    if refusal is None:
-        is_local = isinstance(error, OSError) and not isinstance(error, (ConnectionError, TimeoutError))
-        return None if is_local else usual
-    if refusal.response.status_code not in _BUSY:
-        return None
-    limit = parse_ratelimit_headers(refusal.response.headers)
-    after = refusal.response.headers.get("Retry-After", "")
-    seconds = limit.reset_in_seconds + 1 if limit else float(after) + 1 if after.isdigit() else usual
-    return seconds if seconds <= _LONGEST_WAIT_SECONDS else None
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _explained(push: Push, error: Exception) -> HubError:
     """Return an error that says what happened, that nothing changed, and what to type."""
-    return HubError(f"{_what_happened(push, error)} {_later(push)}")
-
-
-def _what_happened(push: Push, error: Exception) -> str:
-    repo, status = push.repo_id, _status_of(error)
-    if isinstance(error, OfflineModeIsEnabled):
-        return "HF_HUB_OFFLINE=1: nothing is pushed."
-    if isinstance(error, LocalTokenNotFoundError):
-        return f"Pushing needs a token. {_TOKEN_HELP} with the right to write."
-    if isinstance(_refusal(error), GatedRepoError):
-        return f"{repo} is gated and the token's owner has no access; ask for it on {constants.ENDPOINT}/{repo}."
-    if status == 401:
-        return f"The Hub does not accept the token, or none was sent. {_TOKEN_HELP} with the right to write to {repo}."
-    if status == 403:
-        said = cast(HfHubHTTPError, _refusal(error)).server_message or "forbidden"
-        return f"The token may not write to {repo} ({said}). {_TOKEN_HELP} with the right to write there."
-    if isinstance(_refusal(error), RepositoryNotFoundError) or status == 404:
-        return f"{repo} (revision {push.revision or 'main'}) does not exist, or the token may not see it."
-    if status in (409, 412):
-        return (
-            f"{repo} changed while this was pushed: somebody else pushed to it. Nothing of yours is in it; look at it."
-        )
-    if status == 429:
-        limit = parse_ratelimit_headers(cast(HfHubHTTPError, _refusal(error)).response.headers)
-        when = f" for {limit.reset_in_seconds} more seconds" if limit else ""
-        return f"The Hub takes no more requests of yours{when}."
-    if status is not None:
-        return f"The Hub answered {status} ({_first_line(error)}); {repo} is unchanged."
-    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
-        return f"The Hub refuses it: {error}."
-    if push.create_pr:
-        look = f"{constants.ENDPOINT}/{repo}/discussions"
-        return f"The connection broke ({_first_line(error)}). Look whether the pull request was opened: {look}."
-    return f"The Hub is out of reach or the connection broke ({_first_line(error)}); {repo} is unchanged."
+    return HubError(f"{what_happened(error, push.repo_id, push.revision, push.create_pr)} {_later(push)}")

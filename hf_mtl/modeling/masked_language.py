@@ -18,7 +18,7 @@ from .task_head import INITIALIZER_RANGE, Answer, TokenLevelHead
 from .task_tensors import TaskTensors, at_least_float32
 
 # Word pieces that are kept of each masked place's many scores.
-_MOST_BEST = 100
+MOST_BEST = 100
 # As BERT's.
 _NORM_EPS = 1e-12
 
@@ -68,9 +68,9 @@ class MaskedLanguageHead(TokenLevelHead):
     def read_tasks(self, tasks: dict[int, TaskConfig]) -> None:
         super().read_tasks(tasks)
         for task in tasks.values():
-            if task.setting("num_best") > _MOST_BEST:
+            if task.setting("num_best") > MOST_BEST:
                 raise InputError(
-                    f"num_best={task.num_best!r} of task {task.name!r}; expected a whole number <= {_MOST_BEST}."
+                    f"num_best={task.num_best!r} of task {task.name!r}; expected a whole number <= {MOST_BEST}."
                 )
 
     def forward(self, token_states: torch.Tensor, task_states: torch.Tensor, entries: Entries) -> torch.Tensor:
@@ -97,7 +97,7 @@ class MaskedLanguageHead(TokenLevelHead):
     def answer_scores(cls, logits: torch.Tensor, entries: Entries) -> torch.Tensor:
         """Return (N, M, 2 K + 1): log-probabilities of the K best word pieces, their ids, that of the true one."""
         scores = at_least_float32(logits).log_softmax(dim=-1)
-        best = scores.topk(min(_MOST_BEST, scores.shape[-1]), dim=-1)
+        best = scores.topk(min(MOST_BEST, scores.shape[-1]), dim=-1)
         labels = entries.get("labels", torch.full(scores.shape[:2], IGNORED_LABEL, device=scores.device))
         true = scores.gather(-1, labels.clamp(min=0).unsqueeze(-1))
         return torch.cat([best.values, best.indices.to(scores.dtype), true], dim=-1)

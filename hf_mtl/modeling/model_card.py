@@ -3,137 +3,24 @@
 One template for every model: what is not known is left out, heading and all.
 """
 
-import json
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
 
 import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 
+from .hub_card import sealed
+from .model_card_facts import CardFacts, TaskFacts
+from .model_card_use import usage_section
 from .problem_types import PROBLEM_TYPES
 from .task_config import TaskConfig
 
-# What examples of the card ask, by input field; written for it.
-_EXAMPLE_INPUTS: dict[str, Any] = {
-    "text": "The kettle I ordered on Monday arrived broken, please send my money back.",
-    "text_pair": "A customer wants a refund for a damaged kettle.",
-    "tokens": ["Anna", "Weber", "wrote", "from", "Hamburg", "on", "Monday", "."],
-    "question": "When was the kettle ordered?",
-    "context": "The kettle was ordered on Monday and arrived broken on Thursday.",
-    "choices": ["The customer gets a new kettle.", "The kettle grows wings."],
-}
-_MASKED_TEXT = "The kettle I ordered on Monday arrived {mask} on Thursday."
 _TAGS = ("multitask-learning", "hf_mtl")
 _MANY_LABELS = 8
-_LONG_ANSWER = 100
 
 _INTRODUCTION = """# {name}
 
-One encoder that answers {count} in one pass: {tasks}.{base} It was trained with `hf_mtl`, multitask learning for
-Transformers{loads}."""
-
-_USE = """## Use
-
-```python
-{python}
-```
-
-`trust_remote_code=True` runs the model's code, which lies beside its weights; after `import hf_mtl` it is not needed.
-Scores are the model's own probabilities: they are not calibrated. From the command line, with `hf_mtl` installed:
-
-```bash
-{shell}
-```"""
-
-
-@dataclass
-class TaskFacts:
-    """Facts of a task on its model's card; what is None or empty is not known, and left out.
-
-    Args:
-        config: The task.
-        metrics: Scores on the validation split by metric, 0-100.
-        trivial: The same of the best answer that ignores the input.
-        tfidf: The same of a linear model over TF-IDF.
-        single_task: The same of a model of this task alone.
-        test: The same of this model, on the test split.
-        train_rows: How many rows it learned from.
-        validation_rows: How many rows scored it.
-        dataset: Where the rows come from: a data set of the Hub, or a name.
-        subset: Its configuration.
-        split: The split that scored it.
-        example: The row that the card asks; by default `example_row`'s.
-        answer: The model's answer to it.
-    """
-
-    config: TaskConfig
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    trivial: Mapping[str, float] = field(default_factory=dict)
-    tfidf: Mapping[str, float] = field(default_factory=dict)
-    single_task: Mapping[str, float] = field(default_factory=dict)
-    test: Mapping[str, float] = field(default_factory=dict)
-    train_rows: int | None = None
-    validation_rows: int | None = None
-    dataset: str | None = None
-    subset: str | None = None
-    split: str = "validation"
-    example: Mapping[str, Any] | None = None
-    answer: Any = None
-
-
-@dataclass
-class CardFacts:
-    """Facts of a checkpoint on its card; what is None or empty is not known, and left out.
-
-    Args:
-        name: The model's name.
-        checkpoint: What `from_pretrained` is given, a folder or a repository; None for an adapter.
-        tasks: Its tasks.
-        base_model: The encoder, as a name of the Hub.
-        encoder: The encoder, however it was named.
-        languages: Codes such as ``en``.
-        datasets: Further data sets of the Hub.
-        reads_hub: Whether the rows were read from the Hub, so that its data sets can show the scores, or from files
-            of somebody's.
-        license: A licence of the Hub, such as ``apache-2.0``.
-        license_note: What else is known of who may use it.
-        tags: Further tags.
-        training: Lines on mixture, weighting and schedule.
-        data: Lines on leaks and on what was cut off.
-        parts: The report of what the model's parts contribute.
-        figures: Pictures beside the card, by what they show.
-        command: What trains it again.
-        environment: Versions, hardware and time by name.
-        limits: Further lines on what it does not do.
-    """
-
-    name: str
-    checkpoint: str | None
-    tasks: Sequence[TaskFacts]
-    base_model: str | None = None
-    encoder: str | None = None
-    languages: Sequence[str] = ()
-    datasets: Sequence[str] = ()
-    reads_hub: bool | None = None
-    license: str | None = None
-    license_note: str | None = None
-    tags: Sequence[str] = ()
-    training: Sequence[str] = ()
-    data: Sequence[str] = ()
-    parts: Sequence[str] = ()
-    figures: Mapping[str, str] = field(default_factory=dict)
-    command: str | None = None
-    environment: Mapping[str, str] = field(default_factory=dict)
-    limits: Sequence[str] = ()
-
-
-def example_row(task: TaskConfig, mask_token: str = "[MASK]") -> dict[str, Any]:
-    """Return the example that the card asks a task."""
-    if task.problem.inputs == "masked":
-        return {"text": _MASKED_TEXT.format(mask=mask_token)}
-    return {name: _EXAMPLE_INPUTS[name] for name in task.input_fields}
+{description}One encoder that answers {count} in one pass: {tasks}.{base} It was trained with `hf_mtl`,
+multitask learning for Transformers{loads}."""
 
 
 def render_card(facts: CardFacts) -> str:
@@ -142,14 +29,14 @@ def render_card(facts: CardFacts) -> str:
         _introduction(facts),
         *(f"![{title}]({file})" for title, file in facts.figures.items()),
         _section("Tasks and scores", _scores(facts)),
-        _use(facts),
+        usage_section(facts),
         _section("Data", "\n".join(_data_lines(facts))),
         _section("Training", _training(facts)),
         _section("What the parts contribute", _code(facts.parts)),
         _section("Limits", "\n".join(f"- {line}" for line in [*_limits(facts), *facts.limits])),
         _section("Licence", facts.license_note or ""),
     ]
-    return f"---\n{_front_matter(facts)}---\n\n" + "\n\n".join(filter(None, sections)) + "\n"
+    return sealed(f"---\n{_front_matter(facts)}---\n\n" + "\n\n".join(filter(None, sections)) + "\n")
 
 
 def eval_results(facts: CardFacts) -> str | None:
@@ -210,7 +97,10 @@ def _introduction(facts: CardFacts) -> str:
     base = f" Its encoder is {facts.base_model or facts.encoder}." if facts.base_model or facts.encoder else ""
     count = "one task" if len(names) == 1 else f"{len(names)} tasks"
     loads = ", and loads without it" if facts.checkpoint else ""
-    return _INTRODUCTION.format(name=facts.name, count=count, tasks=", ".join(names), base=base, loads=loads)
+    description = f"{facts.description.strip()}\n\n" if facts.description else ""
+    return _INTRODUCTION.format(
+        name=facts.name, description=description, count=count, tasks=", ".join(names), base=base, loads=loads
+    )
 
 
 def _section(title: str, text: str) -> str:
@@ -261,51 +151,6 @@ def _labels(task: TaskConfig) -> str:
     return ", ".join(labels[:_MANY_LABELS]) + more
 
 
-def _use(facts: CardFacts) -> str:
-    if facts.checkpoint is None:
-        return ""
-    lines = [
-        "from transformers import AutoModel",
-        "",
-        f"checkpoint = {json.dumps(facts.checkpoint)}",
-        "model = AutoModel.from_pretrained(checkpoint, trust_remote_code=True)",
-    ]
-    for task in facts.tasks:
-        lines += ["", f"row = {_python(_example(task))}"]
-        lines.append(f"print(model.predict(row, tasks={json.dumps(task.config.name)}))")
-        if task.answer is not None:
-            lines.append(f"# {_shortened(repr(task.answer))}")
-    return _USE.format(python="\n".join(lines), shell=_shell(facts, facts.checkpoint))
-
-
-def _example(task: TaskFacts) -> Mapping[str, Any]:
-    return example_row(task.config) if task.example is None else task.example
-
-
-def _python(row: Mapping[str, Any]) -> str:
-    """Return a row as code, a line per field where it has several."""
-    text = json.dumps(row, ensure_ascii=False)
-    if len(row) == 1 and len(text) < _LONG_ANSWER:
-        return text
-    fields = [f"    {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}," for name, value in row.items()]
-    return "\n".join(["{", *fields, "}"])
-
-
-def _shell(facts: CardFacts, checkpoint: str) -> str:
-    row = _example(facts.tasks[0])
-    given = {name: value if isinstance(value, list) else [value] for name, value in row.items()}
-    given = {"text" if name == "tokens" else name: value for name, value in given.items()}
-    flags = [
-        f"--{name} {shlex.quote(' '.join(value)) if name == 'text' else shlex.join(value)}"
-        for name, value in given.items()
-    ]
-    return " ".join(["hf-mtl predict", shlex.quote(checkpoint), *flags])
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONG_ANSWER else text[: _LONG_ANSWER - 2] + " …"
-
-
 def _data_lines(facts: CardFacts) -> list[str]:
     rows = [
         [
@@ -327,7 +172,7 @@ def _data_lines(facts: CardFacts) -> list[str]:
 def _training(facts: CardFacts) -> str:
     parts = ["\n".join(f"- {line}" for line in facts.training)] if facts.training else []
     if facts.command:
-        parts.append(f"To train it again, from `recipe.yaml` beside the weights:\n\n```text\n{facts.command}\n```")
+        parts.append(f"To train it again:\n\n```text\n{facts.command}\n```")
     if facts.environment:
         parts.append("; ".join(f"{name}: {value}" for name, value in facts.environment.items()) + ".")
     return "\n\n".join(parts)

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from .answer_forms import AnswerForm
+from .answering import Answerer, tokenizer_of
 from .batch_tensors import moved
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_code import carries_code, hub_arguments
@@ -19,7 +21,7 @@ from .masked_language import MaskedLanguageHead
 from .multitask_module import MultiTaskModule, Routing, TaskParts, check_config
 from .multitask_output import MultiTaskOutput, logits_by_task
 from .multitask_pretrained import MultiTaskPreTrainedModel, rename_old
-from .pipeline_multitask import Answerer, tokenizer_of
+from .pipeline_multitask import MultiTaskPipeline
 from .plain_inputs import Positions, check_routing, plain_entries, read_inputs
 from .pooling import TASK_POOLINGS
 from .problem_heads import TASK_HEADS
@@ -307,8 +309,17 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         Raises:
             InputError: An unknown task, or a row that cannot be answered; no row is encoded before all are checked.
         """
-        answerer = Answerer(self, tokenizer_of(self) if tokenizer is None else tokenizer)
-        return answerer.answer(rows, tasks, batch_size, progress)
+        return self.answerer(tokenizer).answer(rows, tasks, batch_size, progress)
+
+    def answerer(self, tokenizer: PreTrainedTokenizerBase | None = None, form: AnswerForm | None = None) -> Answerer:
+        """Return what answers rows with this model.
+
+        Args:
+            tokenizer: The encoder's; by default the one saved beside the checkpoint.
+            form: Of the answers; by default as they are decoded.
+        """
+        return Answerer(self, tokenizer_of(self) if tokenizer is None else tokenizer, form)
 
 
-__all__ = ["MultiTaskAttentionModel", "MultiTaskOutput"]
+# The pipeline travels with the model.
+__all__ = ["MultiTaskAttentionModel", "MultiTaskOutput", "MultiTaskPipeline"]

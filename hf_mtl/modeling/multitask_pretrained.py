@@ -55,6 +55,7 @@ _PUSH_ARGUMENTS = (
     "create_pr",
     "path_in_repo",
     "private",
+    "replace_card",
     "repo_id",
     "revision",
     "tag",
@@ -170,7 +171,7 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         from .hub_push import Push, push_folder
 
         push = Push(folder, repo_id, **given)
-        complete_folder(self, folder, repo_id.rpartition("/")[2], [tags] if isinstance(tags, str) else tags)
+        complete_folder(self, folder, push.repo_id.rpartition("/")[2], [tags] if isinstance(tags, str) else tags)
         return push_folder(push).commit
 
     def _init_weights(self, module: nn.Module) -> None:

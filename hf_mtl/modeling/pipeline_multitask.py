@@ -1,142 +1,52 @@
-"""Texts become every task's decoded answer, from one pass of the encoder."""
+"""`transformers.pipeline("multi-task", model=...)`: texts or rows in, every task's answers out."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from itertools import islice
+from types import GeneratorType
 from typing import Any, cast
-from weakref import WeakKeyDictionary
 
-import torch
-from torch import nn
-from transformers import Pipeline, PreTrainedModel, PreTrainedTokenizerBase
+from torch.utils.data import Dataset, IterableDataset
+from transformers import Pipeline
 
-from .errors import InputError
-from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, tasks_named
-from .processing_multitask import MultiTaskProcessor
-from .task_config import TaskConfig
-from .task_head import Answer
+from .answer_forms import AnswerForm
+from .errors import InputError, nearest
+from .input_rows import ROW_FIELDS, listed_rows
 
-# By model: where its tokenizer was read from, and the tokenizer; no part of the model, so that neither copies nor
-# checkpoints hold it.
-_tokenizers: "WeakKeyDictionary[PreTrainedModel, tuple[Any, PreTrainedTokenizerBase]]" = WeakKeyDictionary()
+_FORM = tuple(field.name for field in fields(AnswerForm))
+_CALL = ("tasks", *_FORM, "is_split_into_words")
+# Batches of a data set that are read at once, so that rows of one length can go together.
+_BATCHES_READ = 64
 
-
-def tokenizer_of(model: PreTrainedModel) -> PreTrainedTokenizerBase:
-    """Return a model's tokenizer, read once as long as the model's source stays."""
-    multitask = cast(Any, model)
-    source = (multitask.encoder_source, multitask.name_or_path, sorted(multitask.hub_arguments.items()))
-    if model not in _tokenizers or _tokenizers[model][0] != source:
-        _tokenizers[model] = source, multitask.load_tokenizer()
-    return _tokenizers[model][1]
-
-
-@contextmanager
-def _answering(model: nn.Module) -> Iterator[None]:
-    """Let a model answer as it does after training; afterwards each of its modules is in the mode that it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-class Answerer:
-    """Answers rows with a model: features shared by tasks are encoded once, and a batch is one encoder pass.
-
-    Args:
-        model: A `MultiTaskAttentionModel`.
-        tokenizer: The encoder's tokenizer.
-
-    Raises:
-        InputError: The tokenizer gives what the encoder cannot read.
-    """
-
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.model = model
-        self.tasks = model.config.task_configs
-        self.processor = MultiTaskProcessor.for_model(model, tokenizer)
-
-    def answer(
-        self,
-        rows: Rows,
-        tasks: TaskNames | None = None,
-        batch_size: int = 32,
-        progress: Callable[[int], object] | None = None,
-    ) -> list[dict[str, Answer]]:
-        """Return for each row the answers of all tasks (or of `tasks`) whose input fields it has.
-
-        Args:
-            rows: Texts, or mappings of input fields (`ROW_FIELDS`), a data set or table of them, columns; or a single
-                one. Other columns are left out.
-            tasks: Names of the tasks to answer, or one; a row that lacks a field of one of them is an error.
-            batch_size: Rows in one pass of the encoder.
-            progress: Called with the number of rows answered since the last call.
-
-        Raises:
-            InputError: An unknown task, a field that is missing or of the wrong type, a column that may be meant as a
-                field, or no batch size.
-        """
-        if batch_size < 1:
-            raise InputError(f"batch_size={batch_size}; expected a whole number >= 1.")
-        wanted = self.tasks_by_name(tasks)
-        checked = [
-            check_row(row, f"Row {index}", wanted, tasks is not None) for index, row in enumerate(listed_rows(rows))
-        ]
-        answers = []
-        for start in range(0, len(checked), batch_size):
-            batch = checked[start : start + batch_size]
-            answers += self._answer_batch(batch, wanted)
-            if progress is not None:
-                progress(len(batch))
-        return answers
-
-    def tasks_by_name(self, names: TaskNames | None) -> list[TaskConfig]:
-        """Return the tasks of these names in the model's order; all of them for None.
-
-        Raises:
-            InputError: The model has no such task, or there is no name.
-        """
-        return tasks_named(self.tasks, names)
-
-    def check_row(self, row: str | Mapping[str, Any], place: str, tasks: TaskNames | None = None) -> Row:
-        """Return a row as a mapping of its input fields.
-
-        Args:
-            row: A text or a mapping.
-            place: What a message calls it.
-            tasks: Names of the tasks to answer; None for all whose fields it has, which must be one at least.
-
-        Raises:
-            InputError: The row is of another type, or one of its fields is missing or of the wrong type.
-        """
-        return check_row(row, place, self.tasks_by_name(tasks), tasks is not None)
-
-    def _answer_batch(self, rows: list[Row], tasks: list[TaskConfig]) -> list[dict[str, Answer]]:
-        features = self.processor.shared_features(rows, tasks)
-        if not features:
-            return [{} for _ in rows]
-        with _answering(self.model):
-            logits = cast(Any, self.model).entry_logits(self.processor.collate(features))
-        names = self.model.config.task_names
-        entries = [entry for feature in features for entry in feature["entries"]]
-        return self.processor.answers(
-            rows,
-            (
-                (entry["row"], names[entry["task"]], entry["feature"], scores)
-                for entry, scores in zip(entries, logits, strict=True)
-            ),
-        )
+# Options of other pipelines, and what stands in their place.
+_REFUSED = {
+    "candidate_labels": "labels are those that the tasks were trained with; model.config.task_configs names them",
+    "function_to_apply": "scores are probabilities, numbers stand in the units of the training labels",
+    "truncation": "a task reads as many word pieces as its max_length says; an answer that was cut says `truncated`",
+    "max_length": "a task reads as many word pieces as its max_length says",
+    "max_seq_len": "a context is read whole, in windows of the task's max_length",
+    "doc_stride": "windows of a context share as many word pieces as the task's stride says",
+    "stride": "windows of a context share as many word pieces as the task's stride says",
+    "max_answer_len": "the task's max_answer_length says it",
+    "handle_impossible_answer": "the task's null_answer says it",
+    "grouped_entities": "aggregation_strategy='simple'",
+    "targets": "top_k gives the best word pieces",
+}
 
 
 class MultiTaskPipeline(Pipeline):
-    """`pipeline("multitask", model=...)`: texts or rows in, the answers of `predict` out.
+    """Answers texts and rows, as `MultiTaskAttentionModel.predict` does, behind the call of Transformers' pipelines.
 
-    A single text or row gives a dictionary by task name, several give a list of them.
+    A single text or row gives a dictionary of answers by task name, a list gives a list of them, a data set of torch
+    (`KeyDataset`) or a generator an iterator, which reads no further than it has to.
 
     Args:
         tasks: The tasks to answer, here or in a call; by default all whose input fields a row has.
+        top_k: As all that follow, see `AnswerForm`.
+        return_all_scores: Whether an answer holds the scores of all labels.
+        aggregation_strategy: How word pieces become ``entities``.
+        ignore_labels: Tags that are no entities.
+        is_split_into_words: Whether an input is a list of words, as ``tokens`` of a row are.
     """
 
     _load_processor: Any = False
@@ -145,39 +55,93 @@ class MultiTaskPipeline(Pipeline):
     _load_tokenizer: Any = True
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        unknown = sorted(set(options) - {"tasks"})
-        if unknown:
-            raise InputError(f"The pipeline takes no {unknown[0]!r}; expected `tasks` and `batch_size`.")
+        for name in options:
+            if name not in _CALL:
+                reason = f": {_REFUSED[name]}." if name in _REFUSED else f".{nearest(name, _CALL)}"
+                raise InputError(
+                    f"The pipeline takes no {name!r}{reason} It takes {', '.join(_CALL)}, batch_size and, as inputs "
+                    f"by name, {', '.join(ROW_FIELDS)}."
+                )
+        AnswerForm(**{name: options[name] for name in _FORM if name in options})
         return {}, options, {}
 
-    def __call__(self, inputs: Any, *, batch_size: int | None = None, num_workers: int = 0, **options: Any) -> Any:
-        """Answer texts or rows; see `MultiTaskAttentionModel.predict`.
+    def __call__(
+        self, inputs: Any = None, *, batch_size: int | None = None, num_workers: int | None = None, **options: Any
+    ) -> Any:
+        """Answer texts or rows.
 
         Args:
-            inputs: A text or a row, or several: a list, a data set or a generator.
-            batch_size: Rows in one pass of the encoder.
+            inputs: A text or a mapping of input fields, or several: a list, a data set, a generator, a mapping of
+                columns. Fields may be given by name instead: ``pipe(question="...", context="...")``.
+            batch_size: Rows in one pass of the encoder; 1 by default, as in Transformers.
             num_workers: 0: rows are read in this process.
-            **options: `tasks`, see above.
+            **options: See above.
 
         Raises:
             InputError: An option that the pipeline does not take, or a row that cannot be answered.
         """
         if workers := num_workers or self._num_workers:
             raise InputError(f"num_workers={workers}: the pipeline reads rows in its own process; leave it out.")
-        _, settings, _ = self._sanitize_parameters(**options)
-        is_single = isinstance(inputs, (str, Mapping))
-        rows = [inputs] if is_single else list(inputs)
+        by_name = {name: options.pop(name) for name in ROW_FIELDS if name in options}
+        _, given, _ = self._sanitize_parameters(**options)
+        settings = {**self._forward_params, **given}
+        answerer = self._answerer(settings)
         size = batch_size or self._batch_size or 1
-        answers = self._forward(self.preprocess(rows), batch_size=size, **{**self._forward_params, **settings})
-        return answers[0] if is_single else answers
+        rows = _named_rows(inputs, by_name)
+        in_words = settings.get("is_split_into_words", False)
+        if isinstance(rows, (GeneratorType, Dataset)):
+            together = size if isinstance(rows, GeneratorType) else size * _BATCHES_READ
+            return _read_on(answerer, rows, settings.get("tasks"), size, together, in_words)
+        is_single = in_words and isinstance(rows, (list, tuple)) and bool(rows) and isinstance(rows[0], str)
+        listed = [rows] if is_single else listed_rows(rows)
+        answers = answerer.answer(_rows_of_words(listed) if in_words else listed, settings.get("tasks"), size)
+        return answers[0] if is_single or isinstance(rows, str) or listed == [rows] else answers
+
+    def _answerer(self, settings: Mapping[str, Any]) -> Any:
+        form = AnswerForm(**{name: settings[name] for name in _FORM if name in settings})
+        return cast(Any, self.model).answerer(self.tokenizer, None if form == AnswerForm() else form)
 
     def preprocess(self, inputs: Any, **options: Any) -> Any:
         """Return rows as they are: the model makes its inputs of them."""
         return inputs
 
     def _forward(self, rows: Any, **options: Any) -> Any:
-        return cast(Any, self.model).predict(rows, tokenizer=self.tokenizer, **options)
+        return self(rows, **options)
 
     def postprocess(self, answers: Any, **options: Any) -> Any:
-        """Return answers as they are: the model has decoded them."""
+        """Return answers as they are: they are decoded."""
         return answers
+
+
+def _named_rows(inputs: Any, by_name: Mapping[str, Any]) -> Any:
+    """Return the inputs of a call, those that were given by name among them."""
+    if not by_name:
+        if inputs is None:
+            raise InputError("There are no rows; expected a text, a mapping of input fields, or several of them.")
+        return inputs
+    if inputs is None:
+        return dict(by_name)
+    if not isinstance(inputs, (str, list, tuple)) or "text" in by_name:
+        raise InputError(
+            f"Fields by name ({', '.join(by_name)}) go beside a text or a list of texts, or alone; expected all of a "
+            "row's fields in one mapping."
+        )
+    return {"text": inputs, **by_name}
+
+
+def _rows_of_words(rows: Iterable[Any]) -> list[Any]:
+    return [{"tokens": list(row)} if isinstance(row, (list, tuple)) else row for row in rows]
+
+
+def _read_on(answerer: Any, rows: Any, tasks: Any, batch_size: int, together: int, in_words: bool) -> Iterator[Any]:
+    """Yield the answers of rows as they are read, some at a time."""
+    rest = iter(rows) if isinstance(rows, GeneratorType) else _items(rows)
+    while read := list(islice(rest, together)):
+        yield from answerer.answer(_rows_of_words(read) if in_words else read, tasks, batch_size)
+
+
+def _items(rows: Any) -> Iterator[Any]:
+    """The items of a data set, which may know its length and no iteration."""
+    if isinstance(rows, IterableDataset):
+        return iter(rows)
+    return (rows[place] for place in range(len(rows)))

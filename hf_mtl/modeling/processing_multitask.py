@@ -172,12 +172,21 @@ class MultiTaskProcessor(SavedProcessor):
             grouped.setdefault((row, self.indices[name]), []).append((feature, np.atleast_1d(scores)))
         answers: list[dict[str, Answer]] = [{} for _ in rows]
         tasks = list(self.tasks.values())
-        for (row, index), parts in sorted(grouped.items(), key=lambda item: item[0]):
-            task = tasks[index]
-            features, scores = zip(*parts)
-            head = TASK_HEADS[task.problem_type]
-            answers[row][task.name] = head.answer(task, scores, answer_row(task, rows[row]), features, self.tokenizer)
+        for (row, index), windows in sorted(grouped.items(), key=lambda item: item[0]):
+            answers[row][tasks[index].name] = self.answer(tasks[index], rows[row], windows)
         return answers
+
+    def answer(self, task: TaskConfig, row: Row, windows: Sequence[tuple[Feature, np.ndarray]]) -> Answer:
+        """Return a task's answer of a row.
+
+        Args:
+            task: The task.
+            row: The row's input fields.
+            windows: The task's features of the row with their logits: one, of a long context one per window in order.
+        """
+        features, scores = zip(*windows)
+        head = TASK_HEADS[task.problem_type]
+        return head.answer(task, scores, answer_row(task, row), features, self.tokenizer)
 
     def entries_by_task(self, features: Sequence[Feature]) -> dict[str, list[tuple[int, Feature]]]:
         """Return by task name the row's place and the feature of each entry that `shared_features` listed."""
@@ -196,15 +205,27 @@ class MultiTaskProcessor(SavedProcessor):
             tasks: The tasks to answer.
             labels: By task name a label per row; empty for none.
         """
+        labels = labels or {}
+        readings: dict[Any, list[tuple[int, Feature]]] = {}
         shared: dict[Any, Feature] = {}
         for task in tasks:
-            for row, feature in self._features_of(rows, task, (labels or {}).get(task.name)):
+            # Tasks that read rows alike share what is tokenised; labels are a task's own.
+            reading = task.name if task.name in labels else self._reading(task)
+            if reading not in readings:
+                readings[reading] = list(self._features_of(rows, task, labels.get(task.name)))
+            for row, feature in readings[reading]:
                 # Rows stay apart, so that what is remembered of an entry is the row's own.
-                key = (row, str(feature["sequences"]), str(feature["segments"]))
+                key = (row, *map(tuple, feature["sequences"]), *map(tuple, feature["segments"] or ()))
                 together = shared.setdefault(key, {**feature, "entries": []})
                 entry = {"task": self.indices[task.name], "row": row, "feature": feature}
                 together["entries"].append({**entry, "labels": feature.get("labels")})
         return [feature for _, feature in sorted(shared.items(), key=lambda item: item[0][0])]
+
+    def _reading(self, task: TaskConfig) -> tuple[Any, ...]:
+        """Return what a task's features depend on beside the row."""
+        inputs = task.problem.inputs
+        stride = task.setting("stride") if inputs == "windows" else None
+        return inputs, tuple(task.input_fields), self.max_length(task), stride
 
     def _features_of(
         self, rows: Sequence[Row], task: TaskConfig, labels: Sequence[Any] | None

@@ -88,6 +88,9 @@ class DataArguments:
     intermediate_tasks: list[str] | None = field(
         default=None, metadata={"help": "Of intermediate_transfer: the tasks that train first."}
     )
+    description: str | None = field(
+        default=None, metadata={"help": "What the model reads and answers, in a sentence on its card."}
+    )
     language: list[str] | None = field(
         default=None, metadata={"help": "The rows' languages on the model's card, as codes: en de."}
     )

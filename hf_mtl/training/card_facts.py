@@ -17,7 +17,7 @@ from ..balancing.loss_weighting import LOSS_WEIGHTINGS
 from ..data.features import FeatureDataset
 from ..data.mixing import MIXING_STRATEGIES
 from ..modeling.errors import InputError
-from ..modeling.model_card import CardFacts, TaskFacts, example_row
+from ..modeling.model_card_facts import NO_LICENSE, CardFacts, TaskFacts, example_row
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..tasks import TaskSpec
 
@@ -34,10 +34,6 @@ _LISTS = ("languages", "tags", "datasets")
 # Of `card_values`: values of `TaskFacts` by task.
 _BY_TASK = ("trivial", "tfidf", "test")
 _ADAPTER = "These are the weights of an adapter (PEFT); they go on top of the model that `adapter_config.json` names."
-_NO_LICENSE = (
-    "Its owner has not said under which licence it may be used: ask before you do. The encoder and the data sets have "
-    "terms of their own."
-)
 _ITS_LICENSE = "{license}, as its owner says. The encoder and the data sets have terms of their own."
 
 
@@ -72,7 +68,7 @@ def facts_of_trainer(
             name = _CARD_ARGUMENTS[key]
             facts[name] = [value] if name in _LISTS and isinstance(value, str) else value
     license_name = facts.get("license")
-    facts.setdefault("license_note", _ITS_LICENSE.format(license=license_name) if license_name else _NO_LICENSE)
+    facts.setdefault("license_note", _ITS_LICENSE.format(license=license_name) if license_name else NO_LICENSE)
     return CardFacts(**facts)
 
 
@@ -118,12 +114,12 @@ def _example(trainer: Any, spec: TaskSpec) -> dict[str, Any]:
 
 
 def _answer(trainer: Any, task: str, example: Mapping[str, Any]) -> Any:
-    """Return the model's answer to the card's example; None where one process alone cannot ask the model."""
+    """Return a task's answer to the card's example; None where one process alone cannot ask the model."""
     if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         return None
     model = trainer.accelerator.unwrap_model(trainer.model)
     try:
-        return model.predict(example, tasks=task, tokenizer=trainer.processing_class)
+        return model.predict(example, tasks=task, tokenizer=trainer.processing_class)[0][task]
     except InputError:
         # The example is not what the task reads; a run is not lost for it.
         return None

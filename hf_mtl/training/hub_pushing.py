@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi, constants
-from huggingface_hub.errors import HTTPError
 from transformers.trainer_utils import HubStrategy
 from transformers.utils.logging import get_logger
 
 from ..modeling.errors import InputError
+from ..modeling.hub_card import is_written, read_card
+from ..modeling.hub_errors import FAILURES, HubError, what_happened
 from ..modeling.hub_files import CARD_FILE, EVAL_RESULTS_FOLDER, pushed_files
-from ..modeling.hub_push import HubError, Push, push_folder
-from ..modeling.model_card import CardFacts, eval_results, render_card
+from ..modeling.hub_push import Push, push_folder
+from ..modeling.model_card import eval_results, render_card
+from ..modeling.model_card_facts import CardFacts
 from .card_facts import facts_of_trainer
 from .checkpoints import PROCESS_STATE, STATE_FILES, list_files
 from .state_tensors import pack_states
@@ -47,6 +49,11 @@ class PushingTrainer(TaskTrainer):
         """Values of `CardFacts`, and by task of `TaskFacts`, that the card says beside what the trainer knows."""
         return {}
 
+    @cached_property
+    def card_arguments(self) -> dict[str, Any]:
+        """Arguments that `create_model_card` was given, which come before `card_values`."""
+        return {}
+
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
         """Make the repository, before any long work; with HF_HUB_OFFLINE=1 the run is kept to be pushed later.
 
@@ -69,10 +76,11 @@ class PushingTrainer(TaskTrainer):
         private = private if private is not None else self.args.hub_private_repo
         try:
             made = HfApi(token=token).create_repo(self.hub_model_id, private=private, exist_ok=True)
-        except (HTTPError, OSError, ValueError) as error:
+        except (*FAILURES, ValueError) as error:
             raise HubError(
-                f"The repository {self.hub_model_id!r} cannot be made or written to: {str(error).strip()} To train "
-                "now and push later, leave push_to_hub out, or set HF_HUB_OFFLINE=1."
+                f"The repository {self.hub_model_id!r} cannot be made or written to: "
+                f"{what_happened(error, str(self.hub_model_id))} To train now and push later, leave push_to_hub out, "
+                "or set HF_HUB_OFFLINE=1. Another name is hub_model_id='owner/name'."
             ) from error
         self.hub_model_id = made.repo_id
 
@@ -127,8 +135,13 @@ class PushingTrainer(TaskTrainer):
             "finetuned_from": finetuned_from,
             "dataset_tags": dataset_tags,
         }
+        # Cards to come say it too.
+        self.card_arguments.update({name: value for name, value in given.items() if value is not None})
         if self.is_world_process_zero():
-            _write_card(facts_of_trainer(self, self.card_values, given), Path(str(self.args.output_dir)))
+            _write_card(self._card_facts(), Path(str(self.args.output_dir)))
+
+    def _card_facts(self) -> CardFacts:
+        return facts_of_trainer(self, self.card_values, self.card_arguments)
 
     def push_to_hub(
         self,
@@ -213,17 +226,19 @@ class PushingTrainer(TaskTrainer):
         shutil.rmtree(staged, ignore_errors=True)
         staged.mkdir()
         for name, path in pushed_files(folder).sent.items():
-            if name not in STATE_FILES and not name.startswith(PROCESS_STATE):
-                _link(path, staged / name)
+            _link(path, staged / name)
         for name in _OF_OUTPUT_FOLDER:
             if (output / name).is_file():
                 _link(output / name, staged / name)
-        _write_card(facts_of_trainer(self, self.card_values), staged)
+        _write_card(self._card_facts(), staged)
         if self.args.hub_strategy == HubStrategy.EVERY_SAVE:
             return staged, []
         name = _LAST_CHECKPOINT if self.args.hub_strategy == HubStrategy.CHECKPOINT else folder.name
         for file, path in pushed_files(folder).sent.items():
             _link(path, staged / name / file)
+        for path in folder.iterdir():
+            if path.name in STATE_FILES or path.name.startswith(PROCESS_STATE):
+                _link(path, staged / name / path.name)
         pack_states(folder, staged / name)
         list_files(staged / name)
         return staged, [f"{name}/*"]
@@ -235,13 +250,17 @@ class PushingTrainer(TaskTrainer):
             return
         try:
             push.result()
-        except (InputError, HTTPError, OSError) as error:
+        except (InputError, *FAILURES) as error:
             logger.warning(f"A checkpoint was not pushed while training: {error}")
 
 
 def _write_card(facts: CardFacts, folder: Path) -> None:
-    """Write a card, and the Hub's file of results if there are any, into a folder."""
-    (folder / CARD_FILE).write_text(render_card(facts), "utf-8")
+    """Write a card, unless somebody wrote one, and the Hub's file of results if there are any, into a folder."""
+    path = folder / CARD_FILE
+    if path.is_file() and is_written(read_card(path.read_bytes(), str(path))):
+        logger.warning(f"{path} was written or changed by hand and stays; remove it for a new card.")
+    else:
+        path.write_text(render_card(facts), "utf-8")
     shutil.rmtree(folder / EVAL_RESULTS_FOLDER, ignore_errors=True)
     if (results := eval_results(facts)) is not None:
         (folder / EVAL_RESULTS_FOLDER).mkdir()

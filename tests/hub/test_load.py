@@ -11,7 +11,7 @@ import pytest
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from hf_mtl import InputError, MultiTaskAttentionModel, MultiTaskProcessor
-from hf_mtl.modeling.hub_push import HubError
+from hf_mtl.modeling.hub_errors import HubError
 from tests.conftest import assert_answers_close, build_model
 from tests.hub.conftest import hub_environment
 from tests.hub.test_push import REPO, TASKS, assert_same, contents, folder, push
@@ -117,7 +117,10 @@ def test_a_model_pushes_itself_whole(hub_client, folder, tokenizer):
     info = model.push_to_hub("first", commit_message="Mine", tags=["extra"])
     assert info.oid == hub_client.head("ann/first") and hub_client.commits("ann/first")[0].message == "Mine"
     there = hub_client.files("ann/first")
-    assert there["README.md"].decode() == card
+    assert there["README.md"].decode() == card.replace("tags: [mine]", "tags:\n- mine\n- extra")
+    model.push_to_hub("sharded", max_shard_size="200KB")
+    sharded = hub_client.files("ann/sharded")
+    assert "model.safetensors" not in sharded and sharded["results.json"] == there["results.json"]
     assert set(contents(folder)) <= set(there)
     with_weights = MultiTaskAttentionModel.from_pretrained("ann/first")
     next(with_weights.parameters()).data.add_(1.0)

@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 from hf_mtl import InputError, MultiTaskAttentionModel
 from hf_mtl.cli import main
 from hf_mtl.modeling.errors import CheckpointError
-from hf_mtl.modeling.hub_push import HubError, Push, push_folder
+from hf_mtl.modeling.hub_card import is_written
+from hf_mtl.modeling.hub_errors import HubError
+from hf_mtl.modeling.hub_push import Push, push_folder
 from tests.conftest import build_model, randomise
 from tests.hub.conftest import hub_environment
 
@@ -62,21 +64,30 @@ def test_one_commit_holds_everything(hub_client, folder):
     assert [commit.message for commit in hub_client.commits(REPO)][0] == "First"
     assert len(hub_client.commits(REPO)) == 2  # the one that made the repository, and this
     there = hub_client.files(REPO)
-    assert {name: data for name, data in there.items() if name != ".gitattributes"} == before
+    # Where there was no card, the tasks say what there is to say.
+    assert b"`mood`, `names`" in there["README.md"] and b"has not said under which licence" in there["README.md"]
+    assert {name: data for name, data in there.items() if name not in (".gitattributes", "README.md")} == before
     assert contents(folder) == before
     assert pushed.commit.oid == hub_client.head(REPO)
     assert_same(loads(hub_client), MultiTaskAttentionModel.from_pretrained(folder))
 
 
 def test_what_is_no_part_of_a_checkpoint_stays(hub_client, folder):
-    for name in ("training_args.bin", "optimizer.pt", "answers.csv", ".env", "checkpoint-3/model.safetensors"):
+    private = ("notes.txt", "secrets.json", "mail.md", "mine.py", "wandb.yaml", "logs/log.json", "other.safetensors")
+    pickles = ("training_args.bin", "optimizer.pt")
+    for name in (*private, *pickles, "answers.csv", ".env", "checkpoint-3/model.safetensors", "mine.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(b"never-sent")
     shutil.copytree(folder, folder.parent / "copy")
     shutil.copytree(folder.parent / "copy", folder / "rte")
-    (folder / "_wave.py").write_text("")
+    (folder / "_wave.py").write_text("WAVE = 1\n")
+    (folder / "gate.py").write_text((folder / "gate.py").read_text() + "\nfrom ._wave import WAVE\n")
+    (folder / "scores.png").write_bytes(b"drawn")
+    (folder / "README.md").write_text("![Scores](scores.png)\n")
+    (folder / "recipe.yaml").write_text("encoder: x\noutput_dir: /home/ann/out\ntasks: []\n")
     pushed = push(folder)
     there = hub_client.files(REPO)
+    assert there["scores.png"] == b"drawn" and there["recipe.yaml"] == b"encoder: x\ntasks: []\n"
     assert not [name for name in there if b"never-sent" in there[name] or name.startswith("rte/")]
     assert "_wave.py" in there
     assert pushed.files.left_out["training_args.bin"].startswith("a pickle")
@@ -284,6 +295,44 @@ def test_a_card_that_the_hub_refuses(hub_client, folder):
     (folder / "README.md").write_text("---\nlicense: no-such-licence\n---\n")
     with pytest.raises(HubError, match="README.md is refused by the Hub"):
         push(folder)
+
+
+def test_a_card_that_somebody_wrote_on_the_hub_stays(hub_client, folder, caplog):
+    push(folder)
+    generated = hub_client.files(REPO)["README.md"]
+    assert not push(folder).has_changed and not is_written(generated.decode())
+    hub_client.commit(REPO, {"README.md": b"---\nlicense: mit\n---\nMine.\n"}, "By hand")
+    pushed = push(folder)
+    assert pushed.kept_card and hub_client.files(REPO)["README.md"].endswith(b"Mine.\n")
+    assert "replace_card=True" in caplog.text
+    push(folder, replace_card=True)
+    assert hub_client.files(REPO)["README.md"] == generated
+    # One that was written here is meant to go there.
+    (folder / "README.md").write_text("My own.\n")
+    hub_client.commit(REPO, {"README.md": b"Mine.\n"}, "By hand")
+    push(folder, tags=["mine"])
+    assert hub_client.files(REPO)["README.md"] == b"---\ntags:\n- mine\n---\nMy own.\n"
+
+
+def test_the_card_of_a_folder_names_the_folder(hub_client, folder):
+    push(folder, path_in_repo="a/b/", tags=["extra"])
+    card = hub_client.files(REPO)["a/b/README.md"].decode()
+    assert 'AutoModel.from_pretrained(checkpoint, subfolder="a/b", trust_remote_code=True)' in card
+    assert f"hf-mtl predict {REPO} --subfolder a/b --text" in card and "- extra" in card
+    for inside in ("../x", "/abs", "a//b", "."):
+        with pytest.raises(InputError, match="expected a folder of the repository"):
+            push(folder, path_in_repo=inside)
+    with pytest.raises(InputError, match="repo_id=None"):
+        push(folder, repo=None)
+
+
+def test_a_card_that_cannot_be_read(hub_client, folder):
+    (folder / "README.md").write_bytes(b"caf\xe9")
+    with pytest.raises(InputError, match="README.md is not in UTF-8"):
+        push(folder)
+    (folder / "README.md").write_text("---\ntags: [\n---\n")
+    with pytest.raises(InputError, match="front matter is no valid YAML"):
+        push(folder, tags=["mine"])
 
 
 def test_the_command(hub_client, folder, capsys):

@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import HfApi, ModelCard, snapshot_download
 
 from hf_mtl import InputError, MultiTaskAttentionModel, MultiTaskTrainer, MultiTaskTrainingArguments
-from hf_mtl.modeling.hub_push import HubError
+from hf_mtl.modeling.hub_errors import HubError
 from hf_mtl.training.state_tensors import pack_states, unpack_states
 from tests.hub.test_push import assert_same
 from tests.training.test_trainer_contract import DATA, QUIET, model_of
