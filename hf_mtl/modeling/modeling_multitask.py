@@ -16,6 +16,7 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_code import carries_code, hub_arguments
 from .encoder_loading import build_encoder
 from .encoder_reader import EncodedTokens, EncoderReader
+from .handler import EndpointHandler
 from .input_rows import Rows, TaskNames
 from .masked_language import MaskedLanguageHead
 from .multitask_module import MultiTaskModule, Routing, TaskParts, check_config
@@ -321,5 +322,5 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         return Answerer(self, tokenizer_of(self) if tokenizer is None else tokenizer, form)
 
 
-# The pipeline travels with the model.
-__all__ = ["MultiTaskAttentionModel", "MultiTaskOutput", "MultiTaskPipeline"]
+# The pipeline and what serves requests travel with the model.
+__all__ = ["EndpointHandler", "MultiTaskAttentionModel", "MultiTaskOutput", "MultiTaskPipeline"]

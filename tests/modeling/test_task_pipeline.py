@@ -221,6 +221,47 @@ def test_a_checkpoint_is_asked_where_this_package_is_not(pipe, tmp_path, given):
     assert json.loads(ended.stdout) == json.loads(json.dumps(pipe(TEXTS[0])))
 
 
+TOOLKIT = """
+import importlib.util, json, pathlib, sys
+folder = sys.argv[1]
+sys.path.insert(0, folder)
+spec = importlib.util.spec_from_file_location("handler", pathlib.Path(folder) / "handler.py")
+sys.modules["handler"] = handler = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(handler)
+served = handler.EndpointHandler(path=folder)
+assert "hf_mtl" not in sys.modules
+for body in json.loads(sys.argv[2]):
+    try:
+        print(json.dumps(served(body)))
+    except Exception as error:
+        print(json.dumps({"error": str(error)}))
+"""
+
+
+@pytest.mark.slow
+def test_requests_are_answered_as_the_inference_toolkit_asks(pipe, tmp_path):
+    """It loads handler.py by its place, with the folder on the path, and gives the request's body."""
+    pipe.model.save_pretrained(tmp_path / "saved")
+    pipe.tokenizer.save_pretrained(tmp_path / "saved")
+    environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home"), "PATH": "/usr/bin:/bin"}
+    environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
+    bodies = [
+        {"inputs": TEXTS[0]},
+        {"inputs": {"text": TEXTS[0]}, "parameters": {"tasks": ["mood"], "return_all_scores": False}},
+        {"inputs": TEXTS, "parameters": {"batch_size": 2}},
+        {"input": TEXTS[0]},
+        {"inputs": TEXTS[0], "parameters": {"tasks": ["moods"]}},
+    ]
+    command = [sys.executable, "-c", TOOLKIT, str(tmp_path / "saved"), json.dumps(bodies)]
+    ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    one, row, several, nothing, unknown = map(json.loads, ended.stdout.splitlines())
+    assert one == json.loads(json.dumps(pipe(TEXTS[0])))
+    assert row == {"mood": {key: one["mood"][key] for key in ("label", "score")}}
+    assert several == json.loads(json.dumps(pipe(TEXTS, batch_size=2)))
+    assert "no inputs" in nothing["error"] and "Did you mean 'mood'" in unknown["error"]
+
+
 def test_with_the_package_no_trust_is_needed(pipe, tmp_path):
     pipe.save_pretrained(tmp_path / "saved")
     for given in (["multi-task"], ["multitask"]):
