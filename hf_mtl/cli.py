@@ -1,4 +1,4 @@
-"""The `hf-mtl` program: train, mix, predict, evaluate, push. Nothing heavy is imported before a command is known."""
+"""The `hf-mtl` program and its commands. Nothing heavy is imported before a command is known."""
 
 import argparse
 import importlib
@@ -9,6 +9,7 @@ from pathlib import Path
 
 COMMANDS = {
     "train": "train a recipe and answer with the result",
+    "doctor": "look a recipe's run over without training it",
     "mix": "show how often each task of a recipe would be drawn",
     "predict": "answer texts with a checkpoint",
     "evaluate": "score a checkpoint on a recipe's validation rows",
@@ -19,7 +20,8 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    That is 0, 1 where some rows of a file were not answered, 2 for input that cannot be used, 130 after an interrupt.
+    That is 0, 1 where rows of a file were not answered or the doctor found something, 2 for input that cannot be used,
+    130 after an interrupt.
     """
     parser = argparse.ArgumentParser(prog="hf-mtl", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

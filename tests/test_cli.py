@@ -269,6 +269,32 @@ def test_evaluate_takes_what_is_typed_of_a_task_or_refuses_it(workplace, trained
     assert "the checkpoint was trained with class_weights=None" in other.stderr
 
 
+@NEEDS_ENCODER
+@pytest.mark.slow
+def test_evaluate_scores_some_tasks_and_the_test_split(workplace, trained):
+    some = hf_mtl(workplace, "evaluate", "out", "--tasks", "mood")
+    assert some.returncode == 0, some.stderr
+    row = re.compile(r"^mood +accuracy .*$", re.M)
+    assert row.search(some.stdout).group() == row.search(trained).group() and "places" not in some.stdout
+    none = hf_mtl(workplace, "evaluate", "out", "--split", "test")
+    assert none.returncode == 2 and "No task has test rows" in none.stderr
+    files = "{train: mood_train.jsonl, validation: mood_validation.jsonl, test: mood_train.jsonl}"
+    typed = ("--split", "test", "--tasks.mood.data_files", files, "--exclude_overlap", "false")
+    tested = hf_mtl(workplace, "evaluate", "out", *typed)
+    assert tested.returncode == 0, tested.stderr
+    assert "The test split:" in tested.stdout and "places" not in tested.stdout
+
+
+@NEEDS_ENCODER
+def test_the_doctor_looks_and_writes_nothing(workplace):
+    before = sorted(workplace.iterdir())
+    done = hf_mtl(workplace, "doctor", "recipe.yaml", "--max_steps", "40")
+    assert done.returncode in (0, 1), done.stderr
+    assert re.search(r"^mood +24 ", done.stdout, re.M) and "A step's passes take" in done.stdout
+    assert (done.returncode == 0) == ("Nothing was found" in done.stdout)
+    assert sorted(workplace.iterdir()) == before
+
+
 def test_the_next_command_can_be_pasted_into_a_shell():
     text = 'It\'s $20, `date` and "so on"'
     spec = SimpleNamespace(name="mood", input_fields=["text"])
@@ -348,5 +374,5 @@ def test_the_start_is_quick(name):
 def test_help_names_the_commands():
     done = subprocess.run([*PROGRAM, "--help"], capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0
-    for command in ("train", "predict", "evaluate"):
+    for command in ("train", "doctor", "predict", "evaluate"):
         assert command in done.stdout

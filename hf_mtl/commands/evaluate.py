@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
+from datasets import Dataset
+
+from ..data.mixture import Mixture
 from ..modeling.errors import InputError, check_choice
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.task_config import TaskConfig
@@ -14,8 +17,9 @@ from ..tables import baseline_scores, score_table
 from ..training.trainer import MultiTaskTrainer
 from .checkpoint_loading import checkpoint_file, load_checkpoint
 from .console import quiet_libraries
-from .mix import read_mixture
+from .recipe_parts import read_mixture
 
+_SPLITS = ("validation", "test")
 # What a task is read and answered with, which training did not fix.
 _ANSWERING = ("max_length", "stride", "threshold", "max_answer_length", "num_best", "null_answer")
 
@@ -29,6 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("checkpoint", help="the folder that training named, or owner/name of the Hub")
     parser.add_argument("--recipe", help=f"a YAML file; by default {RECIPE_FILE} beside the checkpoint")
+    parser.add_argument("--split", choices=_SPLITS, default=_SPLITS[0], help="the rows to score (default: validation)")
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="the tasks to score; by default all")
     parser.add_argument("--revision", help="of the Hub: a branch, tag or commit")
     parser.add_argument("--subfolder", default="", help="where in the folder or repository the checkpoint lies")
     return parser
@@ -49,12 +55,34 @@ def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
             f"{', '.join(spec.name for spec in recipe.tasks)}; expected the same in the same order."
         )
     _override_tasks(model, recipe, overrides)
+    for name in args.tasks or ():
+        check_choice("task", name, model.config.task_names)
     mixture = read_mixture(recipe)
+    rows = _rows_to_score(mixture, args.split, args.tasks)
     trainer = MultiTaskTrainer(model, recipe.training, train_dataset=mixture, processing_class=tokenizer)
-    scores = trainer.task_scores(trainer.evaluate())
-    baselines = baseline_scores(mixture) if recipe.data.baselines else {}
+    scores = trainer.task_scores(trainer.evaluate(trainer.features_of(rows)))
+    scored = dataclasses.replace(mixture, validation=rows)
+    baselines = baseline_scores(scored) if recipe.data.baselines else {}
+    if args.split != _SPLITS[0]:
+        print(f"\nThe {args.split} split:")
     print("\n".join(["", *score_table(scores, baselines)]))
     return 0
+
+
+def _rows_to_score(mixture: Mixture, split: str, tasks: Sequence[str] | None) -> dict[str, Dataset]:
+    """Return the rows to score by task.
+
+    Raises:
+        InputError: A task that was named has none, or no task has.
+    """
+    rows = mixture.test if split == "test" else mixture.validation
+    for name in tasks or ():
+        if name not in rows:
+            raise InputError(f"Task {name!r} has no {split} rows; its `splits:` or `data_files:` name none.")
+    by_task = {name: of_task for name, of_task in rows.items() if tasks is None or name in tasks}
+    if not by_task:
+        raise InputError(f"No task has {split} rows; name them in the recipe: `splits: {{{split}: SPLIT}}`.")
+    return by_task
 
 
 def _recipe_beside(args: argparse.Namespace) -> Path:

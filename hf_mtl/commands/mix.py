@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from transformers import AutoTokenizer
 
 from ..data.features import FeatureDataset
-from ..data.mixture import Mixture, load_mixture
 from ..modeling.encoder_limits import check_tokenizer, limits_of
 from ..modeling.encoder_loading import find_encoder, load_encoder
 from ..modeling.processing_multitask import MultiTaskProcessor
-from ..recipe import Recipe, read_recipe
-from ..tables import dropped_lines, mixture_table
+from ..recipe import read_recipe
+from ..tables import mixture_table
 from ..training.sampling import build_sampler, choose_mixing, run_steps
-from .console import quiet_libraries, say
+from .console import quiet_libraries
+from .recipe_parts import read_mixture
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,15 +46,3 @@ def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     steps = run_steps(sampler, recipe.training)
     print("\n".join(["", *mixture_table(sampler.preview(list(train.sizes), steps)), "", f"{steps:,} steps"]))
     return 0
-
-
-def read_mixture(recipe: Recipe) -> Mixture:
-    """Load the recipe's mixture; say which caps hold and what was dropped."""
-    data = recipe.data
-    say(*recipe.notes)
-    seed = recipe.training.seed
-    mixture = load_mixture(
-        recipe.tasks, data.data_dir, data.exclude_overlap, data.max_train_samples, data.max_eval_samples, seed
-    )
-    say(*dropped_lines(mixture))
-    return mixture

@@ -29,8 +29,8 @@ from ..training.scoring import AVERAGE, mtl_average
 from ..training.trainer import MultiTaskTrainer
 from ..training.training_order import Stage, arguments_of, left_out, mixture_of, model_of, tasks_apart
 from .console import is_main_process, program, quiet_libraries, say
-from .mix import read_mixture
 from .push import lines_of_push
+from .recipe_parts import build_model, read_mixture
 
 _RESULTS_FILE = "results.json"
 _TEST_RESULTS_FILE = "test_results.json"
@@ -78,11 +78,7 @@ def _train(recipe: Recipe) -> int:
     quiet_libraries()
     stages = _stages(recipe)
     mixture = read_mixture(recipe)
-    set_seed(recipe.training.seed)
-    tasks = [spec.to_config() for spec in mixture.specs]
-    whole = MultiTaskAttentionModel.from_encoder(
-        recipe.encoder, tasks=tasks, encoder_kwargs=recipe.model.encoder_kwargs(), **recipe.model.settings()
-    )
+    whole = build_model(recipe, mixture)
     if whole.mtl.conditioning.conditions_encoder:
         many = f"all {whole.num_tasks} tasks take {whole.num_tasks} passes"
         say(f"Token states depend on the task: a row is encoded once for each task it is answered for, {many}.")

@@ -1,0 +1,30 @@
+"""A recipe's rows and its model as it begins."""
+
+from transformers import set_seed
+
+from ..data.mixture import Mixture, load_mixture
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..recipe import Recipe
+from ..tables import dropped_lines
+from .console import say
+
+
+def read_mixture(recipe: Recipe) -> Mixture:
+    """Load the recipe's mixture; say which caps hold and what was dropped."""
+    data = recipe.data
+    say(*recipe.notes)
+    seed = recipe.training.seed
+    mixture = load_mixture(
+        recipe.tasks, data.data_dir, data.exclude_overlap, data.max_train_samples, data.max_eval_samples, seed
+    )
+    say(*dropped_lines(mixture))
+    return mixture
+
+
+def build_model(recipe: Recipe, mixture: Mixture) -> MultiTaskAttentionModel:
+    """Return a recipe's model as it begins, of all tasks."""
+    set_seed(recipe.training.seed)
+    tasks = [spec.to_config() for spec in mixture.specs]
+    return MultiTaskAttentionModel.from_encoder(
+        recipe.encoder, tasks=tasks, encoder_kwargs=recipe.model.encoder_kwargs(), **recipe.model.settings()
+    )
