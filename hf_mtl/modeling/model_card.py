@@ -183,9 +183,7 @@ def _limits(facts: CardFacts) -> list[str]:
     lines = []
     if lengths:
         most = ", ".join(f"{length}" for length in sorted(lengths))
-        lines.append(
-            f"Inputs of more than {most} word pieces (of the task's own length) are cut; such an answer says "
-            "`truncated`."
-        )
+        whose = " (each task has its own length)" if len(lengths) > 1 else ""
+        lines.append(f"Inputs of more than {most} word pieces{whose} are cut; such an answer says `truncated`.")
     lines.append("It answers what its training rows are like; on other texts its scores may mean nothing.")
     return lines

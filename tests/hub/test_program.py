@@ -185,3 +185,23 @@ def test_what_is_not_known_vanishes():
     assert "read from files" in render_card(dataclasses.replace(full_facts(), reads_hub=False))
     for word in ("![scores](scores.png)", "71.2", "50.0", "single task", "a\\|b", "2,490", "Nothing leaks."):
         assert word in full, word
+
+
+def test_a_card_is_the_markdown_that_is_meant():
+    """As GitHub and the Hub render it: no row falls out of its table, no line of code out of its block."""
+    markdown_it = pytest.importorskip("markdown_it")
+    card = render_card(dataclasses.replace(full_facts(), parts=["mean gate: 0.1"], command="hf-mtl train recipe.yaml"))
+    body = card.split("---\n", 2)[2]
+    tokens = markdown_it.MarkdownIt("commonmark").enable("table").parse(body)
+    kinds = [token.type for token in tokens]
+    headings = [tokens[place + 1].content for place, kind in enumerate(kinds) if kind == "heading_open"]
+    assert headings[0] == "Model" and headings[1:4] == ["Tasks and scores", "Use", "Data"] and len(headings) == 8
+    assert kinds.count("table_open") == 2
+    assert [token.info for token in tokens if token.type == "fence"] == ["python", "bash", "text", "text"]
+    texts = [token for token in tokens if token.type == "inline"]
+    assert not [token.content for token in texts if token.content.startswith("|") or "```" in token.content]
+    assert [child.attrs["src"] for token in texts for child in token.children if child.type == "image"] == [
+        "scores.png"
+    ]
+    cells = [tokens[place + 1].content for place, kind in enumerate(kinds) if kind == "td_open"]
+    assert "a|b, c" in cells
