@@ -190,7 +190,8 @@ def test_what_is_not_known_vanishes():
 def test_a_card_is_the_markdown_that_is_meant():
     """As GitHub and the Hub render it: no row falls out of its table, no line of code out of its block."""
     markdown_it = pytest.importorskip("markdown_it")
-    card = render_card(dataclasses.replace(full_facts(), parts=["mean gate: 0.1"], command="hf-mtl train recipe.yaml"))
+    further = {"parts": ["mean gate: 0.1"], "command": "hf-mtl train recipe.yaml", "license_note": "Ask first."}
+    card = render_card(dataclasses.replace(full_facts(), **further))
     body = card.split("---\n", 2)[2]
     tokens = markdown_it.MarkdownIt("commonmark").enable("table").parse(body)
     kinds = [token.type for token in tokens]
