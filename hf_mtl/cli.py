@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMMANDS = {
+    "init": "draft a recipe from files",
     "train": "train a recipe and answer with the result",
     "doctor": "look a recipe's run over without training it",
     "mix": "show how often each task of a recipe would be drawn",

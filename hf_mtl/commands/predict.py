@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 
 from ..modeling.answering import Answerer
-from ..modeling.errors import InputError
+from ..modeling.errors import InputError, check_choice
 from ..modeling.input_rows import ROW_FIELDS, missing_fields
 from ..modeling.problem_heads import TASK_HEADS
 from ..modeling.task_head import Answer
@@ -41,6 +41,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--choices", nargs="+", help="of multiple choice, beside --text")
     parser.add_argument("--file", help="a file whose rows have these fields (.csv, .tsv, .jsonl, .parquet, ...)")
     parser.add_argument("--output", help="the file to write, beside --file: .jsonl, or .csv with a column per answer")
+    parser.add_argument(
+        "--columns", nargs="+", metavar="FIELD=COLUMN", default=[], help="of the file: text=body, where names differ"
+    )
     parser.add_argument("--tasks", nargs="+", help="the tasks to answer; by default all whose fields are given")
     parser.add_argument("--batch_size", type=int, default=32, help="rows in one pass of the encoder")
     parser.add_argument("--device", help="such as cpu or cuda:1; by default the accelerator, where there is one")
@@ -62,6 +65,8 @@ def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
         raise InputError(f"--batch_size {args.batch_size}; expected a whole number >= 1.")
     if args.file:
         return _answer_file(args)
+    if args.columns:
+        raise InputError("--columns goes with --file: it says which columns are input fields.")
     answerer = _load_answerer(args)
     answers = answerer.answer([row], args.tasks)[0]
     print(json.dumps(answers, ensure_ascii=False, indent=2) if args.json else "\n".join(_lines(answerer, answers)))
@@ -104,14 +109,31 @@ def _answer_file(args: argparse.Namespace) -> int:
 
     path, output = Path(args.file), Path(args.output)
     check_output(output)
-    survey = survey_file(path)
+    named = _named_columns(args.columns)
+    survey = survey_file(path, named)
     answerer = _load_answerer(args)
-    tally = answer_file(answerer, FileAnswers(path, survey, output, args.tasks, args.batch_size))
+    tally = answer_file(answerer, FileAnswers(path, survey, output, args.tasks, args.batch_size, named))
     if tally is None:
         return 0
     say(f"{tally.rows - tally.num_errors:,} rows answered: {output}")
     say(*lines_of_tally(tally, answerer, output), stream=sys.stderr)
     return 1 if tally.num_errors else 0
+
+
+def _named_columns(given: Sequence[str]) -> dict[str, str]:
+    """Return by input field the column that it is read from.
+
+    Raises:
+        InputError: A pair of another form, or no input field.
+    """
+    named = {}
+    for pair in given:
+        name, equals, column = pair.partition("=")
+        if not equals or not column:
+            raise InputError(f"--columns {pair}: expected FIELD=COLUMN, such as text=body.")
+        check_choice("input field", name, ROW_FIELDS)
+        named[name] = column
+    return named
 
 
 def _say_cut(answerer: Answerer, answers: Mapping[str, Answer]) -> None:

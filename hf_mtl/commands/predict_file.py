@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TextIO
 
 import torch
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from ..data.files import iterate_rows, place_of_row
 from ..data.text_lines import FileRow
 from ..modeling.answering import Answerer
-from ..modeling.errors import InputError
+from ..modeling.errors import InputError, check_choice
 from ..modeling.input_rows import ROW_FIELDS, Row, check_row
 from .answer_tally import AnswerTally
 from .console import is_main_process, say
@@ -51,8 +52,12 @@ class Survey:
     digest: str
 
 
-def survey_file(path: Path) -> Survey:
+def survey_file(path: Path, named: Mapping[str, str] = MappingProxyType({})) -> Survey:
     """Read a file through, and refuse one of which nothing can be answered.
+
+    Args:
+        path: The file.
+        named: By input field the column that it is read from, where their names differ.
 
     Raises:
         InputError: No row can be read, or has an input field; or a column has a name that the output needs.
@@ -69,10 +74,13 @@ def survey_file(path: Path) -> Survey:
     if first_fault is not None and not is_readable:
         place = place_of_row(path, first_fault.line)
         raise InputError(f"{place}: {first_fault.fault}. No row of the file can be read.")
-    if not columns.keys() & set(ROW_FIELDS):
+    for name in named.values():
+        check_choice(f"column of {path}:", name, list(columns))
+    if not (columns.keys() | named.keys()) & set(ROW_FIELDS):
+        first = next(iter(columns), "COLUMN")
         raise InputError(
             f"{path} has the columns {', '.join(columns) or 'of no name'}; expected input fields: "
-            f"{', '.join(ROW_FIELDS)}. Rename the columns to answer."
+            f"{', '.join(ROW_FIELDS)}. Rename the columns to answer, or say which they are: --columns text={first}."
         )
     for name in _WRITTEN:
         if name in columns:
@@ -105,15 +113,22 @@ class FileAnswers:
         output: Where its answers go.
         tasks: Names of the tasks to answer; None for all whose fields a row has.
         batch_size: Rows in one pass of the encoder.
+        named: By input field the column that it is read from, where their names differ.
 
     Raises:
         InputError: Parts of another job lie where its own would.
     """
 
     def __init__(
-        self, path: Path, survey: Survey, output: Path, tasks: Sequence[str] | None = None, batch_size: int = 32
+        self,
+        path: Path,
+        survey: Survey,
+        output: Path,
+        tasks: Sequence[str] | None = None,
+        batch_size: int = 32,
+        named: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self.path, self.survey, self.output = path, survey, output
+        self.path, self.survey, self.output, self.named = path, survey, output, dict(named)
         self.task_names, self.batch_size = tasks, batch_size
         self.folder = output.with_name(f"{output.name}.parts")
 
@@ -128,7 +143,13 @@ class FileAnswers:
         Args:
             fingerprint: Of the model that answers.
         """
-        job = {"file": self.survey.digest, "model": fingerprint, "tasks": self.task_names, "rows": _ROWS_OF_PART}
+        job = {
+            "file": self.survey.digest,
+            "model": fingerprint,
+            "tasks": self.task_names,
+            "columns": self.named,
+            "rows": _ROWS_OF_PART,
+        }
         path = self.folder / _JOB_FILE
         if self.folder.exists():
             earlier = json.loads(path.read_text("utf-8")) if path.is_file() else None
@@ -208,7 +229,8 @@ class FileAnswers:
             try:
                 if row.fault:
                     raise InputError(f"{place}: {row.fault}.")
-                good[index] = check_row(row.values, place, tasks, self.task_names is not None)
+                values = {**row.values, **{name: row.values.get(column) for name, column in self.named.items()}}
+                good[index] = check_row(values, place, tasks, self.task_names is not None)
             except InputError as error:
                 outcomes[index] = {"error": str(error)}
         progress(len(outcomes))

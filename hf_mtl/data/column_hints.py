@@ -65,7 +65,7 @@ def give_texts(columns: Sequence[str]) -> str:
     )
 
 
-def _choice_columns(columns: Sequence[str]) -> list[str]:
+def numbered_choices(columns: Sequence[str]) -> list[str]:
     """Return the columns that look like choices, such as ``choice1`` and ``choice2``, or ``option_a`` to ``option_d``.
 
     They have a beginning in common, which is no column itself, and count on from 0, 1 or A; none are returned where
@@ -105,7 +105,7 @@ def choices_help(features: Mapping[str, Any], task: str, columns: Mapping[str, A
         columns: What is known of its columns: ``text`` and ``label``.
     """
     texts = [name for name in features if is_text(features[name])]
-    choices = _choice_columns(texts)
+    choices = numbered_choices(texts)
     others = [name for name in texts if name not in choices and name != columns.get("label")]
     text = columns.get("text") if columns.get("text") in features else next(iter(others), None)
     if not choices or text is None:

@@ -24,7 +24,7 @@ _ROW_READERS: dict[str, Callable[[Iterator[str]], Iterator[FileRow]]] = {
     ".csv": read_csv_rows,
     ".tsv": read_tsv_rows,
 }
-_CONLL_SUFFIXES = (".conll", ".conllu", ".iob", ".bio")
+CONLL_SUFFIXES = (".conll", ".conllu", ".iob", ".bio")
 
 # Read as CoNLL where the task's columns are numbers.
 _MAYBE_CONLL_SUFFIXES = (".txt", ".tsv")
@@ -34,7 +34,7 @@ _ARROW_READERS: dict[str, Callable[[str], Dataset]] = {".parquet": Dataset.from_
 # Rows of a parquet file that are in memory at once.
 _ROWS_OF_BATCH = 1024
 
-SUFFIXES = (*_ARROW_READERS, *_ROW_READERS, *_CONLL_SUFFIXES)
+SUFFIXES = (*_ARROW_READERS, *_ROW_READERS, *CONLL_SUFFIXES)
 
 # Every text format packed, too.
 ALL_SUFFIXES = (*SUFFIXES, *(f"{suffix}.gz" for suffix in SUFFIXES if suffix not in _ARROW_READERS))
@@ -83,7 +83,7 @@ def read_file(path: Path, split: str, columns: Mapping[str, Any] | None = None) 
     suffix = _suffix(path)
     if suffix in _ARROW_READERS:
         return _read_arrow(path, suffix), RowPlaces(split, str(path))
-    if suffix in _CONLL_SUFFIXES or (suffix in _MAYBE_CONLL_SUFFIXES and _are_numbers(columns)):
+    if suffix in CONLL_SUFFIXES or (suffix in _MAYBE_CONLL_SUFFIXES and _are_numbers(columns)):
         rows = _read_conll(path, suffix, columns)
     elif suffix not in _ROW_READERS:
         raise InputError(_refusal(path, suffix))

@@ -59,6 +59,8 @@ def read_recipe_file(path: str | Path, fields: Fields) -> RecipeFile:
             f"{name}: no UTF-8 text: byte {error.start + 1} is {error.object[error.start]:#04x}. Save it as UTF-8."
         ) from error
     values = read_yaml(text, name, lambda keys: _is_words(keys, fields))
+    if (place := _first_blank(values)) is not None:
+        raise InputError(f"{name}: {place} is ???; write what is meant (the comment beside it says what was seen).")
     if not isinstance(values, Mapping):
         content = "an empty file" if values is None else type(values).__name__
         raise InputError(f"{name}: expected `key: value` lines such as `encoder: FOLDER`; found {content}.")
@@ -114,3 +116,15 @@ def check_keys(file: RecipeFile, fields: Fields) -> None:
 def name_of_row(row: Mapping[str, Any]) -> str:
     """Return the name of a row's task: its own, or its preset's."""
     return str(row.get("name") or str(row.get("preset", "?")).rpartition("/")[2])
+
+
+def _first_blank(value: Any, place: str = "") -> str | None:
+    """Return where a value is ???, which `hf-mtl init` writes for somebody to fill in; None if none is."""
+    if value == "???":
+        return place
+    items: Any = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        inside = item.get("name", key) if isinstance(value, list) and isinstance(item, Mapping) else key
+        if (blank := _first_blank(item, f"{place}.{inside}" if place else str(inside))) is not None:
+            return blank
+    return None

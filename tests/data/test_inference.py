@@ -5,7 +5,7 @@ from datasets import ClassLabel, Dataset, Features, LargeList, List, Value
 
 from hf_mtl import InputError, TaskSpec
 from hf_mtl.data.canonical import canonical_inputs, canonical_splits
-from hf_mtl.data.column_hints import PAIRS, _choice_columns
+from hf_mtl.data.column_hints import PAIRS, numbered_choices
 from hf_mtl.data.inference import infer_spec
 from tests.conftest import DATA
 
@@ -161,7 +161,7 @@ def test_choices_are_seen_where_the_label_is_not():
     ids="+".join,
 )
 def test_other_columns_are_no_choices(columns):
-    assert _choice_columns(columns) == []
+    assert numbered_choices(columns) == []
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the shared data sets are not there")

