@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -28,7 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of what is not a recipe's key."""
     parser = argparse.ArgumentParser(
         prog="hf-mtl evaluate",
-        description="Score a checkpoint on a recipe's validation rows; every key of the recipe can be overridden.",
+        description="Score a checkpoint on a recipe's held-out rows; every key of the recipe can be overridden.",
         allow_abbrev=False,
     )
     parser.add_argument("checkpoint", help="the folder that training named, or owner/name of the Hub")
@@ -41,7 +42,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
-    """Score and print."""
+    """Score and print; nothing is written."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _evaluate(args, [*overrides, "--output_dir", folder])
+
+
+def _evaluate(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     recipe = read_recipe(args.recipe or _recipe_beside(args), overrides)
     if args.recipe is None and not Path(args.checkpoint).is_dir():
         _check_files(args.checkpoint, recipe)

@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog="A row of a file that cannot be answered is named on standard error and stands in the output with its "
         "`error`; the others are answered, and the exit code is 1. It is 2 where nothing could be done. A run over a "
         "file that was stopped goes on where it was when the same is typed again; several processes share a file: "
-        "torchrun --nproc_per_node 2 -m hf_mtl.cli predict ..., or accelerate launch.",
+        "torchrun --nproc_per_node 2 -m hf_mtl.cli predict ...",
         allow_abbrev=False,
     )
     parser.add_argument("checkpoint", help="the folder that training named, or owner/name of the Hub")
@@ -90,7 +90,7 @@ def _device(name: str | None) -> torch.device:
         InputError: There is no such device.
     """
     try:
-        if name is not None:
+        if name is not None and not name.startswith("meta"):
             return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from error
@@ -105,7 +105,8 @@ def _device(name: str | None) -> torch.device:
 def _answer_file(args: argparse.Namespace) -> int:
     # Imported here, since a row that is typed needs no reader of files.
     from .answer_tally import lines_of_tally
-    from .predict_file import FileAnswers, answer_file, check_output, survey_file
+    from .file_survey import check_output, survey_file
+    from .predict_file import FileAnswers, answer_file
 
     path, output = Path(args.file), Path(args.output)
     check_output(output)

@@ -12,96 +12,28 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TextIO
 
 import torch
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from ..data.files import iterate_rows, place_of_row
 from ..data.text_lines import FileRow
 from ..modeling.answering import Answerer
-from ..modeling.errors import InputError, check_choice
-from ..modeling.input_rows import ROW_FIELDS, Row, check_row
+from ..modeling.errors import InputError
+from ..modeling.input_rows import LIST_FIELDS, Row, check_row, missing_fields
 from .answer_tally import AnswerTally
 from .console import is_main_process, say
+from .file_survey import Survey
 
 # Rows of a part: as many as are lost when a run is stopped, and as are in memory at once.
 _ROWS_OF_PART = 2048
-_OUTPUT_SUFFIXES = (".jsonl", ".ndjson", ".csv")
-# What the output says of a row beside its own values.
-_WRITTEN = ("answers", "error")
 _JOB_FILE = "job.json"
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Size and columns of a file, from one reading before anything is answered.
-
-    Args:
-        num_rows: How many rows it has, those that cannot be read included.
-        columns: Names of its columns.
-        digest: Of its bytes.
-    """
-
-    num_rows: int
-    columns: tuple[str, ...]
-    digest: str
-
-
-def survey_file(path: Path, named: Mapping[str, str] = MappingProxyType({})) -> Survey:
-    """Read a file through, and refuse one of which nothing can be answered.
-
-    Args:
-        path: The file.
-        named: By input field the column that it is read from, where their names differ.
-
-    Raises:
-        InputError: No row can be read, or has an input field; or a column has a name that the output needs.
-    """
-    columns: dict[str, None] = {}
-    count, first_fault, is_readable = 0, None, False
-    for row in iterate_rows(path):
-        count += 1
-        columns.update(dict.fromkeys(row.values))
-        is_readable = is_readable or not row.fault
-        first_fault = first_fault or (row if row.fault else None)
-    if not count:
-        raise InputError(f"{path} holds no rows.")
-    if first_fault is not None and not is_readable:
-        place = place_of_row(path, first_fault.line)
-        raise InputError(f"{place}: {first_fault.fault}. No row of the file can be read.")
-    for name in named.values():
-        check_choice(f"column of {path}:", name, list(columns))
-    if not (columns.keys() | named.keys()) & set(ROW_FIELDS):
-        first = next(iter(columns), "COLUMN")
-        raise InputError(
-            f"{path} has the columns {', '.join(columns) or 'of no name'}; expected input fields: "
-            f"{', '.join(ROW_FIELDS)}. Rename the columns to answer, or say which they are: --columns text={first}."
-        )
-    for name in _WRITTEN:
-        if name in columns:
-            raise InputError(f"{path} has a column {name!r}, which the output would write over; rename it.")
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return Survey(count, tuple(columns), digest)
-
-
-def check_output(path: Path) -> None:
-    """Check that answers can be written to a file.
-
-    Raises:
-        InputError: It exists, has no folder, or another ending than a format that is written.
-    """
-    if path.suffix.lower() not in _OUTPUT_SUFFIXES:
-        raise InputError(f"--output {path}: expected a file that ends in {', '.join(_OUTPUT_SUFFIXES)}.")
-    if path.exists():
-        raise InputError(f"{str(path)!r} exists; nothing was written over. Name another --output.")
-    if not path.parent.is_dir():
-        raise InputError(f"There is no folder {str(path.parent)!r}; make it or name another --output.")
 
 
 class FileAnswers:
@@ -137,6 +69,29 @@ class FileAnswers:
         """The number of parts of the file."""
         return math.ceil(self.survey.num_rows / _ROWS_OF_PART)
 
+    def check_columns(self, answerer: Answerer) -> None:
+        """Check that the tasks that were named can be answered from the file, and that their answers have columns.
+
+        Raises:
+            InputError: An unknown task, one of which the file has no column, or a column that a csv file would have
+                twice.
+        """
+        columns = {*self.survey.columns, *self.named}
+        for task in answerer.tasks_by_name(self.task_names):
+            lacking = missing_fields(task, dict.fromkeys(columns, ""))
+            if self.task_names is not None and lacking:
+                raise InputError(
+                    f"{self.path} has no column {lacking[0]!r}, which task {task.name!r} needs; it has "
+                    f"{', '.join(self.survey.columns)}. Say which it is: --columns {lacking[0]}=COLUMN."
+                )
+            if self.output.suffix.lower() == ".csv":
+                for column in self.survey.columns:
+                    if column.startswith(f"{task.name}."):
+                        raise InputError(
+                            f"{self.path} has a column {column!r}, a name that answers of task {task.name!r} may have "
+                            "in a csv file; rename it, or write an --output that ends in .jsonl."
+                        )
+
     def open_folder(self, fingerprint: str) -> None:
         """Make the folder of parts, or go on with what lies there.
 
@@ -151,16 +106,16 @@ class FileAnswers:
             "rows": _ROWS_OF_PART,
         }
         path = self.folder / _JOB_FILE
-        if self.folder.exists():
-            earlier = json.loads(path.read_text("utf-8")) if path.is_file() else None
+        if path.is_file():
+            earlier = json.loads(path.read_text("utf-8"))
             if earlier != job:
-                differs = [name for name, value in job.items() if (earlier or {}).get(name) != value]
+                differs = [name for name, value in job.items() if earlier.get(name) != value]
                 raise InputError(
                     f"{str(self.folder)!r} holds parts of another run (it differs in: {', '.join(differs)}). Remove "
                     "that folder, or name another --output."
                 )
         else:
-            self.folder.mkdir()
+            self.folder.mkdir(exist_ok=True)
             _write_whole(path, json.dumps(job))
 
     def answer_parts(self, answerer: Answerer, place: int = 0, count: int = 1) -> None:
@@ -230,6 +185,7 @@ class FileAnswers:
                 if row.fault:
                     raise InputError(f"{place}: {row.fault}.")
                 values = {**row.values, **{name: row.values.get(column) for name, column in self.named.items()}}
+                values |= {name: _listed(values[name]) for name in LIST_FIELDS if name in values}
                 good[index] = check_row(values, place, tasks, self.task_names is not None)
             except InputError as error:
                 outcomes[index] = {"error": str(error)}
@@ -261,23 +217,34 @@ def answer_file(answerer: Answerer, job: FileAnswers) -> AnswerTally | None:
     Raises:
         InputError: An unknown task, or parts of another job lie where its own would.
     """
-    answerer.tasks_by_name(job.task_names)
-    place, count, wait = _processes()
+    job.check_columns(answerer)
+    place, count, wait = _processes(answerer.model.device.type)
+    lock = FileLock(job.folder.with_suffix(".lock"), timeout=0)
     if is_main_process():
-        job.open_folder(fingerprint_of(answerer.model))
-    wait()
-    job.answer_parts(answerer, place, count)
-    wait()
-    return job.finish() if is_main_process() else None
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise InputError(f"Another run is writing {str(job.output)!r} now; name another --output.") from error
+    try:
+        if is_main_process():
+            job.open_folder(fingerprint_of(answerer.model))
+        wait()
+        job.answer_parts(answerer, place, count)
+        wait()
+        return job.finish() if is_main_process() else None
+    finally:
+        if lock.is_locked:
+            lock.release()
+            Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _processes() -> tuple[int, int, Callable[[], object]]:
+def _processes(device: str) -> tuple[int, int, Callable[[], object]]:
     """Return this process's place, how many there are, and what waits for all of them."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return 0, 1, lambda: None
     from accelerate import PartialState
 
-    state = PartialState()
+    state = PartialState(cpu=device == "cpu")
     return state.process_index, state.num_processes, state.wait_for_everyone
 
 
@@ -305,6 +272,16 @@ def _outcomes(
         for half in halves
         for outcome in _outcomes(answerer, rows[half], places[half], tasks, batch_size, progress)
     ]
+
+
+def _listed(value: Any) -> Any:
+    """Return the list that a cell of a csv file holds as JSON; any other value as it is."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -63,7 +63,7 @@ class ColumnProfile:
 
     @cached_property
     def is_numbering(self) -> bool:
-        """Tell whether it numbers, dates or describes the rows: by its name, or by values that are dates or addresses."""
+        """Tell whether it numbers, dates or describes the rows, by its name or by its values."""
         looks_so = self._all(lambda value: isinstance(value, str) and _DATE.fullmatch(value.strip()) is not None)
         counts_on = self.is_whole and len(self.present) > 2 and self.present == self.distinct and self._is_sorted()
         return _NUMBERING.fullmatch(self.name.lower()) is not None or looks_so or counts_on

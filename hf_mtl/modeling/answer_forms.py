@@ -49,9 +49,10 @@ class AnswerForm:
             strategy = getattr(self.aggregation_strategy, "value", self.aggregation_strategy)
             check_choice("aggregation_strategy", strategy, _STRATEGIES)
             object.__setattr__(self, "aggregation_strategy", strategy)
+        object.__setattr__(self, "ignore_labels", tuple(self.ignore_labels or ()))
 
-    def decoded_task(self, task: TaskConfig) -> TaskConfig:
-        """Return a task that finds as many answers as are wanted.
+    def wide_task(self, task: TaskConfig) -> TaskConfig:
+        """Return a task that finds as many answers as are wanted, and no fewer than its own number.
 
         Raises:
             InputError: More word pieces than the model keeps.
@@ -60,11 +61,12 @@ class AnswerForm:
             return task
         if task.problem.inputs == "masked" and self.top_k > MOST_BEST:
             raise InputError(f"top_k={self.top_k} of task {task.name!r}; expected at most {MOST_BEST} word pieces.")
-        return dataclasses.replace(task, num_best=self.top_k)
+        return dataclasses.replace(task, num_best=max(self.top_k, task.setting("num_best")))
 
     def formed(
         self,
         answer: Answer,
+        wide: Answer,
         task: TaskConfig,
         row: Mapping[str, Any],
         windows: Sequence[tuple[Feature, np.ndarray]],
@@ -73,7 +75,8 @@ class AnswerForm:
         """Return an answer in this form.
 
         Args:
-            answer: The answer as it was decoded.
+            answer: The answer as the task gives it.
+            wide: The same of `wide_task`.
             task: Its task.
             row: The row's input fields.
             windows: The task's features of the row with their logits.
@@ -84,6 +87,12 @@ class AnswerForm:
             formed.pop("scores", None)
         elif self.top_k is not None and "scores" in formed:
             formed["scores"] = _best(formed["scores"], self.top_k)
+        if self.top_k is not None and "n_best" in formed:
+            # Scores of a few answers are shares among them: those of more are put on the same scale.
+            scale = formed["score"] / wide["score"]
+            formed["n_best"] = [{**one, "score": one["score"] * scale} for one in wide["n_best"][: self.top_k]]
+        if self.top_k is not None and "masks" in formed:
+            formed["masks"] = [{**mask, "n_best": mask["n_best"][: self.top_k]} for mask in wide["masks"]]
         if self.aggregation_strategy is not None and task.problem.inputs == "words":
             ((feature, logits),) = windows
             formed["entities"] = self._entities(task, row, feature, logits, tokenizer)

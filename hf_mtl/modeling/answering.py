@@ -68,7 +68,7 @@ class Answerer:
         self.model = model
         self.form = form
         self.tasks: list[TaskConfig] = model.config.task_configs
-        self.decoded = {task.name: form.decoded_task(task) if form else task for task in self.tasks}
+        self.wide_tasks = {task.name: form.wide_task(task) for task in self.tasks} if form else {}
         self.processor = MultiTaskProcessor.for_model(model, tokenizer)
 
     def answer(
@@ -77,6 +77,7 @@ class Answerer:
         tasks: TaskNames | None = None,
         batch_size: int = 32,
         progress: Callable[[int], object] | None = None,
+        first: int = 0,
     ) -> list[dict[str, Answer]]:
         """Return for each row the answers of all tasks (or of `tasks`) whose input fields it has.
 
@@ -86,6 +87,7 @@ class Answerer:
             tasks: Names of the tasks to answer, or one; a row that lacks a field of one of them is an error.
             batch_size: Sequences in one pass of the encoder: rows, windows of a long context, choices.
             progress: Called with the number of rows answered since the last call.
+            first: What messages call the first row.
 
         Raises:
             InputError: An unknown task, a field that is missing or of the wrong type, a column that may be meant as a
@@ -93,7 +95,8 @@ class Answerer:
         """
         wanted = self.tasks_by_name(tasks)
         checked = [
-            check_row(row, f"Row {index}", wanted, tasks is not None) for index, row in enumerate(listed_rows(rows))
+            check_row(row, f"Row {place}", wanted, tasks is not None)
+            for place, row in enumerate(listed_rows(rows), first)
         ]
         return self.answer_checked(checked, wanted, batch_size, progress)
 
@@ -112,8 +115,8 @@ class Answerer:
         Raises:
             InputError: A row that cannot be encoded, or no batch size.
         """
-        if batch_size < 1:
-            raise InputError(f"batch_size={batch_size}; expected a whole number >= 1.")
+        if type(batch_size) is not int or batch_size < 1:
+            raise InputError(f"batch_size={batch_size!r}; expected a whole number >= 1.")
         answers: list[dict[str, Answer]] = []
         together = batch_size * _BATCHES_TOGETHER
         with _answering(self.model):
@@ -158,8 +161,11 @@ class Answerer:
         return [{self.tasks[task].name: answer[task] for task in sorted(answer)} for answer in answers]
 
     def _answer_of_row(self, task: TaskConfig, row: Row, windows: Sequence[tuple[Feature, np.ndarray]]) -> Answer:
-        answer = self.processor.answer(self.decoded[task.name], row, windows)
-        return self.form.formed(answer, task, row, windows, self.processor.tokenizer) if self.form else answer
+        answer = self.processor.answer(task, row, windows)
+        if self.form is None:
+            return answer
+        wide = self.processor.answer(self.wide_tasks[task.name], row, windows)
+        return self.form.formed(answer, wide, task, row, windows, self.processor.tokenizer)
 
     def _scored(
         self, features: Sequence[Feature], batch: Sequence[int]

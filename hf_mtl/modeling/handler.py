@@ -27,8 +27,13 @@ class EndpointHandler:
         Raises:
             ValueError: There are no inputs, or the pipeline does not take them.
         """
-        if data.get("inputs") is None:
+        if not isinstance(data, Mapping) or data.get("inputs") is None:
+            raise ValueError('The request has no inputs; expected {"inputs": "a text"}, a row or a list of them.')
+        parameters = data.get("parameters") or {}
+        others = [] if isinstance(parameters, Mapping) else ["parameters"]
+        if others := others or sorted(data.keys() - {"inputs", "parameters"}):
             raise ValueError(
-                'The request has no inputs; expected {"inputs": "a text"}, or a row of fields, or a list.'
+                f"The request has {others[0]}={data[others[0]]!r}; options are a mapping: "
+                '{"inputs": ..., "parameters": {"top_k": 3}}.'
             )
-        return self.pipeline(data["inputs"], **(data.get("parameters") or {}))
+        return self.pipeline(data["inputs"], **parameters)

@@ -19,7 +19,7 @@ Rows = str | Mapping[str, Any] | Iterable[str | Mapping[str, Any]]
 TaskNames = str | Iterable[str]
 
 ROW_FIELDS = tuple(input_fields())
-_LIST_FIELDS = ("tokens", "choices")
+LIST_FIELDS = ("tokens", "choices")
 
 # Columns whose last word is one of these describe a row and are no input, whatever else stands in their names.
 _DESCRIPTIONS = ("id", "ids", "idx", "index", "label", "labels", "length", "lang", "language", "type", "source", "url")
@@ -89,7 +89,7 @@ def _holds_columns(rows: Mapping[str, Any]) -> bool:
         values = _plain(rows.get(field))
         if isinstance(values, (list, tuple)):
             inside = (list, tuple, np.ndarray)
-            if field not in _LIST_FIELDS or (values and all(isinstance(value, inside) for value in values)):
+            if field not in LIST_FIELDS or (values and all(isinstance(value, inside) for value in values)):
                 return True
     return False
 
@@ -138,16 +138,23 @@ def check_row(row: Any, place: str, tasks: Sequence[TaskConfig], needs_all: bool
             is so like a field which it lacks that it may stand for it.
     """
     if not isinstance(row, (str, Mapping)):
-        raise InputError(f"{place} is {row!r}; expected a text, or a mapping of input fields: {{'text': '...'}}.")
+        listed = isinstance(row, (list, tuple)) and all(isinstance(part, str) for part in row)
+        hint = " Words are {'tokens': [...]}, two texts {'text': ..., 'text_pair': ...}." if listed else ""
+        raise InputError(
+            f"{place} is {row!r}; expected a text, or a mapping of input fields: {{'text': '...'}}.{hint}"
+        )
     given = {"text": row} if isinstance(row, str) else row
     checked = {field: _checked_value(field, value, place) for field, value in given.items() if field in ROW_FIELDS}
     _refuse_likely_fields(given, checked, place, tasks)
     lacking = {task.name: fields for task in tasks if (fields := missing_fields(task, checked))}
     if needs_all and lacking:
         name, fields = next(iter(lacking.items()))
+        if fields[0] in given:
+            raise InputError(f"{place}: {fields[0]} is empty, which task {name!r} needs.")
         raise InputError(f"{place}: no field {fields[0]!r}, which task {name!r} needs.{_columns_to_rename(given)}")
     if len(lacking) == len(tasks):
-        needs = "; ".join(f"{name} needs {' and '.join(fields)}" for name, fields in [*lacking.items()][:4])
+        nearest_tasks = sorted(lacking.items(), key=lambda item: len(item[1]))
+        needs = "; ".join(f"{name} needs {' and '.join(fields)}" for name, fields in nearest_tasks[:4])
         holds = ", ".join(f"{field}={_shortened(value)}" for field, value in checked.items()) or "no field"
         raise InputError(f"{place}: {holds}; no task can be answered from that: {needs}.{_columns_to_rename(given)}")
     return checked
@@ -157,7 +164,7 @@ def _checked_value(field: str, value: Any, place: str) -> Any:
     """The value of an input field: a text, or a list of texts; None where the row has none."""
     if value is None:
         return None
-    is_list = field in _LIST_FIELDS
+    is_list = field in LIST_FIELDS
     value = value.tolist() if isinstance(value, np.ndarray) else value
     texts = value if is_list and isinstance(value, (list, tuple)) else [value]
     is_right = isinstance(value, (list, tuple)) == is_list and all(isinstance(text, str) for text in texts)

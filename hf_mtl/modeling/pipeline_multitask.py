@@ -10,8 +10,9 @@ from torch.utils.data import Dataset, IterableDataset
 from transformers import Pipeline
 
 from .answer_forms import AnswerForm
+from .encoder_code import MODEL_TYPE
 from .errors import InputError, nearest
-from .input_rows import ROW_FIELDS, listed_rows
+from .input_rows import ROW_FIELDS, listed_rows, tasks_named
 
 _FORM = tuple(field.name for field in fields(AnswerForm))
 _CALL = ("tasks", *_FORM, "is_split_into_words")
@@ -63,6 +64,13 @@ class MultiTaskPipeline(Pipeline):
                     f"by name, {', '.join(ROW_FIELDS)}."
                 )
         AnswerForm(**{name: options[name] for name in _FORM if name in options})
+        if self.model.config.model_type != MODEL_TYPE:
+            raise InputError(
+                f"The model is a {type(self.model).__name__}; expected a multitask one. A plain encoder is trained "
+                "first: hf-mtl train."
+            )
+        if options.get("tasks") is not None:
+            tasks_named(cast(Any, self.model).config.task_configs, options["tasks"])
         return {}, options, {}
 
     def __call__(
@@ -86,7 +94,7 @@ class MultiTaskPipeline(Pipeline):
         _, given, _ = self._sanitize_parameters(**options)
         settings = {**self._forward_params, **given}
         answerer = self._answerer(settings)
-        size = batch_size or self._batch_size or 1
+        size = next((one for one in (batch_size, self._batch_size) if one is not None), 1)
         rows = _named_rows(inputs, by_name)
         in_words = settings.get("is_split_into_words", False)
         if isinstance(rows, (GeneratorType, Dataset)):
@@ -136,8 +144,10 @@ def _rows_of_words(rows: Iterable[Any]) -> list[Any]:
 def _read_on(answerer: Any, rows: Any, tasks: Any, batch_size: int, together: int, in_words: bool) -> Iterator[Any]:
     """Yield the answers of rows as they are read, some at a time."""
     rest = iter(rows) if isinstance(rows, GeneratorType) else _items(rows)
+    first = 0
     while read := list(islice(rest, together)):
-        yield from answerer.answer(_rows_of_words(read) if in_words else read, tasks, batch_size)
+        yield from answerer.answer(_rows_of_words(read) if in_words else read, tasks, batch_size, first=first)
+        first += len(read)
 
 
 def _items(rows: Any) -> Iterator[Any]:

@@ -59,11 +59,7 @@ class MultiTaskProcessor(SavedProcessor):
         tasks: Sequence[TaskConfig | Mapping[str, Any]] | MultiTaskAttentionConfig,
         positions: int | None = None,
     ) -> None:
-        if not isinstance(tokenizer, PreTrainedTokenizerBase):
-            raise InputError(
-                f"The tokenizer is a {type(tokenizer).__name__}; expected the encoder's: "
-                "MultiTaskProcessor(AutoTokenizer.from_pretrained(name), model.config)."
-            )
+        _check_kind(tokenizer)
         if isinstance(tasks, PreTrainedConfig):
             tasks = cast(MultiTaskAttentionConfig, tasks).task_configs
         objects = [TaskConfig.from_dict(task) if isinstance(task, Mapping) else task for task in tasks]
@@ -76,6 +72,7 @@ class MultiTaskProcessor(SavedProcessor):
         Raises:
             InputError: The tokenizer gives what the encoder cannot read.
         """
+        _check_kind(tokenizer)
         limits, tasks = limits_of_model(model), model.config.task_configs
         check_tokenizer(limits, tokenizer, tasks)
         return cls(tokenizer, tasks, limits.positions)
@@ -303,6 +300,14 @@ def answer_row(task: TaskConfig, row: Mapping[str, Any]) -> Row:
         return dict(row)
     text, places = words_of(row)
     return {"text": text, "word_spans": places, "tokens": [text[start:end] for start, end in places]}
+
+
+def _check_kind(tokenizer: Any) -> None:
+    if not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise InputError(
+            f"The tokenizer is a {type(tokenizer).__name__}; expected the encoder's: "
+            "AutoTokenizer.from_pretrained(name)."
+        )
 
 
 def _check_arguments(

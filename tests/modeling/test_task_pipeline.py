@@ -142,6 +142,9 @@ def test_as_many_answers_as_are_asked_for(tokenizer):
     for count in (1, 4):
         n_best = pipe(row, top_k=count)["span"]["n_best"]
         assert len(n_best) == count and n_best[0]["answer"] == pipe(row)["span"]["answer"]
+        # How many are given changes no score.
+        assert n_best[0]["score"] == pytest.approx(pipe(row)["span"]["score"])
+        assert pipe(row, top_k=count)["span"]["score"] == pipe(row)["span"]["score"]
     choices = {"text": "a", "choices": ["a", "b", "5"]}
     scores = pipe(choices)["pick"]["scores"]
     assert pipe(choices, top_k=2)["pick"]["scores"] == dict(sorted(enumerate(scores), key=lambda one: -one[1])[:2])
@@ -175,6 +178,7 @@ def test_entities_are_those_of_the_token_classification_pipeline(kind, strategy)
     ("options", "message"),
     [
         ({"topk": 2}, "no 'topk'.*Did you mean 'top_k'"),
+        ({"tasks": ["moods"]}, "Did you mean 'mood'"),
         ({"top_k": 0}, "top_k=0; expected a whole number >= 1"),
         ({"top_k": 2, "return_all_scores": True}, "exclude each other"),
         ({"aggregation_strategy": "second"}, "aggregation_strategy 'second'"),
@@ -188,6 +192,18 @@ def test_what_it_does_not_take_is_refused(pipe, model, tokenizer, options, messa
     if "num_workers" not in options:
         with pytest.raises(InputError, match=message):
             pipeline("multi-task", model=model, tokenizer=tokenizer, **options)
+
+
+def test_messages_name_rows_by_their_place_and_say_what_to_write(pipe, model, tokenizer):
+    with pytest.raises(InputError, match="Row 5 is None"):
+        list(pipe((text for text in [*TEXTS, *TEXTS[:2], None]), batch_size=2))
+    with pytest.raises(InputError, match=r"Words are \{'tokens': \[\.\.\.\]\}"):
+        pipe([["in", "Oslo"]])
+    for size in (0, 1.5, "2"):
+        with pytest.raises(InputError, match="batch_size="):
+            pipe(TEXTS, batch_size=size)
+    with pytest.raises(InputError, match="The model is a BertModel"):
+        pipeline("multi-task", model=model.encoder, tokenizer=tokenizer)
 
 
 def test_no_rows_and_fields_beside_rows_are_refused(pipe):
@@ -251,14 +267,16 @@ def test_requests_are_answered_as_the_inference_toolkit_asks(pipe, tmp_path):
         {"inputs": TEXTS, "parameters": {"batch_size": 2}},
         {"input": TEXTS[0]},
         {"inputs": TEXTS[0], "parameters": {"tasks": ["moods"]}},
+        {"inputs": TEXTS[0], "top_k": 1},
     ]
     command = [sys.executable, "-c", TOOLKIT, str(tmp_path / "saved"), json.dumps(bodies)]
     ended = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    one, row, several, nothing, unknown = map(json.loads, ended.stdout.splitlines())
+    one, row, several, nothing, unknown, beside = map(json.loads, ended.stdout.splitlines())
     assert one == json.loads(json.dumps(pipe(TEXTS[0])))
     assert row == {"mood": {key: one["mood"][key] for key in ("label", "score")}}
     assert several == json.loads(json.dumps(pipe(TEXTS, batch_size=2)))
+    assert "top_k=1; options are a mapping" in beside["error"]
     assert "no inputs" in nothing["error"] and "Did you mean 'mood'" in unknown["error"]
 
 
