@@ -14,6 +14,8 @@ _Scores = Mapping[str, Mapping[str, float]]
 _COLORS = ("#b8bec6", "#7d8fa3", "#1f5f99")
 _BAR = 0.26
 _MOST_TASKS = 24
+# Names of so many tasks stand level beside each other.
+_MOST_LEVEL = 5
 _DPI = 110
 
 
@@ -51,9 +53,14 @@ def draw_scores(target: Path, scores: _Scores, trivial: _Scores, tfidf: _Scores,
         )
         if name == "this model":
             axes[0].bar_label(drawn, fmt="%.0f", fontsize=7)
-    axes[0].set_xticks(range(len(tasks)), tasks, rotation=25 if len(tasks) > 5 else 0, fontsize=8)
+    is_slanted = len(tasks) > _MOST_LEVEL
+    axes[0].set_xticks(
+        range(len(tasks)), tasks, rotation=25 if is_slanted else 0, ha="right" if is_slanted else "center", fontsize=8
+    )
     axes[0].set_title("Validation scores by task (mean of its metrics, 0-100)", fontsize=9)
-    axes[0].legend(fontsize=7, frameon=False, ncols=3, loc="upper left", bbox_to_anchor=(0, -0.12))
+    axes[0].legend(
+        fontsize=7, frameon=False, ncols=3, loc="upper left", bbox_to_anchor=(0, -0.3 if is_slanted else -0.12)
+    )
     if means:
         _draw_means(axes[1], means)
     for axis in axes:
@@ -68,4 +75,4 @@ def _draw_means(axis: Any, means: Mapping[str, float]) -> None:
     )
     axis.bar_label(drawn, fmt="%.1f", fontsize=7)
     axis.set_xticks(range(len(means)), [name.replace(" ", "\n") for name in means], fontsize=8)
-    axis.set_title("Mean over tasks", fontsize=9)
+    axis.set_title("Mean, and without parts", fontsize=9)

@@ -138,7 +138,16 @@ def _scores(facts: CardFacts) -> str:
         "test split": "rows that chose nothing",
     }
     shown = [f"{name}: {what}" for place, name in enumerate(header) if (what := said.get(name)) and _says(rows, place)]
-    return "\n\n".join(filter(None, [_table(header, rows), "; ".join(shown) + ("." if shown else "")]))
+    below = [
+        f"{task.config.name} ({metric})"
+        for task in facts.tasks
+        for metric, value in task.metrics.items()
+        if metric in task.tfidf and value < task.tfidf[metric]
+    ]
+    legend = "; ".join(shown) + "." if shown else ""
+    return "\n\n".join(
+        filter(None, [_table(header, rows), legend, f"Below TF-IDF + linear: {', '.join(below)}." if below else ""])
+    )
 
 
 def _says(rows: Sequence[Sequence[str]], place: int) -> bool:
