@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from hf_mtl import InputError
-from hf_mtl.commands import mix
+from hf_mtl.commands import recipe_parts
 from hf_mtl.commands.train import _check_output_folder
 from hf_mtl.data.caps import smaller_cap
 from hf_mtl.recipe import _FIELDS, RECIPE_FILE, differing_keys, read_recipe, saved_values
@@ -536,7 +536,7 @@ def test_which_cap_holds(write, tmp_path, cap, of_all, row, typed, caps, says):
 
 
 def test_the_caps_that_hold_are_printed(write, capsys, monkeypatch):
-    monkeypatch.setattr(mix, "load_mixture", lambda *given: SimpleNamespace(dropped={}))
+    monkeypatch.setattr(recipe_parts, "load_mixture", lambda *given: SimpleNamespace(dropped={}))
     recipe = read_recipe(write(tasks=[{**TASKS[0], "max_train_samples": 50}]), ["--max_train_samples", "80"])
-    mix.read_mixture(recipe)
+    recipe_parts.read_mixture(recipe)
     assert capsys.readouterr().out == "Task rte: --max_train_samples 80 holds, not the 50 in its row.\n"

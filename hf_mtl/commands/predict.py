@@ -142,10 +142,11 @@ def _say_cut(answerer: Answerer, answers: Mapping[str, Answer]) -> None:
     for task in answerer.tasks:
         if (answer := answers.get(task.name, {})).get("truncated"):
             unread = len(answer["tokens"]) - answer["words_read"] if "words_read" in answer else 0
-            words = f", and {unread:,} of its words, which are tagged as outside, were not read" if unread else ""
+            words = f" and {unread:,} of its words, which are tagged as outside, were not read" if unread else ""
+            most = answerer.processor.max_length(task)
             print(
-                f"{task.name}: the input was cut at max_length={answerer.processor.max_length(task)} word pieces "
-                f'("truncated": true){words}. Give shorter texts, or train the task with a larger max_length.',
+                f'{task.name}: 1 of 1 rows were cut at max_length={most} word pieces ("truncated": true){words}. Give '
+                "shorter texts, or train the task with a larger max_length.",
                 file=sys.stderr,
             )
 

@@ -10,7 +10,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_mtl import InputError, TaskSpec, load_mixture
 from hf_mtl.data.canonical import canonical_splits
-from hf_mtl.data.files import SUFFIXES, read_file, read_rows
+from hf_mtl.data.files import SUFFIXES, iterate_rows, read_file
 from hf_mtl.data.json_files import _SQUAD_ROWS
 from hf_mtl.data.loading import load_splits
 
@@ -152,8 +152,8 @@ def test_awkward_tables_are_read_as_they_stand(tmp_path, name):
     assert read.column_names == list(rows[0])
     assert [places.name(index) for index in range(len(rows))] == [f"{path}, line {line}" for line in lines]
     # What `predict` reads is the same, but for the columns that a row of JSON lacks.
-    filled = [{name: row.values.get(name) for name in rows[0]} for row in read_rows(path)]
-    assert filled == rows and [row.line for row in read_rows(path)] == lines
+    filled = [{name: row.values.get(name) for name in rows[0]} for row in iterate_rows(path)]
+    assert filled == rows and [row.line for row in iterate_rows(path)] == lines
 
 
 CONLL = "-DOCSTART- -X- O O\n\nEU NNP B-NP B-ORG\nrejects VBZ B-VP O\n\n\nPeter NNP B-NP B-PER\n"

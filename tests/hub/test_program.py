@@ -75,7 +75,8 @@ def test_a_revision_of_a_folder_is_refused(in_workplace, tmp_path, capfd):
 
 
 @NEEDS_ENCODER
-def test_offline_the_command_to_push_is_said(in_workplace, capfd):
+def test_offline_the_command_to_push_is_said(in_workplace, capfd, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert train("kept", "--push_to_hub", "true", "--hub_model_id", REPO) == 0
     assert f"hf-mtl push kept {REPO}" in capfd.readouterr().out
 
