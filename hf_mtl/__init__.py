@@ -17,6 +17,7 @@ _LAZY = {
     "MultiTaskProcessor": "modeling",
     "MultiTaskTrainer": "training.trainer",
     "MultiTaskTrainingArguments": "training.arguments",
+    "RunReportCallback": "inspection.run_report",
     "TaskConfig": "modeling",
     "TaskSpec": "tasks",
     "load_mixture": "data.mixture",

@@ -20,9 +20,10 @@ from sklearn.feature_extraction import FeatureHasher
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge, SGDClassifier
 
-from .metrics import Rows, compute
+from .metrics import Rows
 from .modeling.problem_types import PROBLEM_TYPES
 from .modeling.words import MARKS, WORD
+from .paired_intervals import AnsweredRows
 
 # Keeps learning to tag whole documents as quick as learning to tag sentences.
 _MAX_TRAIN_WORDS = 200_000
@@ -52,17 +53,17 @@ class BaselineTask:
     validation: list[dict[str, Any]]
 
 
-def trivial_scores(task: BaselineTask) -> dict[str, float]:
-    """Return the validation scores of the best answer that ignores the input.
+def trivial_answers(task: BaselineTask) -> AnsweredRows:
+    """Return the best answer that ignores the input, for the validation rows.
 
     That is the training rows' most frequent class, set of labels, choice or answer, their most frequent tag for every
     word, or the mean of their numbers.
     """
-    return _scores(task, _TRIVIAL_PREDICTORS)
+    return _answers(task, _TRIVIAL_PREDICTORS)
 
 
-def tfidf_scores(task: BaselineTask, max_rows: int = 10_000) -> dict[str, float]:
-    """Return the validation scores of a linear model over TF-IDF of words and pairs of words (or a tagger's features).
+def tfidf_answers(task: BaselineTask, max_rows: int = 10_000) -> AnsweredRows:
+    """Return the answers of a linear model over TF-IDF of words and pairs of words (or a tagger's features).
 
     Args:
         task: The task.
@@ -72,10 +73,20 @@ def tfidf_scores(task: BaselineTask, max_rows: int = 10_000) -> dict[str, float]
     if len(task.train) > max_rows:
         drawn = np.sort(np.random.default_rng(0).permutation(len(task.train))[:max_rows])
         task = replace(task, train=[task.train[row] for row in drawn])
-    return _scores(task, _LINEAR_PREDICTORS)
+    return _answers(task, _LINEAR_PREDICTORS)
 
 
-def _scores(task: BaselineTask, predictors: Mapping[str, Callable[[BaselineTask], Rows]]) -> dict[str, float]:
+def trivial_scores(task: BaselineTask) -> dict[str, float]:
+    """Return the scores of `trivial_answers`, 0-100."""
+    return trivial_answers(task).score()
+
+
+def tfidf_scores(task: BaselineTask, max_rows: int = 10_000) -> dict[str, float]:
+    """Return the scores of `tfidf_answers`, 0-100."""
+    return tfidf_answers(task, max_rows).score()
+
+
+def _answers(task: BaselineTask, predictors: Mapping[str, Callable[[BaselineTask], Rows]]) -> AnsweredRows:
     if task.problem_type not in PROBLEM_TYPES:
         raise ValueError(
             f"Task {task.name!r}: unknown problem type {task.problem_type!r}; expected one of {list(PROBLEM_TYPES)}."
@@ -86,7 +97,7 @@ def _scores(task: BaselineTask, predictors: Mapping[str, Callable[[BaselineTask]
     kind = PROBLEM_TYPES[task.problem_type].labels
     if kind not in predictors:
         raise ValueError(f"Task {task.name!r}: there is no baseline of {task.problem_type}; leave it out.")
-    return compute(task.metrics, predictors[kind](task), _REFERENCES.get(kind, _labels)(task))
+    return AnsweredRows(task.metrics, predictors[kind](task), _REFERENCES.get(kind, _labels)(task))
 
 
 def _labels(task: BaselineTask) -> Rows:
@@ -318,3 +329,6 @@ def _shape(word: str) -> str:
     letters = re.sub(rf"[^\W\d_][{MARKS}]*", lambda letter: "X" if letter[0][0].isupper() else "x", word)
     shape = re.sub(r"\d", "0", letters)
     return re.sub(r"(.)\1+", r"\1", shape)
+
+
+__all__ = ["tfidf_scores", "trivial_scores"]

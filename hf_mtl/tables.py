@@ -1,42 +1,70 @@
 """The tables that a run prints: the mixture before it, the scores after it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from datasets import Dataset
 
-from .baselines import BaselineTask, tfidf_scores, trivial_scores
+from .baselines import BaselineTask, tfidf_answers, trivial_answers
+from .data.features import FeatureDataset
 from .data.label_kinds import label_kind
 from .data.mixing import TaskShare
 from .data.mixture import Mixture
+from .data.overlap import input_keys
+from .data.streams import StreamedMixture
 from .metrics import METRICS, task_score
 from .modeling.tag_spans import spelled_as_bioes
+from .paired_intervals import LEVEL, AnsweredRows, PairedScores, paired_scores
+from .screen import table
 from .tasks import LABEL_FIELD, TaskSpec
 from .training.scoring import mtl_average
 
 Scores = Mapping[str, Mapping[str, float]]
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return aligned lines, the first column to the left and the others to the right."""
-    widths = [max(len(row[index]) for row in [header, *rows]) for index in range(len(header))]
-    ruled = [header, ["-" * width for width in widths], *rows]
-    return [
-        "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths))
-        )
-        for row in ruled
-    ]
+def mixture_table(shares: Sequence[TaskShare], data: FeatureDataset | StreamedMixture) -> list[str]:
+    """Return what `mixture_cells` returns as lines."""
+    return table(*mixture_cells(shares, data))
 
 
-def mixture_table(shares: Sequence[TaskShare]) -> list[str]:
-    """Return the mixture: rows, share of the draws, draws and passes of every task."""
-    rows = [
-        [share.task, f"{share.rows:,}", f"{100 * share.share:.1f} %", f"{share.draws:,}", f"{share.passes:.2f}"]
-        for share in shares
-    ]
-    return table(["task", "train rows", "share", "draws", "passes"], rows)
+def mixture_cells(
+    shares: Sequence[TaskShare], data: FeatureDataset | StreamedMixture
+) -> tuple[list[str], list[list[str]]]:
+    """Return a header and rows of the mixture: rows, share of the draws, draws and passes of every source of rows.
+
+    Windows of long contexts, of which several may be of one row, have a column of their own where there are any; so
+    have the labels of each head where tasks of one source have labels for some of its rows only.
+
+    Args:
+        shares: What `MixtureBatchSampler.preview` returned.
+        data: The training rows.
+    """
+    rows = []
+    for share in shares:
+        drawn = [f"{100 * share.share:.1f} %", f"{share.draws:,}", f"{share.passes:.2f}"]
+        counts = [f"{share.rows:,}", "", ""] if isinstance(data, StreamedMixture) else _counts(share, data)
+        rows.append([share.task, *counts, *drawn])
+        if not isinstance(data, StreamedMixture) and _has_holes(share.task, data):
+            rows += [
+                [f"  {name}", "", "", f"{len(data.rows[name]):,}", "", "", ""] for name in data.tasks_of[share.task]
+            ]
+    header = ["task", "train rows", "windows", "labels", "share", "draws", "passes"]
+    keep = [place for place in range(len(header)) if place not in (2, 3) or any(row[place] for row in rows)]
+    return [header[place] for place in keep], [[row[place] for place in keep] for row in rows]
+
+
+def _counts(share: TaskShare, data: FeatureDataset) -> list[str]:
+    """A source's rows, its windows where it is divided into any, and nothing of its labels."""
+    names = data.tasks_of[share.task]
+    if any(data.specs[name].problem.inputs == "windows" for name in names):
+        return [f"{max(len(data.rows[name]) for name in names):,}", f"{share.rows:,}", ""]
+    return [f"{share.rows:,}", "", ""]
+
+
+def _has_holes(source: str, data: FeatureDataset) -> bool:
+    names = data.tasks_of[source]
+    return len(names) > 1 and len({len(data.rows[name]) for name in names} | {data.sizes[source]}) > 1
 
 
 def dropped_lines(mixture: Mixture) -> list[str]:
@@ -48,25 +76,85 @@ def dropped_lines(mixture: Mixture) -> list[str]:
     return [f"Dropped {sum(dropped.values())} training rows whose input stands in a held-out split: {parts}."]
 
 
-def score_table(scores: Scores, baselines: Mapping[str, tuple[Mapping, Mapping]]) -> list[str]:
-    """Return one line per task and metric: the score, the trivial predictor's and TF-IDF + linear's, 0-100.
+class BaselineScores(NamedTuple):
+    """Two simple predictors' scores on a task's validation rows.
+
+    Args:
+        trivial: By metric, 0-100, those of the best answer that ignores the input.
+        tfidf: Those of TF-IDF and a linear model.
+        above: By metric, the sign of the model's difference from both; 0 where its interval holds 0. Empty where
+            nothing was compared.
+    """
+
+    trivial: Mapping[str, float]
+    tfidf: Mapping[str, float]
+    above: Mapping[str, tuple[int, int]] = MappingProxyType({})
+
+
+def score_table(scores: Scores, baselines: Mapping[str, BaselineScores]) -> list[str]:
+    """Return what `score_cells` returns as lines, with a word on its marks."""
+    return [*table(*score_cells(scores, baselines), left=2), *baseline_legend(scores, baselines)]
+
+
+def score_cells(scores: Scores, baselines: Mapping[str, BaselineScores]) -> tuple[list[str], list[list[str]]]:
+    """Return a header and one line per task and metric: the score, the trivial predictor's and TF-IDF + linear's,
+    0-100, and which of them the model beats; scores worse than TF-IDF + linear are marked.
 
     Args:
         scores: Metrics by task.
-        baselines: (trivial, TF-IDF + linear) metrics by task; may be empty.
+        baselines: By task; may be empty.
     """
     rows = []
     for name, task_scores in scores.items():
-        trivial, tfidf = baselines.get(name, ({}, {}))
-        rows += [
-            [name, metric, *_cells(value, trivial.get(metric), tfidf.get(metric))]
-            for metric, value in task_scores.items()
-        ]
-    columns = [[baselines[name][which] for name in scores if name in baselines] for which in (0, 1)]
-    means = [sum(map(task_score, column)) / len(column) if column else None for column in columns]
-    rows.append(["mean over tasks", "", *_cells(mtl_average(scores), *means)])
-    keep = 5 if baselines else 3
-    return table(["task", "metric", "score", "trivial", "TF-IDF + linear"][:keep], [row[:keep] for row in rows])
+        simple = baselines.get(name, BaselineScores({}, {}))
+        for metric, value in task_scores.items():
+            cells = _cells(value, simple.trivial.get(metric), simple.tfidf.get(metric))
+            cells[0] += _mark(metric, value, simple.tfidf.get(metric), baselines)
+            rows.append([name, metric, *cells, _beaten(simple.above.get(metric))])
+    compared = [simple for name, simple in baselines.items() if name in scores]
+    of_simple = [
+        sum(map(task_score, by_task)) / len(by_task) if by_task else None
+        for by_task in ([simple.trivial for simple in compared], [simple.tfidf for simple in compared])
+    ]
+    cells = _cells(mtl_average(scores), *of_simple)
+    cells[0] += " " if baselines else ""
+    rows.append(["mean over tasks", "", *cells, ""])
+    keep = 3 if not baselines else 6 if any(simple.above for simple in baselines.values()) else 5
+    header = ["task", "metric", "score", "trivial", "TF-IDF + linear", "beats"][:keep]
+    return header, [row[:keep] for row in rows]
+
+
+def _mark(metric: str, value: float, tfidf: float | None, baselines: Mapping[str, BaselineScores]) -> str:
+    if not baselines:
+        return ""
+    return "<" if _is_worse(metric, value, tfidf) else " "
+
+
+def _is_worse(metric: str, value: float, other: float | None) -> bool:
+    return other is not None and (value < other if METRICS[metric].higher_is_better else value > other)
+
+
+def _beaten(signs: tuple[int, int] | None) -> str:
+    if signs is None:
+        return "-"
+    names = [name for sign, name in zip(signs, ("trivial", "TF-IDF")) if sign > 0]
+    return "both" if len(names) == 2 else (names[0] if names else "neither")
+
+
+def baseline_legend(scores: Scores, baselines: Mapping[str, BaselineScores]) -> list[str]:
+    """Say which scores are marked, and what it takes to beat a baseline."""
+    lines = []
+    below = [
+        f"{name} ({metric})"
+        for name, task_scores in scores.items()
+        for metric, value in task_scores.items()
+        if name in baselines and _is_worse(metric, value, baselines[name].tfidf.get(metric))
+    ]
+    if below:
+        lines.append(f"< worse than TF-IDF + linear: {', '.join(below)}")
+    if any(simple.above for simple in baselines.values()):
+        lines.append(f"beats: by more than the {LEVEL:.0%} interval of the difference over the validation rows")
+    return lines
 
 
 def change_table(before: Scores, after: Scores) -> list[str]:
@@ -84,15 +172,34 @@ def _cells(*values: float | None) -> list[str]:
     return ["-" if value is None else f"{value:.1f}" for value in values]
 
 
-def baseline_scores(mixture: Mixture) -> dict[str, tuple[dict[str, float], dict[str, float]]]:
-    """Return what the trivial predictor and TF-IDF + linear get on each task's validation rows."""
+def baseline_scores(
+    mixture: Mixture, answered: Mapping[str, AnsweredRows] = MappingProxyType({})
+) -> dict[str, BaselineScores]:
+    """Return what the trivial predictor and TF-IDF + linear get on each task's validation rows.
+
+    Args:
+        mixture: The rows.
+        answered: By task, the model's answers to the same validation rows, to compare with; may be empty.
+    """
     baselines = {}
     for spec in mixture.specs:
         scored = spec.name in mixture.validation and label_kind(spec).baseline_field is not None
         if scored and not all(METRICS[name].reads_scores for name in spec.metric_names):
-            task = _baseline_task(spec, mixture.train[spec.name], mixture.validation[spec.name])
-            baselines[spec.name] = (trivial_scores(task), tfidf_scores(task))
+            validation = mixture.validation[spec.name]
+            task = _baseline_task(spec, mixture.train[spec.name], validation)
+            simple = (trivial_answers(task), tfidf_answers(task))
+            above: dict[str, tuple[int, int]] = {}
+            if spec.name in answered:
+                keys = input_keys(validation, spec)
+                trivial, tfidf = (paired_scores(answered[spec.name], rows, keys) for rows in simple)
+                above = {metric: (_sign(trivial, metric), _sign(tfidf, metric)) for metric in trivial.values if metric}
+            baselines[spec.name] = BaselineScores(simple[0].score(), simple[1].score(), above)
     return baselines
+
+
+def _sign(paired: PairedScores, metric: str) -> int:
+    sign = paired.difference(metric).sign
+    return sign if METRICS[metric].higher_is_better else -sign
 
 
 def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> BaselineTask:

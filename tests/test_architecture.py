@@ -16,6 +16,8 @@ MODULES = sorted(path for path in PACKAGE.rglob("*.py"))
 FLOORS = {
     "modeling": 0,
     "metrics": 1,
+    "paired_intervals": 1,
+    "screen": 1,
     "evaluate_metric": 1,
     "tasks": 1,
     "task_presets": 1,

@@ -323,7 +323,7 @@ def test_an_interrupted_run_can_be_used_and_continued(workplace):
         text=True,
     ) as process:
         for line in process.stdout:
-            if "'loss'" in line:
+            if "  loss " in line:
                 process.send_signal(signal.SIGINT)
                 break
         _, message = process.communicate(timeout=PATIENCE)

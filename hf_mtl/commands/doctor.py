@@ -33,7 +33,7 @@ def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
         quiet_libraries()
         mixture = read_mixture(recipe)
         trainer = MultiTaskTrainer(build_model(recipe, mixture), recipe.training, train_dataset=mixture)
-        say("", *mixture_table(trainer.preview_mixture()))
+        say("", *mixture_table(trainer.preview_mixture(), trainer.train_dataset))
         diagnosis = trainer.doctor()
     say("", *diagnosis.lines())
     if not diagnosis.findings:

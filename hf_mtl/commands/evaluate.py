@@ -5,7 +5,7 @@ import dataclasses
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from datasets import Dataset
 
@@ -15,6 +15,7 @@ from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.task_config import TaskConfig
 from ..recipe import RECIPE_FILE, Recipe, read_recipe
 from ..tables import baseline_scores, score_table
+from ..training.scoring import answered_rows
 from ..training.trainer import MultiTaskTrainer
 from .checkpoint_loading import checkpoint_file, load_checkpoint
 from .console import quiet_libraries
@@ -67,9 +68,11 @@ def _evaluate(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     mixture = read_mixture(recipe)
     rows = _rows_to_score(mixture, args.split, args.tasks)
     trainer = MultiTaskTrainer(model, recipe.training, train_dataset=mixture, processing_class=tokenizer)
-    scores = trainer.task_scores(trainer.evaluate(trainer.features_of(rows)))
+    output = trainer.predict(trainer.features_of(rows), metric_key_prefix="eval")
+    scores = trainer.task_scores(output.metrics or {})
+    answered = answered_rows(trainer.specs, rows, cast(Any, output.predictions))
     scored = dataclasses.replace(mixture, validation=rows)
-    baselines = baseline_scores(scored) if recipe.data.baselines else {}
+    baselines = baseline_scores(scored, answered) if recipe.data.baselines else {}
     if args.split != _SPLITS[0]:
         print(f"\nThe {args.split} split:")
     print("\n".join(["", *score_table(scores, baselines)]))

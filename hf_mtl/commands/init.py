@@ -18,7 +18,7 @@ from ..data.task_drafts import BLANK, TaskDraft, draft_tasks
 from ..data.text_lines import FileRow
 from ..modeling.errors import InputError
 from ..modeling.problem_types import problem_type_with
-from ..tables import table
+from ..screen import table
 from .console import say
 
 _SPLITS = {

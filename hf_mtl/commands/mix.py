@@ -44,5 +44,5 @@ def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     train = FeatureDataset(processor, specs, mixture.train)
     sampler = build_sampler(train, choose_mixing(None, recipe.training, specs), recipe.training)
     steps = run_steps(sampler, recipe.training)
-    print("\n".join(["", *mixture_table(sampler.preview(list(train.sizes), steps)), "", f"{steps:,} steps"]))
+    print("\n".join(["", *mixture_table(sampler.preview(list(train.sizes), steps), train), "", f"{steps:,} steps"]))
     return 0

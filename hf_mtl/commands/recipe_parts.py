@@ -1,14 +1,18 @@
-"""A recipe's rows and its model as it begins."""
+"""A recipe's rows, its model as it begins, and the report of its run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from transformers import set_seed
 
 from ..data.mixture import Mixture, load_mixture
+from ..inspection.run_report import RunReport, task_scores_of
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
-from ..recipe import Recipe
-from ..tables import dropped_lines
+from ..recipe import RECIPE_FILE, Recipe
+from ..tables import BaselineScores, Scores, baseline_legend, dropped_lines, mixture_cells, score_cells
+from ..training.scoring import mtl_average
+from ..training.trainer import MultiTaskTrainer
 from .console import say
 
 
@@ -41,4 +45,46 @@ def build_model(recipe: Recipe, mixture: Mixture) -> MultiTaskAttentionModel:
     tasks = [spec.to_config() for spec in mixture.specs]
     return MultiTaskAttentionModel.from_encoder(
         recipe.encoder, tasks=tasks, encoder_kwargs=recipe.model.encoder_kwargs(), **recipe.model.settings()
+    )
+
+
+def report_of_run(
+    trainer: MultiTaskTrainer,
+    recipe: Recipe,
+    folder: Path,
+    results: tuple[Scores, Mapping[str, BaselineScores], Scores],
+    findings: Sequence[str],
+) -> RunReport:
+    """Return the page of a finished run.
+
+    Args:
+        trainer: Its trainer, whose `card_values` hold the part report.
+        recipe: Its recipe.
+        folder: Its folder.
+        results: The scores, the baselines' and those of the test split; the latter may be empty.
+        findings: What the doctor said.
+    """
+    scores, baselines, tests = results
+    args, state = trainer.args, trainer.state
+    shares = trainer.preview_mixture()
+    return RunReport(
+        title=folder.absolute().name,
+        entries=state.log_history,
+        tasks=trainer.model.config.task_names,
+        summary=[
+            *([recipe.data.description.strip()] if recipe.data.description else []),
+            f"{len(scores)} tasks on {recipe.encoder}: {state.global_step:,} steps, learning rate "
+            f"{args.learning_rate:g}, seed {args.seed}. Mean over tasks: {mtl_average(scores):.1f}.",
+        ],
+        scores=score_cells(scores, baselines),
+        score_notes=baseline_legend(scores, baselines),
+        simple={
+            "trivial": task_scores_of({name: simple.trivial for name, simple in baselines.items()}),
+            "TF-IDF + linear": task_scores_of({name: simple.tfidf for name, simple in baselines.items()}),
+        },
+        tests=score_cells(tests, {}) if tests else None,
+        mixture=mixture_cells(shares, trainer.train_dataset),
+        parts=trainer.card_values.get("parts", ()),
+        findings=findings,
+        settings=(recipe.folder / RECIPE_FILE).read_text("utf-8"),
     )

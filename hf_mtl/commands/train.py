@@ -13,7 +13,10 @@ from huggingface_hub import constants
 from transformers import set_seed
 
 from ..data.mixture import Mixture
-from ..inspection.part_report import PartReport, initial_parts
+from ..inspection.flag_thresholds import unset_flag_lines
+from ..inspection.learning_curves import CURVES_FILE, draw_learning_curves, read_history
+from ..inspection.part_report import PartReport, answer_validation_rows, initial_parts
+from ..inspection.run_report import REPORT_FILE, RunReport
 from ..inspection.score_figure import FIGURE_FILE, MATPLOTLIB_HELP, can_draw, draw_scores
 from ..modeling.encoder_loading import PACKAGE_PREFIX, find_encoder
 from ..modeling.errors import InputError
@@ -30,7 +33,7 @@ from ..training.trainer import MultiTaskTrainer
 from ..training.training_order import Stage, arguments_of, left_out, mixture_of, model_of, tasks_apart
 from .console import is_main_process, program, quiet_libraries, say
 from .push import lines_of_push
-from .recipe_parts import build_model, read_mixture
+from .recipe_parts import build_model, read_mixture, report_of_run
 
 _RESULTS_FILE = "results.json"
 _TEST_RESULTS_FILE = "test_results.json"
@@ -150,7 +153,7 @@ def _run_stage(
     with stage.trained(model):
         trainer = MultiTaskTrainer(model, args, train_dataset=mixture, callbacks=[interrupt])
         trainer.card_values = _card_values(recipe)
-        say("", *mixture_table(trainer.preview_mixture()))
+        say("", *mixture_table(trainer.preview_mixture(), trainer.train_dataset))
         checkpoint, broken = last_whole_checkpoint(folder)
         if checkpoint:
             trainer.check_checkpoint(Path(checkpoint))
@@ -158,19 +161,19 @@ def _run_stage(
             _prepare_folder(folder, recipe)
             if stage.name:
                 recipe.of_stage(names, args).save(folder)
-        start = initial_parts(model)
+        start, findings = initial_parts(model), []
         say(*broken)
         if checkpoint:
             say(f"Continuing from {checkpoint}.")
         elif recipe.data.doctor:
-            say("", *trainer.doctor().lines())
+            say("", *(findings := trainer.doctor().lines()), "")
         trainer.train(resume_from_checkpoint=checkpoint)
         if interrupt.interrupted:
             say(f"Interrupted; a usable checkpoint lies in {last_whole_checkpoint(folder)[0]}.", stream=sys.stderr)
             return None, {}
         # Apart, no task reads another: there is nothing to report of what mixes them.
         report = PartReport(start) if recipe.data.report_parts and stage.trained is not tasks_apart else None
-        return model, _finish(trainer, recipe, folder, report)
+        return model, _finish(trainer, recipe, folder, report, findings)
 
 
 def _prepare_folder(folder: Path, recipe: Recipe) -> None:
@@ -214,45 +217,64 @@ def _check_output_folder(folder: Path, recipe: Recipe) -> Path | None:
     return folder / _RESULTS_FILE if (folder / _RESULTS_FILE).is_file() else None
 
 
-def _finish(trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, report: PartReport | None) -> Scores:
+def _finish(
+    trainer: MultiTaskTrainer, recipe: Recipe, folder: Path, parts: PartReport | None, findings: Sequence[str]
+) -> Scores:
     """Save the chosen model, score it, print what a user wants to know, and return the scores."""
     if is_main_process():
         trainer.model.save_pretrained(folder)
         trainer.processing_class.save_pretrained(folder)
-    scores = trainer.task_scores(trainer.evaluate())
+    answers = answer_validation_rows(trainer)
+    trainer.log(answers.metrics)
+    scores, tests = trainer.task_scores(answers.metrics), {}
+    baselines = {}
     if is_main_process():
-        baselines = baseline_scores(trainer.mixture) if recipe.data.baselines else {}
-        trainer.card_values["trivial"] = {name: trivial for name, (trivial, _) in baselines.items()}
-        trainer.card_values["tfidf"] = {name: tfidf for name, (_, tfidf) in baselines.items()}
+        baselines = baseline_scores(trainer.mixture, answers.rows) if recipe.data.baselines else {}
+        trainer.card_values["trivial"] = {name: simple.trivial for name, simple in baselines.items()}
+        trainer.card_values["tfidf"] = {name: simple.tfidf for name, simple in baselines.items()}
         say("", *score_table(scores, baselines))
     if trainer.mixture.test:
         output = trainer.predict(trainer.features_of(trainer.mixture.test), metric_key_prefix="test")
-        tested = trainer.card_values["test"] = trainer.task_scores(output.metrics or {}, "test")
-        say("", "Test split (never used to choose):", *score_table(tested, {}))
+        tests = trainer.card_values["test"] = trainer.task_scores(output.metrics or {}, "test")
+        say("", "Test split (never used to choose):", *score_table(tests, {}))
         if is_main_process():
-            _write_scores(folder / _TEST_RESULTS_FILE, tested)
-    if report is not None and trainer.model.num_tasks > 1:
-        trainer.card_values["parts"] = report.lines(trainer, mtl_average(scores))
+            _write_scores(folder / _TEST_RESULTS_FILE, tests)
+    if flags := unset_flag_lines(trainer, answers.rows):
+        say("", *flags)
+    if parts is not None and trainer.model.num_tasks > 1:
+        trainer.card_values["parts"] = parts.lines(trainer, answers)
         say("", *trainer.card_values["parts"])
     if is_main_process():
-        _draw(trainer, folder, scores, report.means if report is not None else {})
+        report = report_of_run(trainer, recipe, folder, (scores, baselines, tests), findings)
+        report.score_notes = [*report.score_notes, *flags]
+        (folder / REPORT_FILE).write_text(report.render(), "utf-8")
+        _draw(trainer, folder, scores, parts.means if parts is not None else {}, report)
         trainer.create_model_card()
+        trainer.save_state()
         # Last of all: with it the run counts as finished.
         _write_scores(folder / _RESULTS_FILE, scores)
-        say("", f"The checkpoint lies in {folder}. Ask it:", f"  {_next_command(trainer, folder)}")
+        say("", f"Curves and tables of the run: {folder / REPORT_FILE}")
+        say(f"The checkpoint lies in {folder}. Ask it:", f"  {_next_command(trainer, folder)}")
         if trainer.args.push_to_hub:
             _push(recipe, str(trainer.hub_model_id))
     return scores
 
 
-def _draw(trainer: MultiTaskTrainer, folder: Path, scores: Scores, means: Mapping[str, float]) -> None:
-    """Draw the card's figure, where matplotlib is installed."""
+def _draw(
+    trainer: MultiTaskTrainer, folder: Path, scores: Scores, means: Mapping[str, float], report: RunReport
+) -> None:
+    """Draw the card's figures, where matplotlib is installed."""
     if not can_draw():
         say("", MATPLOTLIB_HELP)
         return
     trivial, tfidf = (trainer.card_values.get(key, {}) for key in ("trivial", "tfidf"))
     draw_scores(folder / FIGURE_FILE, scores, trivial, tfidf, means)
-    trainer.card_values["figures"] = {"Scores by task, beside simpler answers": FIGURE_FILE}
+    history = read_history(report.entries, report.tasks)
+    draw_learning_curves(folder / CURVES_FILE, history, report.simple)
+    trainer.card_values["figures"] = {
+        "Scores by task, beside simpler answers": FIGURE_FILE,
+        "Learning curves by task": CURVES_FILE,
+    }
 
 
 def _card_values(recipe: Recipe) -> dict[str, Any]:

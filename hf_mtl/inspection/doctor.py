@@ -14,8 +14,9 @@ from ..data.features import FeatureDataset
 from ..data.label_kinds import label_kind
 from ..data.overlap import count_inputs
 from ..modeling.label_checks import IGNORED_LABEL
-from ..tables import table
+from ..screen import rough_duration, table
 from ..tasks import LABEL_FIELD, TaskSpec
+from ..training.processor_watch import ProcessorWatch
 from .answer_checks import Finding, answers_in_no_window, long_answers, truncated, words_without_pieces
 from .gradient_reach import gradient_reach
 from .step_timing import kept_statistics, step_seconds, typical_batches
@@ -46,6 +47,7 @@ class Diagnosis:
         step_seconds: What the passes of one step take here; None where they could not be run.
         plain_seconds: The same with fixed weights and summed gradients, where the run does otherwise.
         total_steps: Steps of the run.
+        busy: A word on other programs that hold the run up; None where there are none.
     """
 
     findings: list[Finding]
@@ -53,16 +55,19 @@ class Diagnosis:
     step_seconds: float | None
     plain_seconds: float | None
     total_steps: int
+    busy: str | None = None
 
     def lines(self) -> list[str]:
         """Return the diagnosis for the screen."""
         report = []
         if self.step_seconds is not None:
-            total = _duration(self.step_seconds * self.total_steps)
+            total = rough_duration(self.step_seconds * self.total_steps)
             report.append(f"A step's passes take {self.step_seconds:.2f} s here, {self.total_steps:,} steps {total}.")
         if self.step_seconds is not None and self.plain_seconds is not None:
             ratio = self.step_seconds / self.plain_seconds
             report.append(f"Without loss weighting and gradient balancing {self.plain_seconds:.2f} s ({ratio:.2f}:1).")
+        if self.busy is not None:
+            report.append(self.busy)
         if self.shared_inputs:
             rows = [[train, held_out, f"{count:,}"] for (train, held_out), count in self.shared_inputs.items()]
             report += ["Training rows whose input stands in a validation split:"]
@@ -70,19 +75,12 @@ class Diagnosis:
         return [*report, *(f"- {finding}" for finding in self.findings)]
 
 
-def _duration(seconds: float) -> str:
-    """Return a rough time in the unit that suits it."""
-    for unit, size in (("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"about {seconds / size:.1f} {unit}"
-    return f"about {seconds:.0f} s"
-
-
 def diagnose(trainer: "MultiTaskTrainer") -> Diagnosis:
     """Run every check and time one step; the model, the method and the run's random draws are left as they were.
 
     Every process must call it.
     """
+    watch = ProcessorWatch()
     findings = [finding for check in CHECKS for finding in check(trainer)]
     inputs = {name: count_inputs(rows, trainer.specs[name]) for name, rows in trainer.mixture.train.items()}
     findings += _same_data(trainer, inputs)
@@ -95,7 +93,8 @@ def diagnose(trainer: "MultiTaskTrainer") -> Diagnosis:
             findings += _gradients(trainer, batches)
             findings += _task_dependence(trainer, next(iter(batches.values())))
             seconds = step_seconds(trainer)
-    return Diagnosis(findings, shared, *seconds, trainer.total_steps())
+    busy = watch.warning(least_seconds=2.0) if trainer.args.device.type == "cpu" else None
+    return Diagnosis(findings, shared, *seconds, trainer.total_steps(), busy)
 
 
 def _is_divided(trainer: "MultiTaskTrainer") -> bool:

@@ -1,27 +1,58 @@
 """The contribution of each part of a trained model: how far it moved, and what the scores are without it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import nn
-from transformers import ProgressCallback
 
+from ..data.features import FeatureDataset
+from ..data.overlap import input_keys
+from ..metrics import task_score
 from ..modeling.gate import OpenGate
 from ..modeling.interaction import NoInteraction
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.task_tensors import owner_of, owners_by_key
-from ..training.scoring import AVERAGE
+from ..paired_intervals import LEVEL, AnsweredRows, PairedScores, mean_difference, paired_scores
+from ..screen import table
+from ..training.scoring import AVERAGE, answered_rows
 
 if TYPE_CHECKING:
     from ..training.trainer import MultiTaskTrainer
 
-# A part is called idle where the mean score changes by less without it (points); a change below what another seed
-# would make anyway is called too small to tell.
-_IDLE_POINTS = 0.1
-_TELLING_POINTS = 1.0
+_LEGEND = (
+    f"  ({LEVEL:.0%} intervals over the validation rows; one in twenty leaves out 0 by chance, and another seed may "
+    "differ)"
+)
+
+
+class ValidationAnswers(NamedTuple):
+    """An evaluation of the validation rows.
+
+    Args:
+        metrics: What `MultiTaskTrainer.evaluate` returns.
+        rows: By task, the answers.
+        answers: The same as `MultiTaskTrainer.predict` returns them.
+    """
+
+    metrics: dict[str, float]
+    rows: dict[str, AnsweredRows]
+    answers: Mapping[str, Sequence[Any]]
+
+
+def answer_validation_rows(trainer: "MultiTaskTrainer") -> ValidationAnswers:
+    """Answer the validation rows; every process must call it."""
+    output = trainer.evaluation_loop(trainer.get_eval_dataloader(), description="Validation")
+    metrics = output.metrics or {}
+    # Ends what callbacks show of an evaluation.
+    trainer.control = trainer.callback_handler.on_predict(trainer.args, trainer.state, trainer.control, metrics)
+    answers = cast(Any, output.predictions)
+    data = cast(FeatureDataset, trainer.eval_dataset)
+    by_task = answered_rows(trainer.specs, data.rows, answers)
+    rows = {name: by_task[name] for name in trainer.specs if name in by_task}
+    return ValidationAnswers(metrics, rows, answers)
 
 
 def initial_parts(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
@@ -41,23 +72,32 @@ class PartReport:
     start: Mapping[str, torch.Tensor]
     means: dict[str, float] = field(default_factory=dict)
 
-    def lines(self, trainer: "MultiTaskTrainer", score: float) -> list[str]:
-        """Return the report for a trainer whose evaluation gave `score` as the mean over tasks."""
+    def lines(self, trainer: "MultiTaskTrainer", whole: ValidationAnswers) -> list[str]:
+        """Return the report; every process must call it.
+
+        Args:
+            trainer: Has trained the model.
+            whole: The validation rows as the model answers them.
+        """
         model = trainer.model
         report = ["What the parts contribute (validation rows):", _encoder_sizes(model)]
         for part, (moved, size) in self.movement(model).items():
             report.append(f"  {part}: weights moved by {moved:.3f} (norm; {size:.3f} at the start)")
         gate, gates = _mean_gate(model)
+        changes = {"telling tasks apart": ("tasks shuffled", _shuffled_tasks(model))}
+        if not isinstance(model.mtl.interaction, NoInteraction):
+            changes = {"the interaction": ("interaction bypassed", _bypassed_interaction(model)), **changes}
+        self.means = {"as trained": whole.metrics[f"eval_{AVERAGE}"]}
+        parts: dict[str, dict[str, PairedScores]] = {}
         with gate:
-            shuffled = _score_without(trainer, _shuffled_tasks(model))
-        self.means = {"as trained": score, "tasks shuffled": shuffled}
+            for part, (name, change) in changes.items():
+                with change:
+                    without = answer_validation_rows(trainer)
+                self.means[name] = without.metrics[f"eval_{AVERAGE}"]
+                parts[part] = _paired(trainer, whole, without)
         if not isinstance(model.mtl.gate, OpenGate):
             report.append(f"  mean gate: {sum(gates) / len(gates):.3f}")
-        if not isinstance(model.mtl.interaction, NoInteraction):
-            bypassed = self.means["interaction bypassed"] = _score_without(trainer, _bypassed_interaction(model))
-            report.append(_verdict("interaction bypassed", score, bypassed, "the interaction"))
-        report.append(_verdict("task states shuffled among tasks", score, shuffled, "telling tasks apart"))
-        return report
+        return [*report, *_contributions(whole, parts), *map(_verdict, parts, parts.values())]
 
     def movement(self, model: MultiTaskAttentionModel) -> dict[str, tuple[float, float]]:
         """Return for each part the norm of its weights' change and their norm at the start."""
@@ -86,25 +126,43 @@ def _encoder_sizes(model: MultiTaskAttentionModel) -> str:
     return f"  encoder: {shared:,} shared parameters{apart}"
 
 
-def _verdict(what: str, score: float, without: float, part: str) -> str:
-    if abs(score - without) < _IDLE_POINTS:
-        verdict = f": {part} is IDLE here, it changes nothing"
-    elif abs(score - without) < _TELLING_POINTS:
-        verdict = f": too small a change for one run to tell whether {part} helps"
-    else:
-        verdict = f": {part} {'helps' if score > without else 'does harm'} here"
-    return f"  {what}: mean score {without:.1f} instead of {score:.1f}{verdict}"
+def _paired(
+    trainer: "MultiTaskTrainer", whole: ValidationAnswers, without: ValidationAnswers
+) -> dict[str, PairedScores]:
+    """By task, what the model scores above itself without a part."""
+    rows = cast(FeatureDataset, trainer.eval_dataset).rows
+    return {
+        name: paired_scores(answered, without.rows[name], input_keys(rows[name], trainer.specs[name]))
+        for name, answered in whole.rows.items()
+    }
 
 
-def _score_without(trainer: "MultiTaskTrainer", change: Any) -> float:
-    """Return the mean over tasks of the validation scores while `change` holds."""
-    with change:
-        output = trainer.evaluation_loop(trainer.get_eval_dataloader(), description="Parts")
-    for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, ProgressCallback):
-            # It would go on with the bar of this evaluation in the next one.
-            callback.on_predict(trainer.args, trainer.state, trainer.control)
-    return (output.metrics or {})[f"eval_{AVERAGE}"]
+def _contributions(whole: ValidationAnswers, parts: Mapping[str, Mapping[str, PairedScores]]) -> list[str]:
+    """A line per task: its score, and what each part adds to it."""
+    rows = [
+        [name, f"{task_score(answered.score()):.1f}", *(str(paired[name].difference()) for paired in parts.values())]
+        for name, answered in whole.rows.items()
+    ]
+    means = [str(mean_difference(list(paired.values()))) for paired in parts.values()]
+    rows.append(["mean over tasks", f"{whole.metrics[f'eval_{AVERAGE}']:.1f}", *means])
+    header = ["task", "score", *(f"{part} adds" for part in parts)]
+    return [*(f"  {line}" for line in table(header, rows)), _LEGEND]
+
+
+def _verdict(part: str, paired: Mapping[str, PairedScores]) -> str:
+    differences = {name: task.difference() for name, task in paired.items()}
+    if all(one.value == one.low == one.high == 0 for one in differences.values()):
+        return f"  {part} is IDLE here: without it no score changes"
+    helped, harmed, open_tasks = (
+        [name for name, one in differences.items() if one.sign == sign] for sign in (1, -1, 0)
+    )
+    said = [f"helps {', '.join(helped)}"] if helped else []
+    said += [f"does harm to {', '.join(harmed)}"] if harmed else []
+    if not said:
+        return f"  {part}: these rows cannot tell whether it helps any task"
+    if open_tasks:
+        said.append(f"for {', '.join(open_tasks)} these rows cannot tell")
+    return f"  {part}: {'; '.join(said)}"
 
 
 @contextmanager

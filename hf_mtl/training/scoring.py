@@ -10,12 +10,13 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
 from ..data.label_kinds import label_kind
-from ..metrics import METRICS, compute, task_score
+from ..metrics import METRICS, task_score
 from ..modeling.errors import InputError
 from ..modeling.feature_encoding import Feature
 from ..modeling.problem_heads import TASK_HEADS
 from ..modeling.processing_multitask import answer_row
 from ..modeling.task_head import Answer
+from ..paired_intervals import AnsweredRows
 from ..tasks import LABEL_FIELD, TaskSpec
 
 AVERAGE, WORST, RELATIVE = "mtl_average", "mtl_worst", "mtl_relative"
@@ -58,18 +59,50 @@ def score_answers(
     specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset], answers: Mapping[str, Sequence[Answer]]
 ) -> dict[str, dict[str, float]]:
     """Return the metrics (0-100) of every task that was answered and has labels."""
+    return {name: answered.score() for name, answered in answered_rows(specs, rows, answers).items()}
+
+
+def answered_rows(
+    specs: Mapping[str, TaskSpec], rows: Mapping[str, Dataset], answers: Mapping[str, Sequence[Answer]]
+) -> dict[str, AnsweredRows]:
+    """Return the rows of every task that was answered and has labels, as the metrics read them."""
     return {
-        name: _score(specs[name], rows[name][LABEL_FIELD][:], answers[name])
+        name: _answered(specs[name], rows[name][LABEL_FIELD][:], answers[name])
         for name in answers
         if LABEL_FIELD in rows[name].column_names
     }
 
 
-def _score(spec: TaskSpec, labels: Sequence[Any], answers: Sequence[Answer]) -> dict[str, float]:
+def _answered(spec: TaskSpec, labels: Sequence[Any], answers: Sequence[Answer]) -> AnsweredRows:
     kind = label_kind(spec)
-    predictions = map(kind.scored, kind.predictions(spec, answers), labels)
-    scores = kind.scores(spec, answers)
-    return compute(spec.metric_names, list(predictions), kind.references(spec, labels, answers), scores)
+    predictions = list(map(kind.scored, kind.predictions(spec, answers), labels))
+    return AnsweredRows(
+        spec.metric_names, predictions, kind.references(spec, labels, answers), kind.scores(spec, answers)
+    )
+
+
+def scores_of_tasks(
+    metrics: Mapping[str, float], tasks: Sequence[str], prefix: str = "eval"
+) -> tuple[dict[str, dict[str, float]], dict[str, float], dict[str, float]]:
+    """Return, of an evaluation's flat metrics, each task's scores, each task's loss, and what is left.
+
+    Args:
+        metrics: What `MultiTaskTrainer.evaluate` returned, or an entry of a run's history.
+        tasks: The tasks' names.
+        prefix: What the keys begin with; others are left out.
+    """
+    left = {key.removeprefix(f"{prefix}_"): value for key, value in metrics.items() if key.startswith(f"{prefix}_")}
+    scores: dict[str, dict[str, float]] = {task: {} for task in tasks}
+    losses = {}
+    # The longer name first: `mood_accuracy` may be a task's name.
+    for task in sorted(tasks, key=len, reverse=True):
+        for key in [key for key in left if key.startswith(f"{task}_")]:
+            name = key.removeprefix(f"{task}_")
+            if name in METRICS:
+                scores[task][name] = left.pop(key)
+            elif name == "loss":
+                losses[task] = left.pop(key)
+    return {task: by_metric for task, by_metric in scores.items() if by_metric}, losses, left
 
 
 def flat_scores(

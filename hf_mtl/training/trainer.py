@@ -42,6 +42,7 @@ from .hub_pushing import PushingTrainer
 from .hyperparameter_search import SearchingTrainer
 from .ignored_arguments import check_built_optimizer, check_optimizer, refuse_ignored_of_trainer
 from .optimizer import OptimizingTrainer
+from .progress import show_by_task
 from .resuming import ResumingTrainer
 from .sampling import build_sampler, build_stream, choose_mixing, run_steps
 from .scoring import source_scores
@@ -122,9 +123,8 @@ class MultiTaskTrainer(
         exclude_overlap: bool | None = False,
         **unknown: Any,
     ) -> None:
-        unknown["compute_loss_func"] = compute_loss_func
+        unknown.update(compute_loss_func=compute_loss_func, model_init=model_init, optimizers=optimizers)
         unknown["preprocess_logits_for_metrics"] = preprocess_logits_for_metrics
-        unknown.update(model_init=model_init, optimizers=optimizers)
         refuse_ignored_of_trainer(unknown, inspect.signature(type(self).__init__).parameters)
         data_collator, train_dataset = collator_and_rows(data_collator, train_dataset)
         check_tokenizer(processing_class)
@@ -155,6 +155,7 @@ class MultiTaskTrainer(
             optimizers=optimizers,
             optimizer_cls_and_kwargs=optimizer_cls_and_kwargs,
         )
+        show_by_task(self.callback_handler, callbacks or ())
         self.model_init = cast(Any, model_init)
         # An epoch is whole steps on every process, so there is no tail to fill up with rows of its beginning.
         self.accelerator.dataloader_config.even_batches = False

@@ -1,0 +1,174 @@
+"""A run's history as curves: losses, scores, rows drawn and weights by task, and figures of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from ..metrics import task_score
+from ..training.scoring import AVERAGE, scores_of_tasks
+
+CURVES_FILE = "learning_curves.png"
+
+# (steps, values)
+Curve = tuple[list[int], list[float]]
+_Target = Path | IO[bytes]
+_BLUE, _GREY, _LIGHT = "#1f5f99", "#8a929b", "#b8bec6"
+_PANELS_IN_A_ROW = 4
+_MOST_PANELS = 24
+_MOST_LINES = 12
+_DPI = 110
+
+
+@dataclass
+class RunHistory:
+    """A Trainer's log as curves over its steps.
+
+    Args:
+        losses: By task, the mean training loss between two logs.
+        scores: By task, the validation score, 0-100.
+        means: The mean of the tasks' scores.
+        drawn: By source, the rows drawn so far.
+        weights: By task, the weight of its loss.
+    """
+
+    losses: dict[str, Curve] = field(default_factory=dict)
+    scores: dict[str, Curve] = field(default_factory=dict)
+    means: Curve = field(default_factory=lambda: ([], []))
+    drawn: dict[str, Curve] = field(default_factory=dict)
+    weights: dict[str, Curve] = field(default_factory=dict)
+
+
+def read_history(entries: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> RunHistory:
+    """Return the curves of a `TrainerState.log_history`.
+
+    Args:
+        entries: The history.
+        tasks: The tasks' names.
+    """
+    history = RunHistory()
+    for entry in entries:
+        step = int(entry.get("step", 0))
+        if "loss" in entry:
+            for prefix, curves in (("loss_", history.losses), ("rows_", history.drawn), ("weight_", history.weights)):
+                for key, value in entry.items():
+                    if key.startswith(prefix):
+                        _append(curves.setdefault(key.removeprefix(prefix), ([], [])), step, value)
+        if f"eval_{AVERAGE}" in entry:
+            _append(history.means, step, entry[f"eval_{AVERAGE}"])
+            for task, scores in scores_of_tasks(entry, tasks)[0].items():
+                _append(history.scores.setdefault(task, ([], [])), step, task_score(scores))
+    return history
+
+
+def _append(curve: Curve, step: int, value: float) -> None:
+    """Add a point; the last one of a step stands, which the model that was chosen at the end has."""
+    if curve[0] and curve[0][-1] == step:
+        curve[1][-1] = value
+    else:
+        curve[0].append(step)
+        curve[1].append(value)
+
+
+def draw_learning_curves(
+    target: _Target, history: RunHistory, simple: Mapping[str, Mapping[str, float]], form: str = "png"
+) -> None:
+    """Draw a panel per task: its training loss, its validation score, and what simple predictors score.
+
+    Args:
+        target: A file.
+        history: The run's curves.
+        simple: By predictor and task, scores to beat, 0-100; may be empty.
+        form: ``png`` or ``svg``.
+    """
+    from matplotlib.figure import Figure
+
+    tasks = list(dict.fromkeys([*history.losses, *history.scores]))[:_MOST_PANELS]
+    columns = min(len(tasks), _PANELS_IN_A_ROW)
+    rows = -(-len(tasks) // columns)
+    figure = Figure(figsize=(2.7 * columns + 0.6, 2.0 * rows + 0.7), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
+    handles: dict[str, Any] = {}
+    for panel, task in zip(panels, tasks):
+        panel.set_title(task, fontsize=9)
+        if task in history.losses:
+            handles["training loss (right)"] = _draw_loss(panel, history.losses[task])
+        if task in history.scores:
+            steps, values = history.scores[task]
+            handles["validation score (left)"] = panel.plot(
+                steps, values, color=_BLUE, marker="o", markersize=3.5, linewidth=1.6, zorder=3
+            )[0]
+        for style, (name, scores) in zip((":", "--"), simple.items()):
+            if task in scores:
+                handles[name] = panel.axhline(scores[task], color=_BLUE, linestyle=style, linewidth=1.0, alpha=0.7)
+        panel.tick_params(labelsize=7)
+        panel.spines["top"].set_visible(False)
+    figure.supxlabel("step", fontsize=8)
+    for panel in panels[len(tasks) :]:
+        panel.set_visible(False)
+    figure.legend(
+        list(handles.values()), list(handles), loc="outside lower center", ncols=4, fontsize=8, frameon=False
+    )
+    _save(figure, target, form)
+
+
+def _draw_loss(panel: Any, curve: Curve) -> Any:
+    beside = panel.twinx()
+    steps, values = curve
+    line = beside.plot(steps, values, color=_LIGHT, linewidth=1.3, marker="." if len(steps) < 3 else None)[0]
+    beside.tick_params(labelsize=7, colors=_GREY)
+    beside.spines["top"].set_visible(False)
+    beside.set_ylim(bottom=0)
+    # The score stands before the loss.
+    panel.set_zorder(beside.get_zorder() + 1)
+    panel.patch.set_visible(False)
+    return line
+
+
+def draw_mixture(target: _Target, history: RunHistory, form: str = "svg") -> None:
+    """Draw the share that each source has of the rows drawn between two logs."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 2.6), layout="constrained")
+    axes = figure.subplots()
+    names = list(history.drawn)
+    steps = [0, *history.drawn[names[0]][0]]
+    counts = np.array([np.diff([0, *history.drawn[name][1]]) for name in names], dtype=float)
+    shares = 100 * counts / np.maximum(counts.sum(axis=0), 1)
+    axes.stackplot(
+        steps, np.concatenate([shares[:, :1], shares], axis=1), labels=names[:_MOST_LINES], step="pre", alpha=0.85
+    )
+    axes.set_ylabel("% of the rows drawn", fontsize=8)
+    axes.margins(0)
+    _finish(figure, axes, target, form)
+
+
+def draw_weights(target: _Target, history: RunHistory, form: str = "svg") -> None:
+    """Draw the weight of each task's loss over the run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 2.6), layout="constrained")
+    axes = figure.subplots()
+    for place, (name, (steps, values)) in enumerate(history.weights.items()):
+        axes.plot(steps, values, label=name if place < _MOST_LINES else None, linewidth=1.4)
+    axes.set_ylabel("weight of the loss", fontsize=8)
+    axes.set_ylim(bottom=0)
+    _finish(figure, axes, target, form)
+
+
+def _finish(figure: Any, axes: Any, target: _Target, form: str) -> None:
+    axes.set_xlabel("step", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.01, 0.5))
+    _save(figure, target, form)
+
+
+def _save(figure: Any, target: _Target, form: str) -> None:
+    from matplotlib import rc_context
+
+    # The same run draws the same file.
+    with rc_context({"svg.hashsalt": CURVES_FILE}):
+        figure.savefig(target, format=form, dpi=_DPI, metadata={"Software": None} if form == "png" else {"Date": None})
