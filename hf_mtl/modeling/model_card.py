@@ -142,12 +142,16 @@ def _scores(facts: CardFacts) -> str:
         f"{task.config.name} ({metric})"
         for task in facts.tasks
         for metric, value in task.metrics.items()
-        if metric in task.tfidf and value < task.tfidf[metric]
+        if metric in task.tfidf and _is_worse(task, metric, value)
     ]
     legend = "; ".join(shown) + "." if shown else ""
     return "\n\n".join(
         filter(None, [_table(header, rows), legend, f"Below TF-IDF + linear: {', '.join(below)}." if below else ""])
     )
+
+
+def _is_worse(task: TaskFacts, metric: str, value: float) -> bool:
+    return value > task.tfidf[metric] if metric in task.lower_is_better else value < task.tfidf[metric]
 
 
 def _says(rows: Sequence[Sequence[str]], place: int) -> bool:

@@ -34,6 +34,7 @@ class TaskFacts:
         tfidf: The same of a linear model over TF-IDF.
         single_task: The same of a model of this task alone.
         test: The same of this model, on the test split.
+        lower_is_better: Metrics of which the least is the best.
         train_rows: How many rows it learned from.
         validation_rows: How many rows scored it.
         dataset: Where the rows come from: a data set of the Hub, or a name.
@@ -49,6 +50,7 @@ class TaskFacts:
     tfidf: Mapping[str, float] = field(default_factory=dict)
     single_task: Mapping[str, float] = field(default_factory=dict)
     test: Mapping[str, float] = field(default_factory=dict)
+    lower_is_better: Sequence[str] = ()
     train_rows: int | None = None
     validation_rows: int | None = None
     dataset: str | None = None

@@ -16,6 +16,7 @@ from ..balancing.gradient_balancing import GRADIENT_BALANCERS
 from ..balancing.loss_weighting import LOSS_WEIGHTINGS
 from ..data.features import FeatureDataset
 from ..data.mixing import MIXING_STRATEGIES
+from ..metrics import METRICS
 from ..modeling.errors import InputError
 from ..modeling.model_card_facts import NO_LICENSE, CardFacts, TaskFacts, example_row
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
@@ -96,6 +97,7 @@ def _task(trainer: Any, spec: TaskSpec, scores: Mapping[str, float], values: Map
     return TaskFacts(
         config=spec.to_config(),
         metrics=scores,
+        lower_is_better=[name for name in spec.metric_names if not METRICS[name].higher_is_better],
         single_task=single if isinstance(single, Mapping) else {spec.metric_names[0]: float(single)},
         train_rows=len(mixture.train[spec.name]) if spec.name in mixture.train else None,
         validation_rows=len(mixture.validation[spec.name]) if spec.name in mixture.validation else None,

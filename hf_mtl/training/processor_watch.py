@@ -64,6 +64,6 @@ class ProcessorWatch:
         ProcessorWatch.has_warned = True
         return (
             f"Other programs keep {others:.1f} of the {room} processors busy, and this run has {threads} threads, "
-            f"which wait for each other: a step may take many times as long. Begin the command with "
-            f"OMP_NUM_THREADS={max(int(room - others), 1)}, or wait until they are done."
+            f"which wait for each other: a step may take many times as long. Wait until they are done, or take fewer: "
+            f"OMP_NUM_THREADS={(few := max(int(room - others), 1))} before the command, torch.set_num_threads({few})."
         )

@@ -145,9 +145,7 @@ class _TaskLines(TrainerCallback):
         line = "  ".join(parts)
         by_change = sorted(losses, key=lambda name: -_factor(losses[name], self.losses.get(name)))
         for name in by_change:
-            before = self.losses.get(name)
-            change = "" if before is None else f" {losses[name] - before:+.2f}"
-            part = f"  {name} {losses[name]:.2f}{change}"
+            part = f"  {name} {_with_change(losses[name], self.losses.get(name))}"
             if len(line) + len(part) > self.screen.width:
                 break
             line += part
@@ -214,6 +212,13 @@ def evaluation_lines(
 
 def _cells_of_score(value: float, before: float | None) -> list[str]:
     return [f"{value:.1f}", "" if before is None else f"{value - before:+.1f}"]
+
+
+def _with_change(loss: float, before: float | None) -> str:
+    """A loss and its change, with as many digits as a small one needs."""
+    digits = 2 if loss >= 0.1 else 3
+    change = 0.0 if before is None else round(loss - before, digits)
+    return f"{loss:.{digits}f}" + (f" {change:+.{digits}f}" if change else "")
 
 
 def _factor(loss: float, before: float | None) -> float:

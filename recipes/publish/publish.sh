@@ -32,6 +32,9 @@ if [ $# -eq 0 ] && [ -f model_cards/support_desk.md ]; then
     $python model_cards/make_cards.py --cards support_desk --compare "$folder/model/README.md"
 fi
 
+echo "== The README's first example prints what it says"
+$python tests/first_example.py "$folder/model"
+
 echo "== Delete it here, and make an environment that has the libraries and not hf_mtl"
 rm -rf "$folder/model" "$folder/home"
 $python -m venv --without-pip "$folder/stranger"

