@@ -17,15 +17,7 @@ from .hub_card import read_card
 CARD_FILE = "README.md"
 EVAL_RESULTS_FOLDER = ".eval_results"
 # The results, the recipe, the card and its figures: what lies beside a model that was trained.
-BESIDE = (
-    CARD_FILE,
-    "recipe.yaml",
-    "results.json",
-    "test_results.json",
-    f"{EVAL_RESULTS_FOLDER}/*.yaml",
-    "*.png",
-    "report.html",
-)
+BESIDE = (CARD_FILE, "recipe.yaml", "results.json", "test_results.json", f"{EVAL_RESULTS_FOLDER}/*.yaml", "*.png")
 
 CONFIG_FILE = "config.json"
 _ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")

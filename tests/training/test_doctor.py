@@ -17,9 +17,10 @@ from hf_mtl import (
     TaskSpec,
 )
 from hf_mtl.data.mixture import Mixture, mixture_from_datasets
-from hf_mtl.inspection.doctor import CHECKS, Diagnosis, Finding, _duration, _modules_of
+from hf_mtl.inspection.doctor import CHECKS, Diagnosis, Finding, _modules_of
 from hf_mtl.inspection.unread_settings import unread_settings
 from hf_mtl.modeling.systems import SYSTEMS
+from hf_mtl.screen import rough_duration
 from tests.conftest import TASKS, build_model, encoder_config
 from tests.data.test_streams import streams
 from tests.training.test_step_loss import datasets, specs, trainer
@@ -348,7 +349,7 @@ def test_what_it_prints():
         "- rte: it is ill. Cure it.",
     ]
     assert Diagnosis([], {}, None, None, 3).lines() == []
-    assert [_duration(seconds) for seconds in (5.0, 90.0, 9000.0)] == ["about 5 s", "about 1.5 min", "about 2.5 h"]
+    assert [rough_duration(seconds) for seconds in (5.0, 90.0, 9000.0)] == ["about 5 s", "about 1.5 min", "about 2.5 h"]
     assert _modules_of([f"part{place}.weight" for place in range(6)]).endswith("part3 and 2 more")
 
 
