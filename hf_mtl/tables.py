@@ -153,7 +153,9 @@ def baseline_legend(scores: Scores, baselines: Mapping[str, BaselineScores]) -> 
     if below:
         lines.append(f"< worse than TF-IDF + linear: {', '.join(below)}")
     if any(simple.above for simple in baselines.values()):
-        lines.append(f"beats: by more than the {LEVEL:.0%} interval of the difference over the validation rows")
+        lines.append(
+            f"beats: by more than the {100 * LEVEL:.0f} % interval of the difference over the validation rows"
+        )
     return lines
 
 

@@ -26,12 +26,15 @@ ARGUMENTS = {
     "adversarial": ("--max_train_samples", "300", "--max_eval_samples", "150"),
     "mmoe": ("--max_train_samples", "1500"),
 }
-FIGURE = "scores.png"
+FIGURES = ("scores.png", "learning_curves.png")
 # Points that another processor's sums may move a score of a few hundred rows.
 TOLERANCE = 4.0
 # What differs from run to run, or from machine to machine.
 VOLATILE = re.compile(r"^(hf_mtl: .*|checkpoint = .*|# \S+ \{.*|<!-- A card of .*)$", re.MULTILINE)
-NUMBER = re.compile(r"-?\d+\.\d+")
+NUMBER = re.compile(r"[+-]?\d+\.\d+")
+# Rows of the part report, whose intervals move further than scores, and its verdicts, which follow from them.
+INTERVAL = re.compile(r"[+-]\d+\.\d+ \([+-]\d+\.\d+ to [+-]\d+\.\d+\)")
+VERDICT = re.compile(r"^(  (?:the interaction|telling tasks apart)).*")
 
 
 def repository(name: str) -> str:
@@ -51,11 +54,12 @@ def train(name: str, output: Path, data_dir: Path | None) -> Path:
 
 
 def keep(name: str, folder: Path) -> None:
-    """Copy a run's card here as a push would send it, and its figure under the card's name."""
+    """Copy a run's card here as a push would send it, and its figures under the card's name."""
     text = with_repository((folder / "README.md").read_text("utf-8"), repository(name))
-    if (folder / FIGURE).is_file():
-        shutil.copyfile(folder / FIGURE, HERE / f"{name}.png")
-        text = text.replace(f"({FIGURE})", f"({name}.png)")
+    for figure in FIGURES:
+        if (folder / figure).is_file():
+            shutil.copyfile(folder / figure, HERE / f"{name}_{figure}")
+            text = text.replace(f"({figure})", f"({name}_{figure})")
     (HERE / f"{name}.md").write_text(text, "utf-8")
 
 
@@ -68,11 +72,15 @@ def differences(kept: str, new: str) -> list[str]:
     for old, line in zip(*lines):
         numbers = [[float(number) for number in NUMBER.findall(one)] for one in (old, line)]
         far = any(abs(first - second) > TOLERANCE for first, second in zip(*numbers))
-        same = [re.sub(r"\w+\.png", FIGURE, NUMBER.sub("#", one)) for one in (old, line)]
-        verdict = re.compile(r"(mean score #|instead of #).*")
-        if far or verdict.sub("", same[0]) != verdict.sub("", same[1]):
+        same = [re.sub(r"\w+\.png", "figure.png", NUMBER.sub("#", one)) for one in (old, line)]
+        if (far and not INTERVAL.search(line)) or _without_verdict(same[0]) != _without_verdict(same[1]):
             found.append(f"kept: {old}\nnew:  {line}")
     return found
+
+
+def _without_verdict(line: str) -> str:
+    """Return a line without its verdict, and without what its numbers' widths move."""
+    return re.sub(r"[ -]+", " ", VERDICT.sub(r"\1", line))
 
 
 def main() -> int:

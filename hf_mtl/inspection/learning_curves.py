@@ -105,7 +105,8 @@ def draw_learning_curves(
                 handles[name] = panel.axhline(scores[task], color=_BLUE, linestyle=style, linewidth=1.0, alpha=0.7)
         panel.tick_params(labelsize=7)
         panel.spines["top"].set_visible(False)
-    figure.supxlabel("step", fontsize=8)
+    for panel in panels[max(len(tasks) - columns, 0) : len(tasks)]:
+        panel.set_xlabel("step", fontsize=8)
     for panel in panels[len(tasks) :]:
         panel.set_visible(False)
     figure.legend(

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ..training.trainer import MultiTaskTrainer
 
 _LEGEND = (
-    f"  ({LEVEL:.0%} intervals over the validation rows; one in twenty leaves out 0 by chance, and another seed may "
-    "differ)"
+    f"  ({100 * LEVEL:.0f} % intervals over the validation rows; one in twenty leaves out 0 by",
+    "  chance, and another seed may differ)",
 )
 
 
@@ -146,7 +146,7 @@ def _contributions(whole: ValidationAnswers, parts: Mapping[str, Mapping[str, Pa
     means = [str(mean_difference(list(paired.values()))) for paired in parts.values()]
     rows.append(["mean over tasks", f"{whole.metrics[f'eval_{AVERAGE}']:.1f}", *means])
     header = ["task", "score", *(f"{part} adds" for part in parts)]
-    return [*(f"  {line}" for line in table(header, rows)), _LEGEND]
+    return [*(f"  {line}" for line in table(header, rows)), *_LEGEND]
 
 
 def _verdict(part: str, paired: Mapping[str, PairedScores]) -> str:

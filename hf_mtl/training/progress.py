@@ -18,9 +18,7 @@ from .scoring import AVERAGE, RELATIVE, WORST, scores_of_tasks
 
 # Keys of an evaluation that are no scores of tasks.
 _TIMES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
-_LEGEND = (
-    "Each line: step, time left, speed, loss, learning rate; then the tasks whose loss changed most since the last."
-)
+_LEGEND = "Each line: step, time left, speed, loss, learning rate, what changed most."
 
 
 class _TaskLines(TrainerCallback):
@@ -232,7 +230,7 @@ def _factor(loss: float, before: float | None) -> float:
 
 def _speed(steps: int, seconds: float) -> str:
     each = seconds / max(steps, 1)
-    return f"{each:.1f} s/step" if each >= 2 else f"{1 / max(each, 1e-6):.1f} steps/s"
+    return f"{each:.1f} s/it" if each >= 2 else f"{1 / max(each, 1e-6):.1f} it/s"
 
 
 def _length(loader: Any) -> int:

@@ -349,7 +349,11 @@ def test_what_it_prints():
         "- rte: it is ill. Cure it.",
     ]
     assert Diagnosis([], {}, None, None, 3).lines() == []
-    assert [rough_duration(seconds) for seconds in (5.0, 90.0, 9000.0)] == ["about 5 s", "about 1.5 min", "about 2.5 h"]
+    assert [rough_duration(seconds) for seconds in (5.0, 90.0, 9000.0)] == [
+        "about 5 s",
+        "about 1.5 min",
+        "about 2.5 h",
+    ]
     assert _modules_of([f"part{place}.weight" for place in range(6)]).endswith("part3 and 2 more")
 
 
