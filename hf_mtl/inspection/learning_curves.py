@@ -60,6 +60,9 @@ def read_history(entries: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> 
             _append(history.means, step, entry[f"eval_{AVERAGE}"])
             for task, scores in scores_of_tasks(entry, tasks)[0].items():
                 _append(history.scores.setdefault(task, ([], [])), step, task_score(scores))
+    for curves in (history.losses, history.scores, history.drawn, history.weights):
+        # A history that was read back has the keys of its entries sorted.
+        curves |= {name: curves.pop(name) for name in tasks if name in curves}
     return history
 
 
