@@ -22,6 +22,8 @@ from .metrics import METRICS, Rows, compute, task_score
 
 LEVEL = 0.95
 _GROUPS = 40
+# By a sign test, 6 rows that all say the same are the fewest that tell anything at this level.
+_LEAST_FREEDOM = 5
 
 
 @dataclass(frozen=True)
@@ -51,17 +53,19 @@ class AnsweredRows:
 
 
 class Difference(NamedTuple):
-    """A difference of two scores in points, and its interval at `LEVEL`.
+    """A difference of two scores in points, and its interval at `LEVEL`; endless where there are too few rows.
 
     Args:
         value: The difference.
         low: Where the interval begins.
         high: Where it ends.
+        p: Of a difference of 0, two-sided.
     """
 
     value: float
     low: float
     high: float
+    p: float
 
     @property
     def sign(self) -> int:
@@ -69,6 +73,8 @@ class Difference(NamedTuple):
         return int(self.low > 0) - int(self.high < 0)
 
     def __str__(self) -> str:
+        if np.isinf(self.low):
+            return f"{self.value:+.1f} (too few rows)"
         return f"{self.value:+.1f} ({self.low:+.1f} to {self.high:+.1f})"
 
 
@@ -86,7 +92,8 @@ class PairedScores:
 
     def difference(self, metric: str = "") -> Difference:
         """Return the difference of a metric, or of the task's score."""
-        return _interval(self.values[metric], self.without[metric])
+        groups, variance = _variance(self.without[metric])
+        return _interval(self.values[metric], variance, groups - 1)
 
 
 def paired_scores(first: AnsweredRows, second: AnsweredRows, keys: Sequence[str]) -> PairedScores:
@@ -109,21 +116,48 @@ def paired_scores(first: AnsweredRows, second: AnsweredRows, keys: Sequence[str]
 
 
 def mean_difference(tasks: Sequence[PairedScores]) -> Difference:
-    """Return the mean of the differences of several tasks' scores, which may have rows in common."""
+    """Return the mean of the differences of several tasks' scores, which may have rows in common.
+
+    The degrees of freedom are Satterthwaite's, of the tasks' variances v_t: (sum v_t)^2 / sum v_t^2 / (groups_t - 1).
+    """
     value = float(np.mean([task.values[""] for task in tasks]))
     by_task = np.array([task.without[""] for task in tasks])
     empty = np.isnan(by_task).all(axis=0)
     filled = np.where(np.isnan(by_task), np.array([[task.values[""]] for task in tasks]), by_task).mean(axis=0)
-    return _interval(value, np.where(empty, np.nan, filled))
+    count, variance = _variance(np.where(empty, np.nan, filled))
+    each = [_variance(task.without[""]) for task in tasks]
+    squares = sum(one**2 / max(groups - 1, 1) for groups, one in each)
+    freedom = sum(one for _, one in each) ** 2 / squares if squares else min(groups for groups, _ in each) - 1
+    # Tasks on the same rows are no further evidence.
+    return _interval(value, variance, min(freedom, count - 1))
 
 
-def _interval(value: float, without: np.ndarray) -> Difference:
+def holm(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the p values of several comparisons as Holm (1979) corrects them, by name."""
+    corrected: dict[str, float] = {}
+    largest = 0.0
+    for place, name in enumerate(sorted(values, key=lambda name: values[name])):
+        largest = max(largest, min(1.0, (len(values) - place) * values[name]))
+        corrected[name] = largest
+    return {name: corrected[name] for name in values}
+
+
+def _variance(without: np.ndarray) -> tuple[int, float]:
+    """The number of groups that have rows, and the jackknife's variance of the difference."""
     kept = without[~np.isnan(without)]
     if len(kept) < 2:
-        return Difference(value, -np.inf, np.inf)
-    variance = (len(kept) - 1) / len(kept) * float(np.square(kept - kept.mean()).sum())
-    far = float(student.ppf((1 + LEVEL) / 2, len(kept) - 1)) * variance**0.5
-    return Difference(value, value - far, value + far)
+        return len(kept), 0.0
+    return len(kept), (len(kept) - 1) / len(kept) * float(np.square(kept - kept.mean()).sum())
+
+
+def _interval(value: float, variance: float, freedom: float) -> Difference:
+    if freedom < _LEAST_FREEDOM and (variance == 0 or freedom < 1):
+        # A few rows that are all alike say nothing of how rows differ.
+        return Difference(value, -np.inf, np.inf, 1.0)
+    if variance == 0:
+        return Difference(value, value, value, float(value == 0))
+    far = float(student.ppf((1 + LEVEL) / 2, freedom)) * variance**0.5
+    return Difference(value, value - far, value + far, 2 * float(student.sf(abs(value) / variance**0.5, freedom)))
 
 
 def _differences(first: AnsweredRows, second: AnsweredRows, places: np.ndarray | None) -> dict[str, float]:

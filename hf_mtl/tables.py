@@ -109,7 +109,7 @@ def score_cells(scores: Scores, baselines: Mapping[str, BaselineScores]) -> tupl
         simple = baselines.get(name, BaselineScores({}, {}))
         for metric, value in task_scores.items():
             cells = _cells(value, simple.trivial.get(metric), simple.tfidf.get(metric))
-            cells[0] += _mark(metric, value, simple.tfidf.get(metric), baselines)
+            cells[0] += _mark(metric, value, simple) if baselines else ""
             rows.append([name, metric, *cells, _beaten(simple.above.get(metric))])
     compared = [simple for name, simple in baselines.items() if name in scores]
     of_simple = [
@@ -117,17 +117,19 @@ def score_cells(scores: Scores, baselines: Mapping[str, BaselineScores]) -> tupl
         for by_task in ([simple.trivial for simple in compared], [simple.tfidf for simple in compared])
     ]
     cells = _cells(mtl_average(scores), *of_simple)
-    cells[0] += " " if baselines else ""
+    # The means of other tasks are no standard.
+    is_below = len(compared) == len(scores) and of_simple[1] is not None and mtl_average(scores) < of_simple[1]
+    cells[0] += ("<" if is_below else " ") if baselines else ""
     rows.append(["mean over tasks", "", *cells, ""])
     keep = 3 if not baselines else 6 if any(simple.above for simple in baselines.values()) else 5
     header = ["task", "metric", "score", "trivial", "TF-IDF + linear", "beats"][:keep]
     return header, [row[:keep] for row in rows]
 
 
-def _mark(metric: str, value: float, tfidf: float | None, baselines: Mapping[str, BaselineScores]) -> str:
-    if not baselines:
-        return ""
-    return "<" if _is_worse(metric, value, tfidf) else " "
+def _mark(metric: str, value: float, simple: BaselineScores) -> str:
+    if _is_worse(metric, value, simple.trivial.get(metric)):
+        return "!"
+    return "<" if _is_worse(metric, value, simple.tfidf.get(metric)) else " "
 
 
 def _is_worse(metric: str, value: float, other: float | None) -> bool:
@@ -144,14 +146,14 @@ def _beaten(signs: tuple[int, int] | None) -> str:
 def baseline_legend(scores: Scores, baselines: Mapping[str, BaselineScores]) -> list[str]:
     """Say which scores are marked, and what it takes to beat a baseline."""
     lines = []
-    below = [
-        f"{name} ({metric})"
-        for name, task_scores in scores.items()
-        for metric, value in task_scores.items()
-        if name in baselines and _is_worse(metric, value, baselines[name].tfidf.get(metric))
-    ]
-    if below:
-        lines.append(f"< worse than TF-IDF + linear: {', '.join(below)}")
+    marked: dict[str, list[str]] = {"!": [], "<": []}
+    for name, task_scores in scores.items():
+        for metric, value in task_scores.items():
+            mark = _mark(metric, value, baselines.get(name, BaselineScores({}, {})))
+            marked.get(mark, []).append(f"{name} ({metric})")
+    for mark, of_what in (("!", "the best answer that ignores the input"), ("<", "TF-IDF + linear")):
+        if marked[mark]:
+            lines.append(f"{mark} worse than {of_what}: {', '.join(marked[mark])}")
     if any(simple.above for simple in baselines.values()):
         lines.append(
             f"beats: by more than the {100 * LEVEL:.0f} % interval of the difference over the validation rows"

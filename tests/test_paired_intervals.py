@@ -23,7 +23,7 @@ def test_an_arm_differs_from_itself_by_nothing():
     first, _ = arms(100, np.random.default_rng(0), metrics=("accuracy", "f1", "matthews_correlation"))
     paired = paired_scores(first, first, keys(100))
     assert set(paired.values) == {"", "accuracy", "f1", "matthews_correlation"}
-    assert all(paired.difference(name) == (0, 0, 0) for name in paired.values)
+    assert all(paired.difference(name) == (0, 0, 0, 1) for name in paired.values)
     assert paired.difference().sign == 0
 
 
@@ -69,8 +69,25 @@ def test_tasks_on_the_same_rows_are_no_further_evidence():
     assert mean.high - mean.low == pytest.approx(np.mean(widths) / 2, rel=0.35)
 
 
-def test_few_rows_tell_nothing():
-    first, second = arms(1, np.random.default_rng(0), first=1.0, second=0.0)
-    assert paired_scores(first, second, keys(1)).difference().sign == 0
-    assert str(Difference(1.25, -0.5, 3.0)) == "+1.2 (-0.5 to +3.0)"
-    assert [Difference(1, low, high).sign for low, high in ((0.1, 2), (-2, -0.1), (-1, 1))] == [1, -1, 0]
+@pytest.mark.parametrize(("rows", "sign"), [(1, 0), (2, 0), (4, 0), (12, 1)])
+def test_few_rows_tell_nothing(rows, sign):
+    """One arm is always right and the other never: by a sign test 6 rows are the fewest that tell."""
+    true = np.ones(rows, dtype=int)
+    first, second = (AnsweredRows(("accuracy",), answer, true) for answer in (true, 1 - true))
+    difference = paired_scores(first, second, keys(rows)).difference()
+    assert difference.sign == sign and (difference.p < 0.05) == bool(sign)
+    assert str(difference) == ("+100.0 (+100.0 to +100.0)" if sign else "+100.0 (too few rows)")
+
+
+def test_a_task_of_few_rows_keeps_its_uncertainty_in_the_mean():
+    wide, _ = paired_scores(*arms(3, np.random.default_rng(8), first=0.6, second=0.4), keys(3)), None
+    assert wide.difference().high - wide.difference().low > 100
+    true = np.ones(500, dtype=int)
+    same = paired_scores(*[AnsweredRows(("accuracy",), true, true)] * 2, keys(500, 1))
+    mean = mean_difference([wide, same, same, same])
+    assert mean.high - mean.low == pytest.approx((wide.difference().high - wide.difference().low) / 4, rel=0.3)
+
+
+def test_differences_are_written_with_their_signs():
+    assert str(Difference(1.25, -0.5, 3.0, 0.2)) == "+1.2 (-0.5 to +3.0)"
+    assert [Difference(1, low, high, 0).sign for low, high in ((0.1, 2), (-2, -0.1), (-1, 1))] == [1, -1, 0]

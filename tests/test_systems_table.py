@@ -14,7 +14,7 @@ from transformers import BertModel
 
 from benchmarks.systems_table.comparison import as_json, compare, statement
 from benchmarks.systems_table.data import DATASETS, Budget, draw_rows
-from benchmarks.systems_table.differences import difference, holm, pseudovalues, row_variance
+from benchmarks.systems_table.differences import difference, pseudovalues, row_variance
 from benchmarks.systems_table.folder import Folder, planned, run_missing
 from benchmarks.systems_table.page import lines_of, notes, write_page
 from benchmarks.systems_table.runs import BASELINE, Result, Run, TaskAnswers, budget_of, settings_of, train
@@ -23,6 +23,7 @@ from hf_mtl import InputError, TaskSpec
 from hf_mtl.data.mixture import mixture_from_datasets
 from hf_mtl.modeling.encoder_loading import load_encoder
 from hf_mtl.modeling.systems import SYSTEMS
+from hf_mtl.paired_intervals import holm
 from tests.conftest import encoder_config
 
 SYSTEM = "mmoe"

@@ -7,7 +7,7 @@ from scipy import stats
 
 from benchmarks.mran_ablation.arms import ALONE, HARD, LAYERS, SCORERS, SINGLE, SYSTEM, WHOLE, WITHOUT, Errors
 from benchmarks.published.tables import table
-from benchmarks.systems_table.differences import holm
+from hf_mtl.paired_intervals import holm
 
 ERROR_RATE = 0.05
 

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.systems_table.differences import Difference, difference, holm, pseudovalues
+from benchmarks.systems_table.differences import Difference, difference, pseudovalues
 from benchmarks.systems_table.runs import BASELINE, Result
+from hf_mtl.paired_intervals import holm
 
 # Beyond so many seconds of one run a system is marked as slow.
 MOST_SECONDS = 60.0

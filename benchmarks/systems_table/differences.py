@@ -1,7 +1,7 @@
 """The difference of two systems where both seeds and test rows are drawn, and several differences together."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -83,13 +83,3 @@ def row_variance(values: np.ndarray) -> float:
     row_square = seeds * float(of_rows.var(ddof=1))
     rest_square = float((rest**2).sum()) / ((seeds - 1) * (rows - 1))
     return (row_square - rest_square) / (seeds * rows)
-
-
-def holm(values: Mapping[str, float]) -> dict[str, float]:
-    """Return the p values of several comparisons as Holm (1979) corrects them, by name."""
-    corrected: dict[str, float] = {}
-    largest = 0.0
-    for place, name in enumerate(sorted(values, key=lambda name: values[name])):
-        largest = max(largest, min(1.0, (len(values) - place) * values[name]))
-        corrected[name] = largest
-    return {name: corrected[name] for name in values}

@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import set_seed
 
 from ..data.mixture import Mixture, load_mixture
-from ..inspection.run_report import RunReport, task_scores_of
+from ..inspection.run_report import RunReport, best_step_of, task_scores_of
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..recipe import RECIPE_FILE, Recipe
@@ -86,5 +86,6 @@ def report_of_run(
         mixture=mixture_cells(shares, trainer.train_dataset),
         parts=trainer.card_values.get("parts", ()),
         findings=findings,
+        best_step=best_step_of(args, state),
         settings=(recipe.folder / RECIPE_FILE).read_text("utf-8"),
     )

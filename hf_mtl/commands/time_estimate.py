@@ -12,7 +12,7 @@ from ..modeling.errors import InputError
 from ..screen import rough_duration
 from .console import quiet_libraries
 
-_ROWS = 16
+_ROWS = 32
 # Word pieces of a row that is read whole, and of one that is cut into windows.
 _LENGTH, _WINDOWED_LENGTH = 128, 2048
 _UNKNOWN = "How long it takes is measured by hf-mtl doctor once the encoder {!r} is on this machine."

@@ -13,9 +13,9 @@ from huggingface_hub import constants
 from transformers import set_seed
 
 from ..data.mixture import Mixture
-from ..inspection.flag_thresholds import unset_flag_lines
+from ..inspection.flag_thresholds import flag_lines
 from ..inspection.learning_curves import CURVES_FILE, draw_learning_curves, read_history
-from ..inspection.part_report import PartReport, answer_validation_rows, initial_parts
+from ..inspection.part_report import PartReport, answer_validation_rows, initial_parts, is_logged
 from ..inspection.run_report import REPORT_FILE, RunReport
 from ..inspection.score_figure import FIGURE_FILE, MATPLOTLIB_HELP, can_draw, draw_scores
 from ..modeling.encoder_loading import PACKAGE_PREFIX, find_encoder
@@ -225,7 +225,8 @@ def _finish(
         trainer.model.save_pretrained(folder)
         trainer.processing_class.save_pretrained(folder)
     answers = answer_validation_rows(trainer)
-    trainer.log(answers.metrics)
+    if not is_logged(trainer):
+        trainer.log(answers.metrics)
     scores, tests = trainer.task_scores(answers.metrics), {}
     baselines = {}
     if is_main_process():
@@ -239,7 +240,7 @@ def _finish(
         say("", "Test split (never used to choose):", *score_table(tests, {}))
         if is_main_process():
             _write_scores(folder / _TEST_RESULTS_FILE, tests)
-    if flags := unset_flag_lines(trainer, answers.rows):
+    if flags := flag_lines(trainer, answers.rows, str(folder)):
         say("", *flags)
     if parts is not None and trainer.model.num_tasks > 1:
         trainer.card_values["parts"] = parts.lines(trainer, answers)
@@ -270,7 +271,7 @@ def _draw(
     trivial, tfidf = (trainer.card_values.get(key, {}) for key in ("trivial", "tfidf"))
     draw_scores(folder / FIGURE_FILE, scores, trivial, tfidf, means)
     history = read_history(report.entries, report.tasks)
-    draw_learning_curves(folder / CURVES_FILE, history, report.simple)
+    draw_learning_curves(folder / CURVES_FILE, history, report.simple, best_step=report.best_step)
     trainer.card_values["figures"] = {
         "Scores by task, beside simpler answers": FIGURE_FILE,
         "Learning curves by task": CURVES_FILE,

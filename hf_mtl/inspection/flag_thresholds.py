@@ -1,5 +1,6 @@
 """Flags of multi-label tasks that no validation row gets, and a threshold at which the task would score better."""
 
+import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -19,45 +20,52 @@ _THRESHOLDS = np.round(np.arange(0.02, 0.96, 0.02), 2)
 _LEAST_GAIN = 0.1
 
 
-def unset_flag_lines(trainer: "MultiTaskTrainer", answered: Mapping[str, AnsweredRows]) -> list[str]:
-    """Return a line per multi-label task with flags that hold in some validation row and are set in none.
+def flag_lines(trainer: "MultiTaskTrainer", answered: Mapping[str, AnsweredRows], checkpoint: str) -> list[str]:
+    """Return a line per multi-label task with flags that hold in some validation row and are set in none, or that
+    answers all rows alike.
 
     Args:
         trainer: Has answered its validation rows.
         answered: By task, the answers.
+        checkpoint: Its folder, for the command to type.
     """
     lines = []
     for name, rows in answered.items():
         spec = trainer.specs[name]
         if spec.problem.labels == "label_set" and rows.scores is not None:
-            lines += _lines_of_task(spec, rows)
+            lines += _lines_of_task(spec, rows, checkpoint)
     return lines
 
 
-def _lines_of_task(spec: TaskSpec, rows: AnsweredRows) -> list[str]:
+def _lines_of_task(spec: TaskSpec, rows: AnsweredRows, checkpoint: str) -> list[str]:
     scores, true = np.asarray(rows.scores, dtype=float), np.asarray(rows.references)
-    threshold, has_any = spec.setting("threshold"), true.max(axis=0) > 0
-    unset = [
-        label
-        for label, highest, holds in zip(spec.label_names, scores.max(axis=0), has_any)
-        if holds and highest < threshold
-    ]
-    if not unset:
+    threshold, has_any, is_set = spec.setting("threshold"), true.max(axis=0) > 0, np.asarray(rows.predictions) > 0
+    unset = [label for label, ever, holds in zip(spec.label_names, is_set.max(axis=0), has_any) if holds and not ever]
+    if not unset and not (len(true) > 1 and (is_set == is_set[0]).all()):
         return []
-    line = f"{spec.name}: threshold {threshold:g} sets no flag in any of {len(true):,} validation rows"
-    if len(unset) < has_any.sum():
+    count = f"{len(true):,} validation rows"
+    if not is_set.any():
+        line = f"{spec.name}: threshold {threshold:g} sets no flag in any of {count}"
+    elif len(true) > 1 and (is_set == is_set[0]).all():
+        line = f"{spec.name}: threshold {threshold:g} sets the same {is_set[0].sum()} flags in each of {count}"
+    else:
         more = f" and {len(unset) - _NAMED} more" if len(unset) > _NAMED else ""
-        flags = f"{', '.join(unset[:_NAMED])}{more}"
-        line = f"{spec.name}: in {len(true):,} validation rows threshold {threshold:g} never sets {flags}"
-    before = _score_at(rows, scores, threshold)
+        line = f"{spec.name}: in {count} threshold {threshold:g} never sets {', '.join(unset[:_NAMED])}{more}"
+    return [line + _advice(spec, rows, scores, checkpoint)]
+
+
+def _advice(spec: TaskSpec, rows: AnsweredRows, scores: np.ndarray, checkpoint: str) -> str:
+    """A threshold that scores better than this one and than setting every flag, where there is one."""
+    before, every = _score_at(rows, scores, spec.setting("threshold")), _score_at(rows, scores, -1.0)
     best = max(_THRESHOLDS, key=lambda one: _score_at(rows, scores, one))
-    gain = _score_at(rows, scores, best) - before
-    if gain < _LEAST_GAIN:
-        return [f"{line}. No other threshold scores better on them."]
-    return [
-        f"{line}. With threshold: {best:g} they would score {before + gain:.1f} instead of {before:.1f} (chosen on "
-        f"these rows, so too good): hf-mtl evaluate ... --tasks.{spec.name}.threshold {best:g}"
-    ]
+    score = _score_at(rows, scores, best)
+    if score < max(before, every) + _LEAST_GAIN:
+        return f" (score {before:.1f}; every flag in every row: {every:.1f}). No other threshold does better."
+    return (
+        f". With threshold: {best:g} they would score {score:.1f} instead of {before:.1f} (chosen on these rows, so "
+        f"too good; every flag in every row: {every:.1f}): "
+        f"hf-mtl evaluate {shlex.quote(checkpoint)} --tasks.{spec.name}.threshold {best:g}"
+    )
 
 
 def _score_at(rows: AnsweredRows, scores: np.ndarray, threshold: float) -> float:

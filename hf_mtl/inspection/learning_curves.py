@@ -18,7 +18,9 @@ _Target = Path | IO[bytes]
 _BLUE, _GREY, _LIGHT = "#1f5f99", "#8a929b", "#b8bec6"
 _PANELS_IN_A_ROW = 4
 _MOST_PANELS = 24
-_MOST_LINES = 12
+_MOST_LINES = 20
+# Characters of a panel's title.
+_TITLE = 26
 _DPI = 110
 
 
@@ -67,16 +69,18 @@ def read_history(entries: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> 
 
 
 def _append(curve: Curve, step: int, value: float) -> None:
-    """Add a point; the last one of a step stands, which the model that was chosen at the end has."""
-    if curve[0] and curve[0][-1] == step:
-        curve[1][-1] = value
-    else:
+    """Add a point; the first one of a step stands: at the end of a run a better model may be scored again."""
+    if not curve[0] or curve[0][-1] < step:
         curve[0].append(step)
         curve[1].append(value)
 
 
 def draw_learning_curves(
-    target: _Target, history: RunHistory, simple: Mapping[str, Mapping[str, float]], form: str = "png"
+    target: _Target,
+    history: RunHistory,
+    simple: Mapping[str, Mapping[str, float]],
+    form: str = "png",
+    best_step: int | None = None,
 ) -> None:
     """Draw a panel per task: its training loss, its validation score, and what simple predictors score.
 
@@ -85,6 +89,7 @@ def draw_learning_curves(
         history: The run's curves.
         simple: By predictor and task, scores to beat, 0-100; may be empty.
         form: ``png`` or ``svg``.
+        best_step: The step whose model was taken at the end; None for the last one.
     """
     from matplotlib.figure import Figure
 
@@ -95,7 +100,7 @@ def draw_learning_curves(
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     handles: dict[str, Any] = {}
     for panel, task in zip(panels, tasks):
-        panel.set_title(task, fontsize=9)
+        panel.set_title(task if len(task) <= _TITLE else f"{task[: _TITLE - 1]}…", fontsize=9)
         if task in history.losses:
             handles["training loss (right)"] = _draw_loss(panel, history.losses[task])
         if task in history.scores:
@@ -103,6 +108,8 @@ def draw_learning_curves(
             handles["validation score (left)"] = panel.plot(
                 steps, values, color=_BLUE, marker="o", markersize=3.5, linewidth=1.6, zorder=3
             )[0]
+        if best_step is not None:
+            handles["the model taken"] = panel.axvline(best_step, color=_GREY, linestyle="-.", linewidth=0.8)
         for style, (name, scores) in zip((":", "--"), simple.items()):
             if task in scores:
                 handles[name] = panel.axhline(scores[task], color=_BLUE, linestyle=style, linewidth=1.0, alpha=0.7)
@@ -110,6 +117,7 @@ def draw_learning_curves(
         panel.spines["top"].set_visible(False)
     for panel in panels[max(len(tasks) - columns, 0) : len(tasks)]:
         panel.set_xlabel("step", fontsize=8)
+        panel.tick_params(labelbottom=True)
     for panel in panels[len(tasks) :]:
         panel.set_visible(False)
     figure.legend(
@@ -133,6 +141,7 @@ def _draw_loss(panel: Any, curve: Curve) -> Any:
 
 def draw_mixture(target: _Target, history: RunHistory, form: str = "svg") -> None:
     """Draw the share that each source has of the rows drawn between two logs."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
@@ -142,7 +151,12 @@ def draw_mixture(target: _Target, history: RunHistory, form: str = "svg") -> Non
     counts = np.array([np.diff([0, *history.drawn[name][1]]) for name in names], dtype=float)
     shares = 100 * counts / np.maximum(counts.sum(axis=0), 1)
     axes.stackplot(
-        steps, np.concatenate([shares[:, :1], shares], axis=1), labels=names[:_MOST_LINES], step="pre", alpha=0.85
+        steps,
+        np.concatenate([shares[:, :1], shares], axis=1),
+        labels=_labels(names),
+        colors=[colormaps["tab20"](place) for place in range(_MOST_LINES)],
+        step="pre",
+        alpha=0.85,
     )
     axes.set_ylabel("% of the rows drawn", fontsize=8)
     axes.margins(0)
@@ -151,15 +165,25 @@ def draw_mixture(target: _Target, history: RunHistory, form: str = "svg") -> Non
 
 def draw_weights(target: _Target, history: RunHistory, form: str = "svg") -> None:
     """Draw the weight of each task's loss over the run."""
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     axes = figure.subplots()
-    for place, (name, (steps, values)) in enumerate(history.weights.items()):
-        axes.plot(steps, values, label=name if place < _MOST_LINES else None, linewidth=1.4)
+    labels = _labels(list(history.weights))
+    for place, (steps, values) in enumerate(history.weights.values()):
+        color = colormaps["tab20"](place % _MOST_LINES)
+        axes.plot(steps, values, label=labels[place] if place < len(labels) else None, color=color, linewidth=1.4)
     axes.set_ylabel("weight of the loss", fontsize=8)
     axes.set_ylim(bottom=0)
     _finish(figure, axes, target, form)
+
+
+def _labels(names: Sequence[str]) -> list[str]:
+    """The names of a legend: as many as there are colours, and how many more there are."""
+    if len(names) <= _MOST_LINES:
+        return list(names)
+    return [*names[: _MOST_LINES - 1], f"... and {len(names) - _MOST_LINES + 1} more"]
 
 
 def _finish(figure: Any, axes: Any, target: _Target, form: str) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,16 +16,17 @@ from ..modeling.gate import OpenGate
 from ..modeling.interaction import NoInteraction
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.task_tensors import owner_of, owners_by_key
-from ..paired_intervals import LEVEL, AnsweredRows, PairedScores, mean_difference, paired_scores
+from ..paired_intervals import LEVEL, AnsweredRows, PairedScores, holm, mean_difference, paired_scores
 from ..screen import table
 from ..training.scoring import AVERAGE, answered_rows
+from .run_report import best_step_of
 
 if TYPE_CHECKING:
     from ..training.trainer import MultiTaskTrainer
 
 _LEGEND = (
-    f"  ({100 * LEVEL:.0f} % intervals over the validation rows; one in twenty leaves out 0 by",
-    "  chance, and another seed may differ)",
+    f"  ({100 * LEVEL:.0f} % intervals over the validation rows; verdicts are corrected for the",
+    "  number of tasks (Holm); another seed may differ)",
 )
 
 
@@ -53,6 +55,13 @@ def answer_validation_rows(trainer: "MultiTaskTrainer") -> ValidationAnswers:
     by_task = answered_rows(trainer.specs, data.rows, answers)
     rows = {name: by_task[name] for name in trainer.specs if name in by_task}
     return ValidationAnswers(metrics, rows, answers)
+
+
+def is_logged(trainer: "MultiTaskTrainer") -> bool:
+    """Return whether the history holds an evaluation of the model as it is, made while it trained."""
+    state = trainer.state
+    step = best_step_of(trainer.args, state) or state.global_step
+    return any(entry.get("step") == step and f"eval_{AVERAGE}" in entry for entry in state.log_history)
 
 
 def initial_parts(model: MultiTaskAttentionModel) -> dict[str, torch.Tensor]:
@@ -151,11 +160,11 @@ def _contributions(whole: ValidationAnswers, parts: Mapping[str, Mapping[str, Pa
 
 def _verdict(part: str, paired: Mapping[str, PairedScores]) -> str:
     differences = {name: task.difference() for name, task in paired.items()}
-    if all(one.value == one.low == one.high == 0 for one in differences.values()):
+    if all(one.value == 0 and one.p == 1 for one in differences.values()):
         return f"  {part} is IDLE here: without it no score changes"
-    helped, harmed, open_tasks = (
-        [name for name, one in differences.items() if one.sign == sign] for sign in (1, -1, 0)
-    )
+    corrected = holm({name: one.p for name, one in differences.items()})
+    signs = {name: np.sign(one.value) if corrected[name] < 1 - LEVEL else 0 for name, one in differences.items()}
+    helped, harmed, open_tasks = ([name for name in signs if signs[name] == sign] for sign in (1, -1, 0))
     said = [f"helps {', '.join(helped)}"] if helped else []
     said += [f"does harm to {', '.join(harmed)}"] if harmed else []
     if not said:

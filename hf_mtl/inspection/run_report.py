@@ -29,7 +29,7 @@ th:first-child, td:first-child, th.name, td.name { text-align: left; }
 td.under { color: #b3261e; font-weight: 600; }
 figure { margin: 1rem 0; } figcaption, .note { color: #777; font-size: .85rem; }
 img { max-width: 100%; background: white; border-radius: 4px; }
-pre { overflow-x: auto; background: #8881; padding: .8rem; border-radius: 4px; font-size: .8rem; }
+pre { white-space: pre-wrap; background: #8881; padding: .8rem; border-radius: 4px; font-size: .8rem; }
 """
 
 
@@ -50,6 +50,7 @@ class RunReport:
         parts: The part report's lines.
         findings: What the doctor said.
         settings: The recipe.
+        best_step: The step whose model was taken at the end; None for the last one.
     """
 
     title: str
@@ -64,6 +65,7 @@ class RunReport:
     parts: Sequence[str] = ()
     findings: Sequence[str] = ()
     settings: str = ""
+    best_step: int | None = None
 
     def render(self) -> str:
         """Return the page."""
@@ -100,7 +102,8 @@ class RunReport:
         if not can_draw():
             return f"<p>{html.escape(MATPLOTLIB_HELP)}</p>\n"
         caption = "Validation score (mean of the task's metrics, 0-100) and training loss over the steps."
-        return _figure(lambda target: draw_learning_curves(target, history, self.simple, "svg"), caption)
+        simple, best = self.simple, self.best_step
+        return _figure(lambda target: draw_learning_curves(target, history, simple, "svg", best), caption)
 
 
 class RunReportCallback(TrainerCallback):
@@ -117,7 +120,13 @@ class RunReportCallback(TrainerCallback):
             tasks = kwargs["model"].config.task_names
             summary = [f"{state.global_step:,} steps, learning rate {args.learning_rate:g}, seed {args.seed}."]
             report = RunReport(folder.absolute().name, state.log_history, tasks, summary)
+            report.best_step = best_step_of(args, state)
             (folder / REPORT_FILE).write_text(report.render(), "utf-8")
+
+
+def best_step_of(args: Any, state: Any) -> int | None:
+    """Return the step whose model a run has at its end, where that may not be the last one."""
+    return state.best_global_step if args.load_best_model_at_end else None
 
 
 def task_scores_of(baselines: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -136,7 +145,7 @@ def _table(cells: Cells | None) -> str:
     names = [place for place, name in enumerate(header) if name in ("task", "metric", "beats")]
 
     def cell(tag: str, place: int, text: str) -> str:
-        kind = ' class="name"' if place in names else ' class="under"' if text.endswith("<") else ""
+        kind = ' class="name"' if place in names else ' class="under"' if text.endswith(("<", "!")) else ""
         # Of an indented name the indent stays.
         indent = "&emsp;" if text.startswith("  ") else ""
         return f"<{tag}{kind}>{indent}{html.escape(text.strip())}</{tag}>"
@@ -166,7 +175,7 @@ def _figure(draw: Callable[[io.BytesIO], None], caption: str) -> str:
 def _mixture_figure(history: RunHistory) -> str:
     if len(history.drawn) < 2 or not can_draw():
         return ""
-    caption = "Share of each source among the rows drawn, from log to log."
+    caption = "Share of each source among the rows drawn by the mixture's plan, from log to log."
     return _figure(lambda target: draw_mixture(target, history), caption)
 
 
@@ -181,4 +190,4 @@ def _weights(history: RunHistory) -> str:
     return _figure(lambda target: draw_weights(target, history), "Weight of each task's loss over the steps.")
 
 
-__all__ = ["REPORT_FILE", "RunReport", "RunReportCallback", "task_scores_of"]
+__all__ = ["REPORT_FILE", "RunReport", "RunReportCallback", "best_step_of", "task_scores_of"]

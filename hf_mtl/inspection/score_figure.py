@@ -1,6 +1,6 @@
 """The figure of a model's card: scores beside those of simpler answers, and means without parts of the model."""
 
-import importlib.util
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from ..metrics import task_score
 
 FIGURE_FILE = "scores.png"
-MATPLOTLIB_HELP = "No figure was drawn: matplotlib is not installed; type: pip install 'hf_mtl[figures]'."
+MATPLOTLIB_HELP = "No figure was drawn: matplotlib cannot be imported; type: pip install 'hf_mtl[figures]'."
 
 _Scores = Mapping[str, Mapping[str, float]]
 _COLORS = ("#b8bec6", "#7d8fa3", "#1f5f99")
@@ -20,8 +20,12 @@ _DPI = 110
 
 
 def can_draw() -> bool:
-    """Return whether matplotlib is installed."""
-    return importlib.util.find_spec("matplotlib") is not None
+    """Return whether matplotlib is installed, and can be imported beside the other packages."""
+    try:
+        importlib.import_module("matplotlib.figure")
+    except (ImportError, AttributeError, RuntimeError):
+        return False
+    return True
 
 
 def draw_scores(target: Path, scores: _Scores, trivial: _Scores, tfidf: _Scores, means: Mapping[str, float]) -> None:
@@ -58,9 +62,7 @@ def draw_scores(target: Path, scores: _Scores, trivial: _Scores, tfidf: _Scores,
         range(len(tasks)), tasks, rotation=25 if is_slanted else 0, ha="right" if is_slanted else "center", fontsize=8
     )
     axes[0].set_title("Validation scores by task (mean of its metrics, 0-100)", fontsize=9)
-    axes[0].legend(
-        fontsize=7, frameon=False, ncols=3, loc="upper left", bbox_to_anchor=(0, -0.3 if is_slanted else -0.12)
-    )
+    figure.legend(fontsize=7, frameon=False, ncols=3, loc="outside lower left")
     if means:
         _draw_means(axes[1], means)
     for axis in axes:

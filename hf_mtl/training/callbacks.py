@@ -1,10 +1,13 @@
 """Callbacks around the steps of a run."""
 
 import signal
+import sys
 from types import FrameType
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+_INTERRUPTED = "\nInterrupted: this step is finished and a checkpoint written; Ctrl-C once more stops at once."
 
 
 class InterruptCallback(TrainerCallback):
@@ -57,6 +60,7 @@ class InterruptCallback(TrainerCallback):
             self._previous = None
             raise KeyboardInterrupt
         self.interrupted = True
+        print(_INTERRUPTED, file=sys.stderr, flush=True)
 
 
 class StepsOfTrainer(TrainerCallback):

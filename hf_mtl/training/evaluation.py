@@ -74,14 +74,11 @@ class EvaluatingTrainer(TaskTrainer):
                 metrics[f"{name}_loss"] = total / count
         if counts.any():
             metrics["loss"] = float(step_loss(sums, counts, rows, self._task_weights(), self.args.loss_reduction))
+        metrics = {f"{metric_key_prefix}_{key}": value for key, value in metrics.items()}
         labels = decoded_labels(data.specs, data.rows)
         if self.compute_metrics is not None and labels is not None:
             given = EvalPrediction(predictions=cast(Any, answers), label_ids=cast(Any, labels))
             metrics = merged_metrics(metrics, self.compute_metrics(given), metric_key_prefix)
-        metrics = {
-            key if key.startswith(f"{metric_key_prefix}_") else f"{metric_key_prefix}_{key}": value
-            for key, value in metrics.items()
-        }
         return EvalLoopOutput(cast(Any, answers), cast(Any, labels), metrics=metrics, num_samples=len(data))
 
     def _task_weights(self) -> torch.Tensor:

@@ -3,6 +3,7 @@
 Transformers' `ProgressCallback` prints a log as one dictionary, which of ten tasks holds forty numbers.
 """
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,6 +19,10 @@ from .scoring import AVERAGE, RELATIVE, WORST, scores_of_tasks
 
 # Keys of an evaluation that are no scores of tasks.
 _TIMES = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
+_NAN_HELP = (
+    "Stop the run: look for empty or extreme rows and labels, take a smaller learning_rate, or bf16 or fp32 in place "
+    "of fp16."
+)
 _LEGEND = "Each line: step, time left, speed, loss, learning rate, what changed most."
 
 
@@ -26,19 +31,25 @@ class _TaskLines(TrainerCallback):
 
     is_live = True
     screen: Screen | None = None
+    first_step = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Open the screen; what the evaluation before this run's first step said is its history's."""
         if not state.is_world_process_zero:
             return
+        # A run before this one may have ended with an error.
+        self.close()
         self.screen = open_screen(self.is_live, is_in_notebook())
         self.began, self.first_step, self.answered = time.monotonic(), state.global_step, 0
+        # Seconds of evaluations, and when the one at hand began.
+        self.away, self.left_at, self.has_nan = 0.0, 0.0, False
         self.losses: dict[str, float] = {}
         before = [entry for entry in state.log_history if f"eval_{AVERAGE}" in entry]
         self.scores: Mapping[str, float] = before[-1] if before else {}
         self.best = max((entry[f"eval_{AVERAGE}"] for entry in before), default=None)
         self.watch = ProcessorWatch() if args.device.type == "cpu" else None
-        self.screen.write(_LEGEND)
+        if args.logging_strategy != "no":
+            self.screen.write(_LEGEND)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Move the status line on."""
@@ -58,6 +69,8 @@ class _TaskLines(TrainerCallback):
             # An evaluation or prediction outside a run, which ends with `on_evaluate` or `on_predict`.
             self.screen, self.answered = open_screen(self.is_live, is_in_notebook()), 0
             self.first_step, self.began = -1, time.monotonic()
+        if not self.answered:
+            self.left_at = time.monotonic()
         self.answered += 1
         batches = _length(eval_dataloader)
         of_all = f" of {batches:,}" if batches else ""
@@ -74,6 +87,10 @@ class _TaskLines(TrainerCallback):
         if "loss" in logs:
             losses = {key.removeprefix("loss_"): value for key, value in logs.items() if key.startswith("loss_")}
             self.screen.write(self._line(state, logs, losses))
+            lost = [name for name, loss in losses.items() if not math.isfinite(loss)]
+            if lost and not self.has_nan:
+                self.has_nan = True
+                self.screen.write(f"The loss of {', '.join(lost)} is not a finite number. {_NAN_HELP}")
             self.losses.update(losses)
         elif "train_runtime" in logs:
             taken = state.global_step - self.first_step
@@ -87,15 +104,18 @@ class _TaskLines(TrainerCallback):
         if self.screen is None:
             return
         if self.first_step < 0:
-            self._close()
+            self.close()
             return
+        if self.answered:
+            self.away += time.monotonic() - self.left_at
         self.answered = 0
         tasks = kwargs["model"].config.task_names
         given = metrics or {}
         lines = evaluation_lines(given, self.scores, tasks, "eval")
         average = given.get(f"eval_{AVERAGE}")
-        if average is not None and (self.best is None or average >= self.best):
-            lines[-1] += "  the best so far" if self.best is not None else ""
+        if average is not None and (self.best is None or average > self.best):
+            is_chosen_by = args.metric_for_best_model in (None, AVERAGE, f"eval_{AVERAGE}")
+            lines += ["The best mean so far."] if self.best is not None and is_chosen_by else []
             self.best = average
         seconds = given.get("eval_runtime")
         took = f", in {clock(seconds)}" if seconds is not None else ""
@@ -104,8 +124,8 @@ class _TaskLines(TrainerCallback):
 
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         """Take away the status line of a prediction outside a run."""
-        if self.screen is not None and self.first_step < 0:
-            self._close()
+        if self.first_step < 0:
+            self.close()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the screen."""
@@ -113,12 +133,13 @@ class _TaskLines(TrainerCallback):
             if args.load_best_model_at_end and state.best_model_checkpoint is not None:
                 name, step = args.metric_for_best_model, state.best_global_step
                 self.screen.write(f"The model is that of step {step:,}, the best by {name}: {state.best_metric:.4g}.")
-            self._close()
+            self.close()
 
-    def _close(self) -> None:
-        assert self.screen is not None
-        self.screen.close()
-        self.screen = None
+    def close(self) -> None:
+        """Take the status line away, where there is one."""
+        if self.screen is not None:
+            self.screen.close()
+            self.screen = None
 
     def _show_status(self, state: Any, doing: str) -> None:
         assert self.screen is not None
@@ -131,7 +152,7 @@ class _TaskLines(TrainerCallback):
         if taken <= 0:
             return []
         left = (state.max_steps - state.global_step) * seconds / taken
-        return [f"{clock(left)} left", _speed(taken, seconds)]
+        return [f"{clock(left)} left", _speed(taken, seconds - self.away)]
 
     def _line(self, state: Any, logs: Mapping[str, Any], losses: Mapping[str, float]) -> str:
         """A log: as many tasks as the screen has room for, those first whose loss changed by the largest factor."""
@@ -142,11 +163,14 @@ class _TaskLines(TrainerCallback):
             parts.append(f"lr {logs['learning_rate']:.1e}")
         line = "  ".join(parts)
         by_change = sorted(losses, key=lambda name: -_factor(losses[name], self.losses.get(name)))
-        for name in by_change:
-            part = f"  {name} {_with_change(losses[name], self.losses.get(name))}"
-            if len(line) + len(part) > self.screen.width:
-                break
-            line += part
+        room = self.screen.width - len(line)
+        for place, name in enumerate(by_change):
+            value = _with_change(losses[name], self.losses.get(name))
+            part = f"  {name} {value}"
+            if not place and len(part) > room and (letters := room - len(value) - 4) > 2:
+                part = f"  {name[:letters]}… {value}"
+            if len(part) <= room:
+                line, room = line + part, room - len(part)
         return line
 
 
@@ -205,7 +229,7 @@ def evaluation_lines(
         left.pop(key, None)
     further = [f"{name} {value:.4g}" for name, value in left.items() if isinstance(value, float | int)]
     lines = table(["task", "metric", "score", "change", "loss"], rows, left=2)
-    return [f"also: {', '.join(further)}", *lines] if further else lines
+    return [*lines, f"also: {', '.join(further)}"] if further else lines
 
 
 def _cells_of_score(value: float, before: float | None) -> list[str]:
@@ -240,4 +264,17 @@ def _length(loader: Any) -> int:
         return 0
 
 
-__all__ = ["MultiTaskPrinterCallback", "MultiTaskProgressCallback", "evaluation_lines", "show_by_task"]
+def close_screens(handler: CallbackHandler) -> None:
+    """Take status lines away where a run ended with an error."""
+    for callback in handler.callbacks:
+        if isinstance(callback, _TaskLines):
+            callback.close()
+
+
+__all__ = [
+    "MultiTaskPrinterCallback",
+    "MultiTaskProgressCallback",
+    "close_screens",
+    "evaluation_lines",
+    "show_by_task",
+]

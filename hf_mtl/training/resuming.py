@@ -12,6 +12,7 @@ from ..modeling.errors import InputError
 from .balanced_step import SET_BY_BALANCING
 from .checkpoints import CheckpointingTrainer
 from .ignored_arguments import refuse_ignore_keys, refuse_ignored_arguments
+from .progress import close_screens
 from .run_identity import check_run, fingerprints, run_arguments, run_settings, run_tasks
 from .sampling import run_steps
 from .task_trainer import TaskTrainer
@@ -50,7 +51,10 @@ class ResumingTrainer(CheckpointingTrainer, TaskTrainer):
             raise InputError("This trainer has no training rows; give train_dataset={task: Dataset} when it is made.")
         refuse_ignore_keys(ignore_keys_for_eval)
         self.follow_arguments()
-        return super().train(resume_from_checkpoint, trial=trial)
+        try:
+            return super().train(resume_from_checkpoint, trial=trial)
+        finally:
+            close_screens(self.callback_handler)
 
     def follow_arguments(self) -> None:
         """Check what was changed of the arguments since the trainer was made.

@@ -194,9 +194,13 @@ def merged_metrics(scores: Mapping[str, float], given: Any, prefix: str) -> dict
     """
     if not isinstance(given, Mapping):
         raise InputError(f"compute_metrics returned {given!r}; expected scores by name, such as {{'accuracy': 0.9}}.")
-    for name in given:
-        if str(name).removeprefix(f"{prefix}_") in scores:
+    named = {
+        name if str(name).startswith(f"{prefix}_") else f"{prefix}_{name}": value for name, value in given.items()
+    }
+    for name in named:
+        if name in scores:
             raise InputError(
-                f"compute_metrics returned {name!r}, which is a score of a task's own metrics; choose another name."
+                f"compute_metrics returned {name.removeprefix(f'{prefix}_')!r}, which is a score of a task's own "
+                "metrics; choose another name."
             )
-    return {**scores, **given}
+    return {**scores, **named}

@@ -11,7 +11,7 @@ import pytest
 from hf_mtl import RunReportCallback, TaskSpec
 from hf_mtl.data.mixing import TaskShare
 from hf_mtl.inspection import learning_curves, run_report
-from hf_mtl.inspection.flag_thresholds import unset_flag_lines
+from hf_mtl.inspection.flag_thresholds import flag_lines
 from hf_mtl.inspection.learning_curves import draw_learning_curves, read_history
 from hf_mtl.inspection.part_report import PartReport, _verdict, answer_validation_rows, initial_parts
 from hf_mtl.inspection.run_report import RunReport
@@ -81,24 +81,33 @@ FLAGS = TaskSpec(
 )
 
 
-def flag_lines(scores, true, threshold=None):
+def lines_on_flags(scores, true, threshold=None):
     spec = FLAGS if threshold is None else TaskSpec(**{**FLAGS.to_dict(), "threshold": threshold})
     predictions = (np.array(scores) >= (threshold or 0.5)).astype(int)
     rows = AnsweredRows(("f1_micro", "auc"), predictions, true, scores)
-    return unset_flag_lines(SimpleNamespace(specs={"flags": spec}), {"flags": rows})
+    return flag_lines(SimpleNamespace(specs={"flags": spec}), {"flags": rows}, "out/my run")
 
 
 def test_flags_that_no_row_gets_are_said_with_a_better_threshold():
     scores, true = [[0.3, 0.1], [0.1, 0.1], [0.2, 0.4]], [[1, 0], [0, 0], [0, 1]]
-    (line,) = flag_lines(scores, true)
+    (line,) = lines_on_flags(scores, true)
     assert "threshold 0.5 sets no flag in any of 3" in line and "100.0 instead of 0.0" in line
-    threshold = float(re.search(r"--tasks.flags.threshold ([\d.]+)", line)[1])
+    # Two of six flags hold: setting all has precision 1/3 and recall 1.
+    assert "every flag in every row: 50.0" in line
+    command = line.rpartition("): ")[2]
+    threshold = float(re.fullmatch(r"hf-mtl evaluate 'out/my run' --tasks.flags.threshold ([\d.]+)", command)[1])
     assert 0.2 < threshold <= 0.3
-    (line,) = flag_lines(scores, true, threshold=0.35)
-    assert "threshold 0.35 never sets angry" in line.replace("in 3 validation rows ", "")
-    assert flag_lines(scores, true, threshold=0.25) == []
+    (line,) = lines_on_flags(scores, true, threshold=0.35)
+    assert "in 3 validation rows threshold 0.35 never sets angry" in line
+    assert lines_on_flags(scores, true, threshold=0.25) == []
     # Nobody is happy here: that flag is rightly never set.
-    assert flag_lines([[0.9, 0.1], [0.1, 0.2]], [[1, 0], [0, 0]]) == []
+    assert lines_on_flags([[0.9, 0.1], [0.1, 0.2]], [[1, 0], [0, 0]]) == []
+
+
+def test_flags_that_every_row_gets_are_said_and_no_threshold_that_sets_them_all_is_praised():
+    (line,) = lines_on_flags([[0.9, 0.8], [0.9, 0.8]], [[1, 0], [0, 1]])
+    assert "threshold 0.5 sets the same 2 flags in each of 2" in line
+    assert "(score 66.7; every flag in every row: 66.7). No other threshold does better." in line
 
 
 def test_scores_worse_than_a_linear_model_are_marked_and_chance_beats_nobody():
@@ -115,6 +124,9 @@ def test_scores_worse_than_a_linear_model_are_marked_and_chance_beats_nobody():
     # A lower error is better.
     assert ["<" in line for line in lines[2:6]] == [True, False, False, False]
     assert lines[-2] == "< worse than TF-IDF + linear: a (accuracy)" and lines[-1].startswith("beats: by more than")
+    below = score_table({"a": {"accuracy": 49.0}}, {"a": baselines["a"]})
+    assert "49.0!" in below[2] and "49.0<" in below[3]
+    assert "! worse than the best answer that ignores the input: a (accuracy)" in below
     assert score_table({"a": {"accuracy": 60.0}}, {})[2].split() == ["a", "accuracy", "60.0"]
 
 
@@ -152,9 +164,9 @@ def test_windows_and_labels_of_each_head_are_counted():
 def test_the_history_becomes_curves():
     history = read_history(ENTRIES, ["a", "b"])
     assert history.losses == {"a": ([2, 4], [1.2, 1.0]), "b": ([2], [0.8])}
-    # The last evaluation of a step stands.
-    assert history.scores == {"a": ([2, 4], [50.0, 60.0]), "b": ([2, 4], [20.0, 26.0])}
-    assert history.means == ([2, 4], [35.0, 43.0])
+    # At the end of a run a better model may be scored again: what was measured at a step stands.
+    assert history.scores == {"a": ([2, 4], [50.0, 60.0]), "b": ([2, 4], [20.0, 25.0])}
+    assert history.means == ([2, 4], [35.0, 42.5])
     assert history.drawn["b"] == ([2, 4], [12, 22]) and history.weights["a"] == ([2, 4], [1.0, 1.5])
 
 
@@ -202,6 +214,16 @@ def test_without_matplotlib_the_page_says_so(monkeypatch):
     text = RunReport("model", ENTRIES, ["a", "b"]).render()
     assert "hf_mtl[figures]" in text.replace("&#x27;", "'") and "<img" not in text
     read_page(text)
+
+
+def test_matplotlib_that_cannot_be_imported_is_as_none(monkeypatch):
+    """It may be installed for another NumPy."""
+
+    def broken(name):
+        raise ImportError("numpy.core.multiarray failed to import")
+
+    monkeypatch.setattr(run_report.can_draw.__globals__["importlib"], "import_module", broken)
+    assert not run_report.can_draw()
 
 
 def test_many_tasks_share_a_figure(tmp_path):

@@ -110,8 +110,8 @@ def test_names_that_hold_other_names_and_further_scores():
         "eval_mtl_average": 45.0,
     }
     lines = evaluation_lines(metrics, {"eval_mood_accuracy": 51.0}, ["mood", "mood_accuracy"], "eval")
-    assert lines[0] == "also: mine 0.25"
-    assert [line.split() for line in lines[3:]] == [
+    assert lines[-1] == "also: mine 0.25"
+    assert [line.split() for line in lines[2:-1]] == [
         ["mood", "accuracy", "50.0", "-1.0"],
         ["mood_accuracy", "f1", "40.0", "0.500"],
         ["mean", "over", "tasks", "45.0"],
@@ -185,3 +185,40 @@ def test_a_programs_own_work_is_not_that_of_others():
     while watch._used() - used < 0.3:
         total += sum(range(1000))
     assert watch._used() - watch.used >= 0.3 and watch._busy() >= watch.busy
+
+
+def test_a_task_may_be_called_eval(tmp_path, tokenizer):
+    """Keys of scores begin with the prefix, and then with the task's name."""
+    from hf_mtl import MultiTaskTrainer, MultiTaskTrainingArguments
+    from tests.conftest import build_model
+
+    rows = {"eval": datasets()["mood"]}
+    task = {"name": "eval", "problem_type": "single_label_classification", "labels": ["no", "yes"]}
+    args = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True, report_to="none", disable_tqdm=True)
+    model = build_model([task], vocab_size=tokenizer.vocab_size)
+    own = MultiTaskTrainer(model, args, train_dataset=rows, eval_dataset=rows, processing_class=tokenizer)
+    assert own.task_scores(own.evaluate())["eval"].keys() == {"accuracy"}
+
+
+def test_a_loss_that_is_no_number_is_said_once(tmp_path, tokenizer, capsys):
+    own = quiet_trainer(tmp_path, tokenizer, max_steps=3, learning_rate=1e30)
+    capsys.readouterr()
+    own.train()
+    assert capsys.readouterr().out.count("The loss of mood is not a finite number. Stop the run:") == 1
+
+
+class Failing(TrainerCallback):
+    """An error in a run."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        raise RuntimeError("no more")
+
+
+def test_a_run_that_fails_leaves_no_screen_behind(tmp_path, tokenizer, capsys):
+    own = quiet_trainer(tmp_path, tokenizer, callbacks=[Failing()])
+    (shown,) = [one for one in own.callback_handler.callbacks if isinstance(one, MultiTaskPrinterCallback)]
+    with pytest.raises(RuntimeError, match="no more"):
+        own.train()
+    assert shown.screen is None
+    own.predict({"mood": ["a"]})
+    assert shown.screen is None and "Validation" not in capsys.readouterr().out
