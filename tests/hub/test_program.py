@@ -100,7 +100,9 @@ def test_runs_that_make_several_models_are_not_pushed_as_one(in_workplace, capfd
 
 @NEEDS_ENCODER
 def test_without_matplotlib_the_card_has_no_figure(in_workplace, capfd, monkeypatch):
-    monkeypatch.setattr("hf_mtl.inspection.score_figure.importlib.util.find_spec", lambda name: None)
+    for module in ("matplotlib", "matplotlib.figure"):
+        # What Python finds there cannot be imported.
+        monkeypatch.setitem(sys.modules, module, None)
     assert train("plain") == 0
     assert "pip install 'hf_mtl[figures]'" in capfd.readouterr().out
     assert "![" not in (in_workplace / "plain" / "README.md").read_text()
