@@ -15,6 +15,7 @@ COMMANDS = {
     "predict": "answer texts with a checkpoint",
     "evaluate": "score a checkpoint on a recipe's validation rows",
     "push": "put a checkpoint onto the Hub",
+    "encoders": "show which model types of Transformers are wrapped",
 }
 
 

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from benchmarks.published.stacks import Batch, Heads, Stack, build_parts, train
 from benchmarks.published.tables import Claim, mean_and_range, table
-from hf_mtl.modeling.encoder_reader import EncodedTokens
+from hf_mtl.modeling.encoder_tensors import EncodedTokens
 
 VOCABULARY, LENGTH, KEYWORDS, WORD_WIDTH = 100, 20, 3, 32
 KEYWORD_STEPS, KEYWORD_BATCH, KEYWORD_RATE = 1_500, 64, 1e-2

@@ -43,8 +43,12 @@ def build_model(recipe: Recipe, mixture: Mixture) -> MultiTaskAttentionModel:
     """Return a recipe's model as it begins, of all tasks."""
     set_seed(recipe.training.seed)
     tasks = [spec.to_config() for spec in mixture.specs]
+    settings = recipe.model.settings()
+    if not {"pooling", "system"} & recipe.values.keys():
+        # The encoder says which suits it.
+        del settings["pooling"]
     return MultiTaskAttentionModel.from_encoder(
-        recipe.encoder, tasks=tasks, encoder_kwargs=recipe.model.encoder_kwargs(), **recipe.model.settings()
+        recipe.encoder, tasks=tasks, encoder_kwargs=recipe.model.encoder_kwargs(), **settings
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..modeling.encoder_reader import EncodedTokens
+from ..modeling.encoder_tensors import EncodedTokens
 from ..modeling.interaction import NoInteraction
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.pooling import MeanPooling

@@ -1,7 +1,7 @@
 """Rows become every task's answers: rows of like length go through the encoder together, each once for all tasks."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from .answer_forms import AnswerForm
 from .errors import InputError
 from .feature_encoding import Feature
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, tasks_named
+from .problem_heads import TASK_HEADS
 from .processing_multitask import MultiTaskProcessor
 from .task_config import TaskConfig
 from .task_head import Answer
@@ -35,6 +36,26 @@ def tokenizer_of(model: PreTrainedModel) -> PreTrainedTokenizerBase:
     if model not in _tokenizers or _tokenizers[model][0] != source:
         _tokenizers[model] = source, multitask.load_tokenizer()
     return _tokenizers[model][1]
+
+
+def decoded_rows(tasks: Sequence[TaskConfig], logits: Mapping[str, torch.Tensor]) -> list[dict[str, Answer]]:
+    """Return the answers of each row by task name; see `MultiTaskAttentionModel.decode`."""
+    for task in tasks:
+        if task.name in logits and task.problem.inputs != "texts":
+            raise InputError(
+                f"Answers of task {task.name!r} ({task.problem_type}) are made of the words of a row, which logits do "
+                "not hold; expected processor.post_process(outputs, batch) of a MultiTaskProcessor."
+            )
+    scored = {name: np.atleast_1d(values.detach().float().cpu().numpy()) for name, values in logits.items()}
+    count = max(map(len, scored.values()), default=0)
+    return [
+        {
+            task.name: TASK_HEADS[task.problem_type].decode(task, [np.atleast_1d(scored[task.name][row])], {}, ())
+            for task in tasks
+            if task.name in scored
+        }
+        for row in range(count)
+    ]
 
 
 @contextmanager

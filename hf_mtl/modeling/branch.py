@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import EncodedTokens, refuse_export
+from .encoder_reader import refuse_export
+from .encoder_tensors import EncodedTokens
 from .errors import InputError
 from .task_tensors import TaskTensors, pick_tasks, rows_of_tasks
 

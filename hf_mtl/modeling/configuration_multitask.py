@@ -109,6 +109,9 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         encoder_config: Configuration of the wrapped encoder (any model type).
         tasks: Ordered list of tasks, each a `TaskConfig` or its values, as which it is kept; a list, since JSON
             dictionaries are written sorted and the order is what task indices mean.
+        tower: Of a model of several encoders the one that is wrapped, by its name in it, such as `vision_model`; the
+            `encoder_config` is then that of the whole model.
+        encoder_width: Width of the token states, where the encoder's configuration does not say it; measured.
         conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
         conditioning_size: Width of what a task's embedding is projected to, of `modulation`, `hyper_adapters` and
             `conditional_attention`; of `projected_attention_layers` that of the attention beside a layer.
@@ -172,6 +175,8 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
 
     encoder_config: PreTrainedConfig | dict | None = None
     tasks: list[dict] | None = None
+    tower: str | None = None
+    encoder_width: int | None = None
     conditioning: str = "none"
     conditioning_size: int = 64
     task_token_position: int | None = None
@@ -301,7 +306,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     @property
     def hidden_size(self) -> int:
         """Width of the encoder's token states."""
-        return self.encoder_config.get_text_config().hidden_size
+        return self.encoder_width or self.encoder_config.get_text_config().hidden_size
 
     @property
     def num_hidden_layers(self) -> int:

@@ -12,7 +12,8 @@ from transformers.utils.logging import get_logger
 
 from .configuration_multitask import MultiTaskAttentionConfig, current_settings
 from .encoder_code import MODEL_TYPE, code_files
-from .encoder_loading import encoder_of, pooler_argument, read_encoder_config, value_names
+from .encoder_loading import pooler_argument, read_encoder_config, value_names
+from .encoder_towers import encoder_of
 from .errors import InputError, check_choice, nearest
 from .setting_names import (
     ENCODER_ARGUMENTS,
@@ -145,11 +146,16 @@ def _written(name: str, value: object) -> str:
     return f"{name}={value!r}" if len(repr(value)) < 40 else f"{name}="
 
 
-def bare_encoder(model: PreTrainedModel, pooler: bool) -> PreTrainedModel:
-    """Return a loaded model's encoder, without a head or, unless `pooler`, a pooler; the model itself stays as it is.
+def bare_encoder(
+    model: PreTrainedModel, pooler: bool, tower: str | None = None
+) -> tuple[PreTrainedModel, PreTrainedConfig]:
+    """Return a loaded model's encoder, without a head or, unless `pooler`, a pooler, and the configuration that builds
+    it again; the model itself stays as it is.
 
     Its tensors are those of the model, so that training one trains the other.
     """
+    if tower is not None:
+        return encoder_of(model, tower), model.config
     encoder = _encoder_inside(model)
     if encoder is not model:
         logger.warning(
@@ -161,7 +167,7 @@ def bare_encoder(model: PreTrainedModel, pooler: bool) -> PreTrainedModel:
         # A pooler that nobody reads would be parameters without gradient. Everything else is shared.
         encoder = copy.copy(encoder)
         encoder._modules = {**encoder._modules, "pooler": None}
-    return encoder
+    return encoder, encoder.config
 
 
 def follow_mode(model: nn.Module, encoder: nn.Module) -> None:
@@ -218,6 +224,8 @@ def check_encoder(encoder: Any) -> None:
 
 def check_loaded(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
     """Raise `InputError` if a loaded encoder has a head, or is another one than a configuration speaks of."""
+    if config.tower is not None:
+        return
     if _encoder_inside(encoder) is not encoder:
         raise InputError(
             f"The encoder is a {type(encoder).__name__}; expected an encoder alone, such as model.base_model, or "

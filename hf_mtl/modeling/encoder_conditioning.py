@@ -21,7 +21,8 @@ from .encoder_conditioning_base import (
 from .encoder_conditioning_layers import ConditionalAttention, HyperAdapters, ProjectedAttentionLayers
 from .encoder_conditioning_private import PrivateNetworks
 from .encoder_modules import first_position, norms_of, position_table
-from .encoder_reader import Conditions, EncodedTokens, EncoderReader
+from .encoder_reader import Conditions, EncoderReader
+from .encoder_tensors import EncodedTokens
 from .errors import InputError
 from .interaction_base import reads_table
 from .separate_encoders import SeparateEncoders

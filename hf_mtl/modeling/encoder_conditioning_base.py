@@ -9,7 +9,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import Conditions, EncodedTokens, EncoderInputs, EncoderReader
+from .encoder_reader import Conditions, EncoderReader
+from .encoder_tensors import EncodedTokens, EncoderInputs
 from .errors import InputError
 from .label_checks import Entries
 from .separate_encoders import SeparateEncoders

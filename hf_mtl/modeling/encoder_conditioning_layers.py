@@ -14,7 +14,8 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_conditioning_base import TaskConditioning, are_close, cannot_be_told, quietly, small_inputs
 from .encoder_layers import MASKED, LayerConditions
 from .encoder_modules import layers_of
-from .encoder_reader import Conditions, EncoderInputs, EncoderReader
+from .encoder_reader import Conditions, EncoderReader
+from .encoder_tensors import EncoderInputs
 from .errors import InputError
 from .task_tensors import SharedVectors, TaskTensors, UnitScaleLinear, ZeroStartLinear
 

@@ -9,7 +9,8 @@ from transformers import PreTrainedModel
 from .adversary import DomainDiscriminator, GradientReversal, adversary_measurements
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_conditioning_base import Pool, TaskConditioning
-from .encoder_reader import Conditions, EncodedTokens, EncoderInputs
+from .encoder_reader import Conditions
+from .encoder_tensors import EncodedTokens, EncoderInputs
 from .interaction_experts import expert_size
 from .label_checks import Entries
 from .pooling import masked_mean

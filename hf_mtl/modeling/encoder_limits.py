@@ -14,7 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .encoder_modules import segment_kinds, word_table
-from .encoder_reader import Conditions, EncoderInputs, EncoderReader
+from .encoder_reader import Conditions, EncoderReader
+from .encoder_tensors import EncoderInputs
 from .errors import InputError
 from .separate_encoders import first_encoder
 from .task_config import TaskConfig
@@ -61,6 +62,26 @@ def limits_of(encoder: PreTrainedModel) -> EncoderLimits:
 def limits_of_model(model: PreTrainedModel) -> EncoderLimits:
     """Return what the encoder of a `MultiTaskAttentionModel` can read of a row; of separate ones, the first task's."""
     return limits_of(first_encoder(model.encoder))
+
+
+def check_length(encoder: Any, inputs: EncoderInputs) -> None:
+    """Raise `InputError` for texts that are longer than an encoder has positions, which would be an IndexError inside.
+
+    Args:
+        encoder: The model's encoder, or several.
+        inputs: What it is to read.
+    """
+    first, length = first_encoder(encoder), inputs.mask.shape[1]
+    said = getattr(first.config.get_text_config(), "max_position_embeddings", None)
+    # A few of these places may be for padding. Where none are said, nothing is looked up.
+    if not inputs.is_of_words or torch.compiler.is_compiling() or not isinstance(said, int) or length <= said - 2:
+        return
+    most = limits_of(first).positions
+    if most is not None and length > most:
+        raise InputError(
+            f"A text has {length:,} word pieces, and this {type(first).__name__} reads {most:,} at most; cut it: "
+            f"tokenizer(..., truncation=True, max_length={most}), or take an encoder that reads more."
+        )
 
 
 def check_words(tokenizer: PreTrainedTokenizerBase, source: str) -> None:

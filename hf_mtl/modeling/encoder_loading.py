@@ -20,6 +20,7 @@ from transformers.utils.logging import get_logger
 
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_code import TRUST_HELP, awaits_code, carries_code, code_files, hub_arguments
+from .encoder_towers import encoder_of
 from .errors import InputError
 from .setting_names import ENCODER_ARGUMENTS, TASK_VALUES, check_setting_names
 
@@ -127,13 +128,21 @@ def _answers(endpoint: str, period: int) -> bool:
 
 
 def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
-    """Load a pretrained encoder, without its pooler unless `pooler`.
+    """Load a pretrained encoder; see `load_with_config`."""
+    return load_with_config(name, pooler, **kwargs)[0]
+
+
+def load_with_config(
+    name: str, pooler: bool, tower: str | None = None, **kwargs: Any
+) -> tuple[PreTrainedModel, PreTrainedConfig]:
+    """Load a pretrained encoder, without its pooler unless `pooler`; and the configuration that builds it again.
 
     Weights are float32 unless `dtype` says otherwise, however they were stored ("auto": as they were stored).
 
     Args:
         name: As in `find_encoder`.
         pooler: Whether the encoder's own pooled output is used.
+        tower: Of a model of several encoders the name of one; the configuration is then that of the model.
         **kwargs: Passed to `AutoModel.from_pretrained` (`dtype`, `revision`, `trust_remote_code`, ...); other names
             are values of the encoder's configuration.
 
@@ -169,13 +178,13 @@ def load_encoder(name: str, pooler: bool, **kwargs: Any) -> PreTrainedModel:
             raise InputError(f"The encoder {name!r} has code of its own. {TRUST_HELP}") from error
         help_text = _OFFLINE_HELP if isinstance(error, OSError) and folder == name and not Path(name).exists() else ""
         raise InputError(f"The encoder {name!r} could not be loaded: {_first_line(error)} {help_text}") from error
-    encoder = encoder_of(model)
+    encoder = encoder_of(model, tower)
     if not accepts_mismatch:
         _refuse_incomplete(name, report, _names_of(model, encoder))
     _say_left_out(name, config, report["unexpected_keys"])
     # What a checkpoint could not carry is said before anything is trained.
     code_files(encoder)
-    return encoder
+    return encoder, encoder.config if tower is None else model.config
 
 
 def read_encoder_config(name: str, loading: Mapping[str, Any]) -> PreTrainedConfig:
@@ -261,7 +270,7 @@ def _refuse_checkpoint(name: str, config: PreTrainedConfig) -> None:
         )
 
 
-def build_encoder(config: PreTrainedConfig, pooler: bool) -> PreTrainedModel:
+def build_encoder(config: PreTrainedConfig, pooler: bool, tower: str | None = None) -> PreTrainedModel:
     """Build an encoder with fresh weights from its configuration, of the precision that other layers are built with.
 
     Raises:
@@ -270,14 +279,7 @@ def build_encoder(config: PreTrainedConfig, pooler: bool) -> PreTrainedModel:
     if awaits_code(config):
         raise InputError(f"The encoder has code of its own. {TRUST_HELP}")
     options = {"dtype": torch.get_default_dtype(), "trust_remote_code": carries_code(config)}
-    return encoder_of(AutoModel.from_config(config, **pooler_argument(config, pooler), **options))
-
-
-def encoder_of(model: PreTrainedModel) -> PreTrainedModel:
-    """Return the encoder of a model that has a decoder too, or the model."""
-    # An encoder saved alone (T5EncoderModel) says that it has no decoder, and is built with one all the same.
-    has_decoder = {"encoder", "decoder"} <= {name for name, _ in model.named_children()}
-    return model.get_encoder() if has_decoder or model.config.is_encoder_decoder else model
+    return encoder_of(AutoModel.from_config(config, **pooler_argument(config, pooler), **options), tower)
 
 
 def pooler_argument(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:

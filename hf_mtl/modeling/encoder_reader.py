@@ -19,33 +19,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .encoder_layers import LayerConditions, LayerHooks
 from .encoder_modules import first_position, norms_of, segment_kinds
+from .encoder_tensors import EncodedTokens, EncoderInputs, resampled_mask, states_of
 from .errors import InputError
 from .task_tensors import Carried
-
-
-class EncoderInputs(NamedTuple):
-    """The inputs of an encoder.
-
-    Args:
-        ids: (rows, length) word pieces, or None beside `embeds`.
-        mask: (rows, length), 1 at tokens and 0 at padding.
-        segments: (rows, length), for encoders that take them.
-        embeds: (rows, length, width) word embeddings instead of `ids`.
-        tasks: (rows,) the task each row is encoded for, where a row is encoded once for each of its tasks.
-        positions: (rows, length) the place of each piece, where the encoder is not to count them itself.
-    """
-
-    ids: torch.Tensor | None
-    mask: torch.Tensor
-    segments: torch.Tensor | None = None
-    embeds: torch.Tensor | None = None
-    tasks: torch.Tensor | None = None
-    positions: torch.Tensor | None = None
-
-    def select(self, rows: torch.Tensor) -> "EncoderInputs":
-        """Return some rows, by their indices."""
-        given = {name: None if value is None else value[rows] for name, value in self._asdict().items()}
-        return EncoderInputs(**given)  # type: ignore[arg-type]
 
 
 class Conditions(NamedTuple):
@@ -70,35 +46,6 @@ class Conditions(NamedTuple):
     layers: LayerConditions | None = None
 
 
-class EncodedTokens(NamedTuple):
-    """The outputs of an encoder for a batch.
-
-    Args:
-        states: (rows, length, hidden) token states.
-        mask: (rows, length), 1 at tokens and 0 at padding.
-        pooled: (rows, hidden), the encoder's own pooled output, where it has one.
-        ids: (rows, length) word pieces, where the encoder was given them.
-        layers: Token states of every layer, the last one's `states`, where asked for.
-        tasks: (rows, 1) the task each row was encoded for, where a row is encoded once for each of its tasks.
-        task_tokens: (rows, tasks, hidden) states of the tokens that stand for tasks, where there are any.
-        hidden_states: The encoder's own, of its embeddings and every layer, where asked for; None in place of layers
-            that are not.
-        attentions: The encoder's own, of every layer, where asked for; tokens that stand for tasks come first.
-        views: Where several encoders read a row, what each said; the rest is their mean.
-    """
-
-    states: torch.Tensor
-    mask: torch.Tensor
-    pooled: torch.Tensor | None = None
-    ids: torch.Tensor | None = None
-    layers: tuple[torch.Tensor, ...] = ()
-    tasks: torch.Tensor | None = None
-    task_tokens: torch.Tensor | None = None
-    hidden_states: tuple[torch.Tensor | None, ...] = ()
-    attentions: tuple[torch.Tensor, ...] = ()
-    views: "tuple[EncodedTokens, ...]" = ()
-
-
 class EncoderReader(nn.Module):
     """Calls an encoder with the inputs it takes and reads its token states; it has no parameters of its own.
 
@@ -107,6 +54,7 @@ class EncoderReader(nn.Module):
         layers: Whether the states of all layers are read.
         is_conditioned: Whether the encoder is told of tasks.
         tells_layers: Whether its layers are.
+        width: Of token states; tells the channels of a map of features from its places.
     """
 
     def __init__(
@@ -115,10 +63,17 @@ class EncoderReader(nn.Module):
         layers: bool = False,
         is_conditioned: bool = False,
         tells_layers: bool = False,
+        width: int | None = None,
     ) -> None:
         super().__init__()
-        accepted = inspect.signature(encoder.forward).parameters
+        parameters = inspect.signature(encoder.forward).parameters
+        kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+        accepted = [name for name, item in parameters.items() if item.kind not in kinds]
+        self.accepted = accepted
+        takes_any = len(accepted) < len(parameters)
         self.constants: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
+        if takes_any or "return_dict" in accepted:
+            self.constants["return_dict"] = True
         if layers:
             self.constants["output_hidden_states"] = True
         # One kind of segment says nothing, and a tokenizer that tells two apart would point past it.
@@ -126,6 +81,7 @@ class EncoderReader(nn.Module):
         self.takes_positions = "position_ids" in accepted
         self.takes_embeds = "inputs_embeds" in accepted
         self.first_position = first_position(encoder)
+        self.width = width
         self.conditions = Conditions()
         self.is_conditioned = is_conditioned
         self.hook: RemovableHandle | None = None
@@ -171,19 +127,23 @@ class EncoderReader(nn.Module):
         self.layer_hooks.tell(conditions.layers, inputs.mask)
         try:
             with self._remembered(encoder, conditions):
-                output = encoder(**given, **{**self.constants, **dict.fromkeys(flags, True)}, return_dict=True)
+                output = encoder(**given, **{**self.constants, **dict.fromkeys(flags, True)})
         finally:
             self.conditions = Conditions()
             self.layer_hooks.tell(None, None)
-        every, layers = output.last_hidden_state, output.get("hidden_states") or ()
+        every = states_of(output, inputs.mask.shape[0], self.width)
+        layers = getattr(output, "hidden_states", None) or ()
         if count:
             layers = tuple(layer[:, count:] for layer in layers)
         states = every[:, count:] if count else every
+        if inputs.is_of_words and states.shape[1] > inputs.mask.shape[1]:
+            # Behind the words stand patches of an image, which the words have read.
+            states = states[:, : inputs.mask.shape[1]]
         attentions = _attentions(encoder, output) if flags.get("output_attentions") else ()
         return EncodedTokens(
             states,
-            inputs.mask,
-            output.get("pooler_output"),
+            resampled_mask(inputs.mask if inputs.is_of_words else inputs.others.get("attention_mask"), states),
+            getattr(output, "pooler_output", None),
             inputs.ids,
             # The first are the embeddings; the last may lack the encoder's last norm.
             (*layers[1:-1], states),
@@ -194,7 +154,14 @@ class EncoderReader(nn.Module):
         )
 
     def _plain(self, inputs: EncoderInputs) -> dict[str, Any]:
-        given = {"input_ids": inputs.ids, "attention_mask": inputs.mask, "inputs_embeds": inputs.embeds}
+        if not inputs.is_of_words:
+            return dict(inputs.others)
+        given = {
+            **inputs.others,
+            "input_ids": inputs.ids,
+            "attention_mask": inputs.mask,
+            "inputs_embeds": inputs.embeds,
+        }
         if not self.takes_embeds:
             del given["inputs_embeds"]
         if self.takes_segments and inputs.segments is not None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from .branch import ConvolutionBranch, LayerBranch, RecurrentBranch, TaskBranch
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import EncodedTokens
+from .encoder_tensors import EncodedTokens
 
 
 class HeadReading(nn.Module, ABC):

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from .attention_scorers import ATTENTION_SCORERS, merge_heads, split_heads
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import EncodedTokens
+from .encoder_tensors import EncodedTokens
 from .errors import InputError
 from .interaction_adversary import SharedPrivate
 from .interaction_base import (

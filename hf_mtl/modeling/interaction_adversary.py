@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from .adversary import DomainDiscriminator, GradientReversal, adversary_measurements
 from .branch import TaskExperts, expert_size
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import EncodedTokens
+from .encoder_tensors import EncodedTokens
 from .interaction_base import ScaledInteraction
 from .interaction_experts import SharedExperts, read_by_all
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import EncodedTokens
+from .encoder_tensors import EncodedTokens
 from .errors import InputError
 from .task_tensors import ModuleWithConstants, TaskPairs, TaskTensors, at_least_float32, pick_tasks, rows_of_tasks
 

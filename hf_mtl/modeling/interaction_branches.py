@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from .attention_scorers import ATTENTION_SCORERS, WeighedValues
 from .branch import TASK_BRANCHES, expert_size
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import EncodedTokens
+from .encoder_tensors import EncodedTokens
 from .errors import InputError
 from .interaction_base import ScaledInteraction, TaskInteraction, TaskSoftmax, reads_lists, reads_table
 from .task_tensors import TaskPairs, TaskTensors, pick_tasks

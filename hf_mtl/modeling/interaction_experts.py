@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from .branch import TaskExperts, expert_size
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import EncodedTokens
+from .encoder_tensors import EncodedTokens
 from .errors import InputError
 from .interaction_base import ScaledInteraction, attention_weights, reads_table
 from .task_tensors import TaskTensors, UnitScaleLinear

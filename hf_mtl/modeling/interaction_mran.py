@@ -6,7 +6,7 @@ from torch import nn
 from .attention_scorers import ATTENTION_SCORERS, WeighedValues
 from .branch import expert_size
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import EncodedTokens
+from .encoder_tensors import EncodedTokens
 from .errors import InputError
 from .interaction_base import ScaledInteraction, attention_weights, reads_table, relation_penalty
 from .interaction_experts import read_by_all

@@ -10,12 +10,15 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .answer_forms import AnswerForm
-from .answering import Answerer, tokenizer_of
+from .answering import Answerer, decoded_rows, tokenizer_of
 from .batch_tensors import moved
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_code import carries_code, hub_arguments
+from .encoder_limits import check_length
 from .encoder_loading import build_encoder
-from .encoder_reader import EncodedTokens, EncoderReader
+from .encoder_reader import EncoderReader
+from .encoder_tensors import EncodedTokens, named_inputs
+from .encoder_towers import measure_width, with_pooling
 from .handler import EndpointHandler
 from .input_rows import Rows, TaskNames
 from .masked_language import MaskedLanguageHead
@@ -30,10 +33,7 @@ from .random_states import kept_random_states
 from .step_loss import batch_losses, measurement_sums, with_penalties
 from .task_config import TaskConfig
 from .task_head import Answer, TaskHead
-from .task_tensors import (
-    Carried,
-    pick_tasks,
-)
+from .task_tensors import Carried, pick_tasks
 
 
 class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
@@ -55,7 +55,8 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             from .encoder_arguments import check_loaded
 
             check_loaded(config, encoder)
-            config.encoder_config = encoder.config
+            if config.tower is None:
+                config.encoder_config = encoder.config
             config._attn_implementation = encoder.config._attn_implementation
         super().__init__(config)
         check_config(config)
@@ -63,7 +64,9 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         for module in encoder.modules() if encoder is not None else ():
             # What was done to a loaded encoder (adapters, other embeddings) is not drawn anew.
             module._is_hf_initialized = True  # type: ignore[assignment]
-        first = encoder or build_encoder(cast(PreTrainedConfig, config.encoder_config), pooling.reads_pooler)
+        whole = cast(PreTrainedConfig, config.encoder_config)
+        first = encoder or build_encoder(whole, pooling.reads_pooler, config.tower)
+        unreadable = measure_width(config, first)
         self.encoder: nn.Module = first
         self.mtl = MultiTaskModule(config, first)
         if encoder is not None:
@@ -75,12 +78,15 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             self.read_encoder: nn.Module = encoders.reader(pooling.reads_layers)
         else:
             part = self.mtl.conditioning
-            is_conditioned = part.reads_embeddings or part.tells_layers
-            self.read_encoder = EncoderReader(first, pooling.reads_layers, is_conditioned, part.tells_layers)
+            conditioned = (part.reads_embeddings or part.tells_layers, part.tells_layers)
+            self.read_encoder = EncoderReader(first, pooling.reads_layers, *conditioned, config.hidden_size)
         # Tasks whose label statistics come from rows: other rows' may take their place until the head has learned.
         self.measured_tasks: set[str] = set()
         self.register_load_state_dict_pre_hook(rename_old)
         self.post_init()
+        if unreadable is not None:
+            # What is wrong with a setting was said before.
+            raise unreadable
         if self.device.type != "meta":
             with kept_random_states(self.device):
                 self.mtl.conditioning.check(first, cast(EncoderReader, self.read_encoder))
@@ -119,7 +125,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             read_tasks,
             split_arguments,
         )
-        from .encoder_loading import load_encoder
+        from .encoder_loading import load_with_config
 
         check_encoder(encoder)
         values = read_tasks(tasks)
@@ -128,10 +134,11 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         check_config(config := MultiTaskAttentionConfig(tasks=values, **attention, **settings))
         pooler = TASK_POOLINGS[config.pooling].reads_pooler
         if isinstance(encoder, (str, Path)):
-            loaded = load_encoder(str(encoder), pooler, **on_one_device(loading))
+            loaded, whole = load_with_config(str(encoder), pooler, config.tower, **on_one_device(loading))
         else:
-            loaded = bare_encoder(encoder, pooler)
-        model = cls(MultiTaskAttentionConfig(encoder_config=loaded.config, tasks=config.tasks, **settings), loaded)
+            loaded, whole = bare_encoder(encoder, pooler, config.tower)
+        settings = with_pooling(settings, loaded)
+        model = cls(MultiTaskAttentionConfig(encoder_config=whole, tasks=config.tasks, **settings), loaded)
         if isinstance(encoder, (str, Path)):
             model.hub_arguments = hub_arguments(loading)
         follow_mode(model, loaded)
@@ -155,6 +162,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         routing: Routing | None = None,
         asked_tasks: torch.Tensor | None = None,
         output_logits: bool = True,
+        **encoder_inputs: torch.Tensor | None,
     ) -> MultiTaskOutput | tuple[Any, ...]:
         """Answer rows for tasks.
 
@@ -181,14 +189,19 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             asked_tasks: Internal, (B, A) beside `routing`: the tasks each row is answered for; entries then hold
                 ``slots``, the places of their tasks among them. Other tasks are not computed where no part reads them.
             output_logits: Internal: whether to return logits and task states, which a training step does not read.
+            **encoder_inputs: What else the encoder's `forward` takes, by its names: ``pixel_values``, ``bbox``, ...; B
+                is the first axis, or that of ``grid_thw``.
 
         Raises:
-            InputError: Inputs or `task_ids` of other shapes, or labels whose task is open.
+            InputError: An input that the encoder does not take, texts that are too long for it, inputs or `task_ids`
+                of other shapes, or labels whose task is open.
             LabelError: Labels of another shape or type than their tasks', or a label that its task does not have (both
                 an `InputError` and an `IndexError`). On an accelerator no label's value is read: there, as in a
                 compiled graph, the loss fails as a plain model's does.
         """
-        rows = read_inputs(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        others = named_inputs(encoder_inputs, cast(EncoderReader, self.read_encoder).accepted)
+        rows = read_inputs(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, others)
+        check_length(self.encoder, rows.inputs)
         positions = Positions(start_positions, end_positions)
         is_plain = routing is None
         check_routing(routing, asked_tasks, (labels, task_ids, *positions))
@@ -283,6 +296,17 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             scores = TASK_HEADS[name].answer_scores(of_entries, routing[name])
             by_order.update(zip(routing[name]["order"].tolist(), scores.float().cpu().numpy()))
         return [by_order[order] for order in sorted(by_order)]
+
+    def decode(self, outputs: Any) -> list[dict[str, Answer]]:
+        """Return the answers of each row by task name, of logits of images, sounds or whatever it reads.
+
+        Args:
+            outputs: What the model returned for all rows and tasks, or its logits by task name.
+
+        Raises:
+            InputError: A task whose answers are made of the words of a text: see `MultiTaskProcessor.post_process`.
+        """
+        return decoded_rows(self.config.task_configs, outputs.get("logits", outputs))
 
     def predict(
         self,

@@ -12,7 +12,7 @@ from .attention_scorers import ATTENTION_SCORERS
 from .branch import TASK_BRANCHES
 from .configuration_multitask import MultiTaskAttentionConfig, check_label_names
 from .encoder_conditioning import TASK_CONDITIONINGS
-from .encoder_reader import EncodedTokens
+from .encoder_tensors import EncodedTokens
 from .errors import InputError, check_choice, check_types
 from .gate import TASK_GATES
 from .head import HEAD_READINGS

@@ -18,6 +18,7 @@ from .encoder_code import check_model_type, hub_arguments, save_code, with_encod
 from .encoder_limits import check_words
 from .encoder_loading import reading_options
 from .encoder_reader import EncoderReader
+from .encoder_towers import OfTheEncoder
 from .errors import CheckpointError, InputError, check_choice
 from .separate_encoders import SeparateEncoders, first_encoder
 from .setting_names import SETTINGS, TASK_VALUES, check_setting_names
@@ -87,6 +88,8 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     # The Trainer would otherwise scale the loss once more by the accumulated batches.
     accepts_loss_kwargs = False
+    # The class has no experts; a model's are its encoder's.
+    _can_set_experts_implementation = OfTheEncoder()
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Any:

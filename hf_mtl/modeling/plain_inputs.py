@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
 
-from .encoder_reader import EncoderInputs
+from .encoder_tensors import EncoderInputs, other_inputs
 from .errors import InputError, LabelError, check_choice
 from .label_checks import IGNORED_LABEL, checked_task_ids, whole_labels
 from .task_config import TaskConfig
@@ -56,12 +57,19 @@ def read_inputs(
     segments: torch.Tensor | None,
     positions: torch.Tensor | None,
     embeds: torch.Tensor | None,
+    others: Mapping[str, torch.Tensor] = MappingProxyType({}),
 ) -> PlainRows:
     """Return the rows of inputs (B, L) or, with choices, (B, choices, L); the mask is all ones if it is None.
 
+    Further inputs, `others` by the names of the encoder's `forward`, are all that it reads where there are no words.
+
     Raises:
-        InputError: Neither word pieces nor embeddings, both, or tensors of shapes that do not go together.
+        InputError: No inputs, word pieces beside embeddings, or tensors of shapes that do not go together.
     """
+    if others and ids is None and embeds is None:
+        of_words = {"attention_mask": mask, "token_type_ids": segments, "position_ids": positions}
+        every = {**others, **{name: value for name, value in of_words.items() if value is not None}}
+        return PlainRows(other_inputs(every), None)
     if (ids is None) == (embeds is None):
         both = "both" if ids is not None else "neither"
         raise InputError(f"{both} of `input_ids` and `inputs_embeds` are given; expected one of them.")
@@ -89,8 +97,9 @@ def read_inputs(
         ids, mask, segments, positions, embeds = (
             None if given is None else given.flatten(0, 1) for given in (ids, mask, segments, positions, embeds)
         )
+        others = {name: given.flatten(0, 1) if given.ndim > 1 else given for name, given in others.items()}
         assert mask is not None
-    return PlainRows(EncoderInputs(ids, mask, segments, embeds, positions=positions), choices)
+    return PlainRows(EncoderInputs(ids, mask, segments, embeds, positions=positions, others=others), choices)
 
 
 def check_routing(routing: Mapping[str, Any] | None, asked_tasks: torch.Tensor | None, others: Iterable[Any]) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from .attention_scorers import ATTENTION_SCORERS, DotProductScorer, merge_heads, split_heads
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_reader import EncodedTokens
+from .encoder_tensors import EncodedTokens
 from .errors import InputError, check_choice
 from .interaction_base import attention_weights
 from .task_tensors import (

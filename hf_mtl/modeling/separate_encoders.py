@@ -3,13 +3,14 @@
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .encoder_reader import Conditions, EncodedTokens, EncoderInputs, EncoderReader, refuse_export
+from .encoder_reader import Conditions, EncoderReader, refuse_export
+from .encoder_tensors import EncodedTokens, EncoderInputs
 from .errors import InputError
 from .task_tensors import Carried, task_key
 
@@ -88,6 +89,7 @@ class SeparateReader(nn.Module):
     def __init__(self, encoders: SeparateEncoders, layers: bool = False) -> None:
         super().__init__()
         self.readers = nn.ModuleList(EncoderReader(encoder, layers) for encoder in encoders)
+        self.accepted = cast(EncoderReader, self.readers[0]).accepted
 
     def forward(
         self,

@@ -44,7 +44,7 @@ def test_settings_of_the_wrong_kind_are_named(settings, said):
         ("num_labels", "each task has its own. Write tasks=[{'name': 'mood', "),
         ("id2label", "each task has its own"),
         ("problem_type", "each task has its own"),
-        ("encoder_config", "Unknown setting 'encoder_config'; expected one of conditioning, "),
+        ("encoder_config", "Unknown setting 'encoder_config'; expected one of tower, conditioning, "),
         ("poling", "Did you mean 'pooling'?"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hf_mtl.modeling.encoder_reader import EncodedTokens
+from hf_mtl.modeling.encoder_tensors import EncodedTokens
 from tests.conftest import TASKS, build_model, random_batch, randomise
 
 

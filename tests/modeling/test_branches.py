@@ -9,7 +9,7 @@ from transformers import BertConfig
 from hf_mtl import InputError
 from hf_mtl.modeling.branch import TASK_BRANCHES, expert_size
 from hf_mtl.modeling.configuration_multitask import MultiTaskAttentionConfig
-from hf_mtl.modeling.encoder_reader import EncodedTokens
+from hf_mtl.modeling.encoder_tensors import EncodedTokens
 from tests.conftest import (
     TASKS,
     build_model,

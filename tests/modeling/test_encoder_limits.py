@@ -31,7 +31,8 @@ from hf_mtl.cli import main
 from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
 from hf_mtl.modeling.encoder_limits import EncoderLimits, _count_positions, _greatest_id, limits_of, limits_of_model
 from hf_mtl.modeling.encoder_loading import build_encoder
-from hf_mtl.modeling.encoder_reader import Conditions, EncoderInputs, EncoderReader
+from hf_mtl.modeling.encoder_reader import Conditions, EncoderReader
+from hf_mtl.modeling.encoder_tensors import EncoderInputs
 from hf_mtl.modeling.task_tensors import Carried
 from tests.conftest import build_model
 from tests.modeling.test_conditioning import ENCODERS, REFUSING, SIZES, VOCABULARY, build
@@ -89,7 +90,7 @@ def test_what_an_encoder_is_told_takes_no_position(told, family):
     most = limits_of_model(model).positions
     assert most == POSITIONS[family]
     model(torch.full((2, most), 5))
-    with pytest.raises((IndexError, RuntimeError)):
+    with pytest.raises(InputError, match=f"reads {most} at most"):
         model(torch.full((2, most + 1), 5))
 
 

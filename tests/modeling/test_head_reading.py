@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from hf_mtl.modeling.branch import TASK_BRANCHES
-from hf_mtl.modeling.encoder_reader import EncodedTokens
+from hf_mtl.modeling.encoder_tensors import EncodedTokens
 from hf_mtl.modeling.head import HEAD_READINGS
 from tests.conftest import build_model, encoder_inputs, randomise, unmoved_after, with_weights_of
 from tests.modeling.test_pooling import HIDDEN, T, close, encoded

@@ -12,7 +12,7 @@ from hf_mtl.balancing.loss_weighting import LOSS_WEIGHTINGS
 from hf_mtl.balancing.weighting_base import WeightingOptions
 from hf_mtl.inspection import step_timing
 from hf_mtl.modeling.aggregation import TASK_AGGREGATIONS
-from hf_mtl.modeling.encoder_reader import EncodedTokens
+from hf_mtl.modeling.encoder_tensors import EncodedTokens
 from hf_mtl.modeling.pooling import TASK_POOLINGS
 from hf_mtl.modeling.random_states import kept_random_states, random_states, set_random_states
 from hf_mtl.modeling.systems import SYSTEMS

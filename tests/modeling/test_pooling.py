@@ -8,7 +8,7 @@ from torch import nn
 
 from hf_mtl import InputError
 from hf_mtl.modeling.attention_scorers import ATTENTION_SCORERS
-from hf_mtl.modeling.encoder_reader import EncodedTokens
+from hf_mtl.modeling.encoder_tensors import EncodedTokens
 from tests.conftest import TASKS, VOCABULARY, build_model, encoder_inputs, randomise, unmoved_after
 
 HIDDEN, T = 32, len(TASKS)
