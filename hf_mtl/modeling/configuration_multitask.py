@@ -112,6 +112,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         tower: Of a model of several encoders the one that is wrapped, by its name in it, such as `vision_model`; the
             `encoder_config` is then that of the whole model.
         encoder_width: Width of the token states, where the encoder's configuration does not say it; measured.
+        encoder_layers: Layers of the `tower`; read of it.
         conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
         conditioning_size: Width of what a task's embedding is projected to, of `modulation`, `hyper_adapters` and
             `conditional_attention`; of `projected_attention_layers` that of the attention beside a layer.
@@ -177,6 +178,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     tasks: list[dict] | None = None
     tower: str | None = None
     encoder_width: int | None = None
+    encoder_layers: int | None = None
     conditioning: str = "none"
     conditioning_size: int = 64
     task_token_position: int | None = None
@@ -311,7 +313,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     @property
     def num_hidden_layers(self) -> int:
         """Layers of the encoder."""
-        return self.encoder_config.get_text_config().num_hidden_layers
+        return self.encoder_layers or self.encoder_config.get_text_config().num_hidden_layers
 
     @property
     def num_attention_heads(self) -> int:

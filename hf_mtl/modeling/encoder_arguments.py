@@ -1,17 +1,18 @@
 """Arguments of `from_encoder`: which arguments load the encoder, which are settings; an encoder that is loaded."""
 
 import copy
+import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import get_logger
 
 from .configuration_multitask import MultiTaskAttentionConfig, current_settings
-from .encoder_code import MODEL_TYPE, code_files
+from .encoder_code import MODEL_TYPE, carries_code, code_files
 from .encoder_loading import pooler_argument, read_encoder_config, value_names
 from .encoder_towers import encoder_of
 from .errors import InputError, check_choice, nearest
@@ -182,7 +183,8 @@ def _encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
     """Return the encoder of a loaded model: what `AutoModel` would have loaded, without a decoder.
 
     Raises:
-        InputError: It is a multitask model, or carries code that a checkpoint could not.
+        InputError: It is a multitask model, carries code that a checkpoint could not, or is not what its configuration
+            builds.
     """
     if not isinstance(model, PreTrainedModel):
         # Wrapped by peft, whose adapters are part of how it computes.
@@ -192,10 +194,29 @@ def _encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
             "The encoder is a multitask model already; go on training it with MultiTaskTrainer(model, ...), or give "
             "its encoder, model.encoder."
         )
-    kind = type(model.config)
-    is_base = kind in MODEL_MAPPING and type(model) is MODEL_MAPPING[kind]
-    encoder = encoder_of(model if is_base else cast(PreTrainedModel, model.base_model))
+    whole = MODEL_MAPPING[type(model.config)] if type(model.config) in MODEL_MAPPING else None
+    base = model if type(model) is whole else cast(PreTrainedModel, model.base_model)
+    encoder = encoder_of(base)
+    if encoder is base is model and inspect.isclass(whole) and type(base) is not whole:
+        # A class for what the whole model has beside a decoder, around it.
+        inside = dict(base.named_children()).get("encoder")
+        encoder = inside if isinstance(inside, PreTrainedModel) else base
+    if inspect.isclass(whole) and type(base) is not whole:
+        with torch.device("meta"):
+            again = encoder_of(AutoModel.from_config(model.config))
+        if type(again) is not type(encoder):
+            raise InputError(
+                f"A {type(model).__name__} is no encoder that its configuration builds again: that would be a "
+                f"{type(again).__name__}. Give one that AutoModel loads, or its name; of several inside it one with "
+                "tower=."
+            )
     code_files(encoder)
+    if whole is None and not carries_code(model.config):
+        raise InputError(
+            f"AutoModel knows no model of a {type(model.config).__name__}, so that a checkpoint could not be loaded. "
+            "Give the whole model that this one is a part of, with tower=, or name your class: "
+            "AutoModel.register(YourConfig, YourModel)."
+        )
     return encoder
 
 
@@ -222,8 +243,13 @@ def check_encoder(encoder: Any) -> None:
     )
 
 
-def check_loaded(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
-    """Raise `InputError` if a loaded encoder has a head, or is another one than a configuration speaks of."""
+def take_loaded(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
+    """Put what a loaded encoder computes with into a configuration.
+
+    Raises:
+        InputError: It has a head, or is another one than the configuration speaks of.
+    """
+    config._attn_implementation = encoder.config._attn_implementation
     if config.tower is not None:
         return
     if _encoder_inside(encoder) is not encoder:
@@ -243,6 +269,7 @@ def check_loaded(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> 
             f"({', '.join(differing)} differ); write MultiTaskAttentionConfig(encoder_config=encoder.config, ...), or "
             "MultiTaskAttentionModel.from_encoder(encoder, tasks=[...])."
         )
+    config.encoder_config = encoder.config
 
 
 def on_one_device(loading: Mapping[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class NoConditioning(TaskConditioning):
     """The encoder knows of no task: one pass answers all."""
 
     reads_embeddings = False
+    reads_words = False
 
     def forward(self, embeddings: torch.Tensor, tasks: torch.Tensor | None) -> Conditions:
         return Conditions()

@@ -35,6 +35,8 @@ class TaskConditioning(ModuleWithConstants, ABC):
     """
 
     reads_embeddings = True
+    # Whether it is word pieces, or layers that read them, that are told.
+    reads_words: ClassVar[bool] = True
     # Whether token states depend on the task: a row is then encoded once for each of its tasks.
     conditions_encoder: ClassVar[bool] = False
     # What the model's encoder becomes, where each task has one of its own.

@@ -39,6 +39,7 @@ class PrivateNetworks(TaskConditioning):
     """
 
     reads_embeddings = False
+    reads_words = False
     conditions_encoder = True
     several_encoders = PrivateEncoders
 

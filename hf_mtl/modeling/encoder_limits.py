@@ -84,6 +84,29 @@ def check_length(encoder: Any, inputs: EncoderInputs) -> None:
         )
 
 
+def check_resizable(encoder: Any, has_word_weights: bool, size: int | None) -> None:
+    """Raise `InputError` where an encoder's table of word pieces cannot become one of this size.
+
+    Args:
+        encoder: The model's encoder, or several.
+        has_word_weights: Whether parts of the model have a weight for each word piece.
+        size: The new number of word pieces; None for the one that there is.
+    """
+    if encoder is not first_encoder(encoder):
+        raise InputError("Separate encoders cannot be resized; resize the encoder before it is wrapped.")
+    try:
+        words = encoder.get_input_embeddings()
+    except (NotImplementedError, AttributeError):
+        words = None
+    if not isinstance(words, nn.Embedding):
+        raise InputError(f"A {type(encoder).__name__} has no table of word pieces that could be resized.")
+    if has_word_weights and size not in (None, words.num_embeddings):
+        raise InputError(
+            "A model with `lexical_rank`, or with a task of masked language modelling, has a weight for each word "
+            "piece; resize the encoder's vocabulary before it is wrapped."
+        )
+
+
 def check_words(tokenizer: PreTrainedTokenizerBase, source: str) -> None:
     """Raise `InputError` for a tokenizer that knows no word: Transformers makes one where the files are missing."""
     if len(tokenizer) <= len(tokenizer.all_special_tokens):

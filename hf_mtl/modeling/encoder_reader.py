@@ -143,7 +143,7 @@ class EncoderReader(nn.Module):
         return EncodedTokens(
             states,
             resampled_mask(inputs.mask if inputs.is_of_words else inputs.others.get("attention_mask"), states),
-            getattr(output, "pooler_output", None),
+            _pooled(getattr(output, "pooler_output", None)),
             inputs.ids,
             # The first are the embeddings; the last may lack the encoder's last norm.
             (*layers[1:-1], states),
@@ -269,12 +269,20 @@ def _selected(
     return tuple(layer if number in kept else None for number, layer in enumerate(layers))
 
 
+def _pooled(output: Any) -> torch.Tensor | None:
+    """A pooler's output as (rows, width); the mean of a map of features has two axes more."""
+    return output.flatten(1) if isinstance(output, torch.Tensor) and output.ndim > 2 else output
+
+
 def _attentions(encoder: PreTrainedModel, output: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
     attentions = output.get("attentions") or ()
     if not attentions or any(layer is None for layer in attentions):
+        given, kind = encoder.config._attn_implementation, type(encoder).__name__
+        if given == "eager":
+            raise InputError(f"A {kind} returns no attentions; leave output_attentions out.")
         raise InputError(
-            f"attn_implementation={encoder.config._attn_implementation!r} returns no attentions; load the model with "
-            "attn_implementation='eager', or call model.set_attn_implementation('eager')."
+            f"attn_implementation={given!r} returns no attentions; load the model with attn_implementation='eager', "
+            "or call model.set_attn_implementation('eager')."
         )
     return tuple(attentions)
 

@@ -1,13 +1,13 @@
 """Inputs and outputs of an encoder, of whatever kind: word pieces, pixels, waves become states of tokens."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from transformers.utils import ModelOutput
 
-from .errors import InputError, check_choice
+from .errors import InputError
 
 # The fields of an output that hold hidden states, the best first.
 _STATE_FIELDS = (
@@ -28,7 +28,6 @@ _STATE_FIELDS = (
     "matching_scores",
     "iou_scores",
     "spectrogram",
-    "waveforms",
 )
 
 
@@ -76,25 +75,6 @@ class EncoderInputs(NamedTuple):
         given = {name: value for name, value in self._asdict().items() if name != "others"}
         by_row = {name: None if value is None else value[rows] for name, value in given.items()}
         return EncoderInputs(**by_row, others=others)  # type: ignore[arg-type]
-
-
-def named_inputs(given: Mapping[str, torch.Tensor | None], accepted: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Return the inputs that are not None; raise `InputError` for one whose name the encoder does not take."""
-    for name in given:
-        check_choice("input of the encoder", name, accepted)
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def other_inputs(given: Mapping[str, torch.Tensor]) -> EncoderInputs:
-    """Return the inputs of an encoder that reads no word pieces.
-
-    Args:
-        given: By the names of its `forward`. B is the first axis of the first; patches that follow one another have a
-            grid per row beside them (``grid_thw``).
-    """
-    grids = [value for name, value in given.items() if name.endswith("grid_thw")]
-    first = (grids or list(given.values()))[0]
-    return EncoderInputs(None, torch.ones(first.shape[0], 1, dtype=torch.long, device=first.device), others=given)
 
 
 class EncodedTokens(NamedTuple):

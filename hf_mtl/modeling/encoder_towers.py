@@ -32,10 +32,22 @@ _DEPTH = 2
 
 
 class OfTheEncoder:
-    """A method that says no of a class and yes of its objects."""
+    """A method that says of a class what is given here, and of its objects what their encoder says.
+
+    Args:
+        of_class: What it says of the class.
+        of_encoder: What it says of a model whose encoder this is, None before it is there; of several, one of them.
+    """
+
+    def __init__(self, of_class: bool, of_encoder: Callable[[Any], bool]) -> None:
+        self.of_class, self.of_encoder = of_class, of_encoder
 
     def __get__(self, instance: Any, owner: type) -> Callable[[], bool]:
-        return partial(bool, instance is not None)
+        if instance is None:
+            return lambda: self.of_class
+        encoder = vars(instance).get("_modules", {}).get("encoder")
+        encoder = getattr(encoder, "first", encoder)
+        return partial(self.of_encoder, encoder)
 
 
 def towers_of(model: PreTrainedModel) -> dict[str, PreTrainedModel]:
@@ -87,9 +99,10 @@ def encoder_of(model: PreTrainedModel, tower: str | None = None) -> PreTrainedMo
     return cast(PreTrainedModel, encoder) if isinstance(encoder, PreTrainedModel) and reads_inputs(encoder) else model
 
 
-def measure_width(config: Any, encoder: PreTrainedModel) -> InputError | None:
-    """Put the width of an encoder's token states into a model's configuration, where that of the encoder says another
-    or none; return what is wrong with an encoder of which none can be read, though it says its width.
+def measure(config: Any, encoder: PreTrainedModel) -> InputError | None:
+    """Put the width of an encoder's token states, and a tower's number of layers, into a model's configuration, where
+    that of the encoder says others or none; return what is wrong with an encoder of which none can be read, though it
+    says its width.
 
     Args:
         config: A `MultiTaskAttentionConfig`.
@@ -98,6 +111,8 @@ def measure_width(config: Any, encoder: PreTrainedModel) -> InputError | None:
     Raises:
         InputError: None can be read, and none is said.
     """
+    if config.tower:
+        config.encoder_layers = getattr(encoder.config.get_text_config(), "num_hidden_layers", None)
     said = None if config.tower else getattr(config.encoder_config.get_text_config(), "hidden_size", None)
     if config.encoder_width is None:
         try:
@@ -203,4 +218,4 @@ def _is_readable(encoder: PreTrainedModel) -> bool:
     return True
 
 
-__all__ = ["encoder_of", "measure_width", "states_width", "towers_of", "with_pooling"]
+__all__ = ["encoder_of", "measure", "states_width", "towers_of", "with_pooling"]

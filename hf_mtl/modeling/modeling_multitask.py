@@ -16,9 +16,10 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_code import carries_code, hub_arguments
 from .encoder_limits import check_length
 from .encoder_loading import build_encoder
+from .encoder_needs import check_needs, check_parts
 from .encoder_reader import EncoderReader
-from .encoder_tensors import EncodedTokens, named_inputs
-from .encoder_towers import measure_width, with_pooling
+from .encoder_tensors import EncodedTokens
+from .encoder_towers import measure, with_pooling
 from .handler import EndpointHandler
 from .input_rows import Rows, TaskNames
 from .masked_language import MaskedLanguageHead
@@ -26,10 +27,10 @@ from .multitask_module import MultiTaskModule, Routing, TaskParts, check_config
 from .multitask_output import MultiTaskOutput, logits_by_task
 from .multitask_pretrained import MultiTaskPreTrainedModel, rename_old
 from .pipeline_multitask import MultiTaskPipeline
-from .plain_inputs import Positions, check_routing, plain_entries, read_inputs
+from .plain_inputs import Positions, check_routing, plain_entries
+from .plain_rows import WordInputs, read_inputs
 from .pooling import TASK_POOLINGS
 from .problem_heads import TASK_HEADS
-from .random_states import kept_random_states
 from .step_loss import batch_losses, measurement_sums, with_penalties
 from .task_config import TaskConfig
 from .task_head import Answer, TaskHead
@@ -52,12 +53,9 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
 
     def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel | None = None) -> None:
         if encoder is not None:
-            from .encoder_arguments import check_loaded
+            from .encoder_arguments import take_loaded
 
-            check_loaded(config, encoder)
-            if config.tower is None:
-                config.encoder_config = encoder.config
-            config._attn_implementation = encoder.config._attn_implementation
+            take_loaded(config, encoder)
         super().__init__(config)
         check_config(config)
         pooling = TASK_POOLINGS[config.pooling]
@@ -66,8 +64,12 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             module._is_hf_initialized = True  # type: ignore[assignment]
         whole = cast(PreTrainedConfig, config.encoder_config)
         first = encoder or build_encoder(whole, pooling.reads_pooler, config.tower)
-        unreadable = measure_width(config, first)
-        self.encoder: nn.Module = first
+        if config.tower is None:
+            # What is beside a decoder has a copy of the whole model's.
+            config.encoder_config = first.config
+        unreadable = measure(config, first)
+        self.encoder, self.main_input_name = first, first.main_input_name
+        check_needs(config, first)
         self.mtl = MultiTaskModule(config, first)
         if encoder is not None:
             self.mtl.to(device=encoder.device, dtype=encoder.dtype)
@@ -75,7 +77,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             self.hub_arguments = {"trust_remote_code": carries_code(encoder.config)}
         if (several := self.mtl.conditioning.several_encoders) is not None:
             self.encoder = encoders = several(first, config.task_names)
-            self.read_encoder: nn.Module = encoders.reader(pooling.reads_layers)
+            self.read_encoder: nn.Module = encoders.reader(pooling.reads_layers, config.hidden_size)
         else:
             part = self.mtl.conditioning
             conditioned = (part.reads_embeddings or part.tells_layers, part.tells_layers)
@@ -87,9 +89,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         if unreadable is not None:
             # What is wrong with a setting was said before.
             raise unreadable
-        if self.device.type != "meta":
-            with kept_random_states(self.device):
-                self.mtl.conditioning.check(first, cast(EncoderReader, self.read_encoder))
+        check_parts(config, self.mtl.conditioning, first, cast(EncoderReader, self.read_encoder))
 
     @classmethod
     def from_encoder(
@@ -199,8 +199,8 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
                 an `InputError` and an `IndexError`). On an accelerator no label's value is read: there, as in a
                 compiled graph, the loss fails as a plain model's does.
         """
-        others = named_inputs(encoder_inputs, cast(EncoderReader, self.read_encoder).accepted)
-        rows = read_inputs(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds, others)
+        words = WordInputs(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
+        rows = read_inputs(words, encoder_inputs, cast(EncoderReader, self.read_encoder).accepted)
         check_length(self.encoder, rows.inputs)
         positions = Positions(start_positions, end_positions)
         is_plain = routing is None

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 from .adversary import GradientReversal
 from .configuration_multitask import MultiTaskAttentionConfig, current_settings
 from .encoder_code import check_model_type, hub_arguments, save_code, with_encoder_code
-from .encoder_limits import check_words
+from .encoder_limits import check_resizable, check_words
 from .encoder_loading import reading_options
 from .encoder_reader import EncoderReader
 from .encoder_towers import OfTheEncoder
@@ -89,7 +89,10 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
     # The Trainer would otherwise scale the loss once more by the accumulated batches.
     accepts_loss_kwargs = False
     # The class has no experts; a model's are its encoder's.
-    _can_set_experts_implementation = OfTheEncoder()
+    _can_set_experts_implementation = OfTheEncoder(False, lambda encoder: True)
+    # Of custom code Transformers does not trust that it leaves loaded tensors alone, and skips what a model draws of a
+    # layer's parts together; this one leaves them alone.
+    is_custom_code = OfTheEncoder(True, lambda encoder: encoder is None or encoder.is_custom_code())
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | Path | None, *args: Any, **kwargs: Any) -> Any:
@@ -199,16 +202,11 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
 
         Raises:
             InputError: The model has weights of word pieces of its own (`lexical_rank`, masked language modelling), or
-                several encoders.
+                several encoders, or one that reads no word pieces.
         """
-        if isinstance(self.encoder, SeparateEncoders):
-            raise InputError("Separate encoders cannot be resized; resize the encoder before it is wrapped.")
         reads_words = any(isinstance(head, TaskHead) and head.reads_words for head in self.modules())
-        if (self.config.lexical_rank or reads_words) and new_num_tokens not in (None, self.config.vocab_size):
-            raise InputError(
-                "A model with `lexical_rank`, or with a task of masked language modelling, has a weight for each word "
-                "piece; resize the encoder's vocabulary before it is wrapped."
-            )
+        has_word_weights = reads_words or self.config.lexical_rank > 0
+        check_resizable(self.encoder, has_word_weights, new_num_tokens)
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
 
     def set_input_embeddings(self, value: nn.Module) -> None:

@@ -1,16 +1,15 @@
-"""Plain inputs, as Transformers' models take them, become rows of the encoder and entries of the heads."""
+"""Plain tasks and labels, as Transformers' models take them, become entries of the heads."""
 
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch.nn import functional as F
 
-from .encoder_tensors import EncoderInputs, other_inputs
 from .errors import InputError, LabelError, check_choice
 from .label_checks import IGNORED_LABEL, checked_task_ids, whole_labels
+from .plain_rows import PlainRows
 from .task_config import TaskConfig
 from .task_head import TaskHead
 
@@ -32,74 +31,6 @@ class Positions(NamedTuple):
         if self.start is None or self.end is None:
             raise InputError("`start_positions` and `end_positions` go together; give both.")
         return torch.stack([self.start.reshape(-1), self.end.reshape(-1)], dim=1)
-
-
-class PlainRows(NamedTuple):
-    """The rows that plain inputs stand for.
-
-    Args:
-        inputs: What the encoder reads; of rows with choices, all choices of all rows.
-        choices: (B, choices) whether a row has the choice, of inputs (B, choices, L).
-    """
-
-    inputs: EncoderInputs
-    choices: torch.Tensor | None
-
-    @property
-    def count(self) -> int:
-        """B, how many rows there are."""
-        return self.inputs.mask.shape[0] if self.choices is None else self.choices.shape[0]
-
-
-def read_inputs(
-    ids: torch.Tensor | None,
-    mask: torch.Tensor | None,
-    segments: torch.Tensor | None,
-    positions: torch.Tensor | None,
-    embeds: torch.Tensor | None,
-    others: Mapping[str, torch.Tensor] = MappingProxyType({}),
-) -> PlainRows:
-    """Return the rows of inputs (B, L) or, with choices, (B, choices, L); the mask is all ones if it is None.
-
-    Further inputs, `others` by the names of the encoder's `forward`, are all that it reads where there are no words.
-
-    Raises:
-        InputError: No inputs, word pieces beside embeddings, or tensors of shapes that do not go together.
-    """
-    if others and ids is None and embeds is None:
-        of_words = {"attention_mask": mask, "token_type_ids": segments, "position_ids": positions}
-        every = {**others, **{name: value for name, value in of_words.items() if value is not None}}
-        return PlainRows(other_inputs(every), None)
-    if (ids is None) == (embeds is None):
-        both = "both" if ids is not None else "neither"
-        raise InputError(f"{both} of `input_ids` and `inputs_embeds` are given; expected one of them.")
-    shape = ids.shape if ids is not None else embeds.shape[:-1]  # type: ignore[union-attr]
-    device = ids.device if ids is not None else embeds.device  # type: ignore[union-attr]
-    if len(shape) not in (2, 3):
-        name = "input_ids" if ids is not None else "inputs_embeds"
-        width = "" if ids is not None else ", width"
-        raise InputError(
-            f"`{name}` has the shape {tuple((ids if ids is not None else embeds).shape)}; expected "  # type: ignore[union-attr]
-            f"(rows, length{width}), or (rows, choices, length{width}) of multiple choice."
-        )
-    if mask is None:
-        mask = torch.ones(shape, dtype=torch.long, device=device)
-    if positions is not None:
-        positions = positions.expand(shape)
-    for name, given in (("attention_mask", mask), ("token_type_ids", segments), ("position_ids", positions)):
-        if given is not None and given.shape != shape:
-            raise InputError(
-                f"`{name}` has the shape {tuple(given.shape)}; expected {tuple(shape)}, that of the inputs."
-            )
-    choices = None
-    if len(shape) == 3:
-        choices = mask.bool().any(dim=-1)
-        ids, mask, segments, positions, embeds = (
-            None if given is None else given.flatten(0, 1) for given in (ids, mask, segments, positions, embeds)
-        )
-        others = {name: given.flatten(0, 1) if given.ndim > 1 else given for name, given in others.items()}
-        assert mask is not None
-    return PlainRows(EncoderInputs(ids, mask, segments, embeds, positions=positions, others=others), choices)
 
 
 def check_routing(routing: Mapping[str, Any] | None, asked_tasks: torch.Tensor | None, others: Iterable[Any]) -> None:

@@ -36,13 +36,14 @@ class SeparateEncoders(nn.Module):
         """The encoder that speaks for all: the first task's."""
         return next(iter(self))
 
-    def reader(self, layers: bool) -> "SeparateReader":
+    def reader(self, layers: bool, width: int | None = None) -> "SeparateReader":
         """Return what reads the encoders.
 
         Args:
             layers: Whether the states of all layers are read.
+            width: Of token states, see `EncoderReader`.
         """
-        return SeparateReader(self, layers)
+        return SeparateReader(self, layers, width)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the first encoder's."""
@@ -73,9 +74,9 @@ class PrivateEncoders(SeparateEncoders):
         """The encoder that speaks for all: the shared one."""
         return self.shared
 
-    def reader(self, layers: bool) -> "PrivateReader":
+    def reader(self, layers: bool, width: int | None = None) -> "PrivateReader":
         """Return what reads the encoders; see `SeparateEncoders.reader`."""
-        return PrivateReader(self, layers)
+        return PrivateReader(self, layers, width)
 
 
 class SeparateReader(nn.Module):
@@ -84,11 +85,12 @@ class SeparateReader(nn.Module):
     Args:
         encoders: The encoders.
         layers: Whether the states of all layers are read.
+        width: Of token states, see `EncoderReader`.
     """
 
-    def __init__(self, encoders: SeparateEncoders, layers: bool = False) -> None:
+    def __init__(self, encoders: SeparateEncoders, layers: bool = False, width: int | None = None) -> None:
         super().__init__()
-        self.readers = nn.ModuleList(EncoderReader(encoder, layers) for encoder in encoders)
+        self.readers = nn.ModuleList(EncoderReader(encoder, layers, width=width) for encoder in encoders)
         self.accepted = cast(EncoderReader, self.readers[0]).accepted
 
     def forward(
@@ -121,7 +123,7 @@ class SeparateReader(nn.Module):
 
         return EncodedTokens(
             torch.cat([one.states for one in outputs])[order],
-            inputs.mask,
+            torch.cat([one.mask for one in outputs])[order],
             together([one.pooled for one in outputs]),
             inputs.ids,
             by_layer(one.layers for one in outputs),
@@ -138,11 +140,12 @@ class PrivateReader(SeparateReader):
     Args:
         encoders: The encoders.
         layers: Whether the states of all layers are read.
+        width: Of token states, see `EncoderReader`.
     """
 
-    def __init__(self, encoders: PrivateEncoders, layers: bool = False) -> None:
-        super().__init__(encoders, layers)
-        self.shared = EncoderReader(encoders.shared, layers)
+    def __init__(self, encoders: PrivateEncoders, layers: bool = False, width: int | None = None) -> None:
+        super().__init__(encoders, layers, width)
+        self.shared = EncoderReader(encoders.shared, layers, width=width)
 
     def forward(
         self,

@@ -18,6 +18,7 @@ from ..data.unlabelled import rows_to_score
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig, current_settings
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
+from ..modeling.separate_encoders import first_encoder
 from ..modeling.setting_names import ENCODER_ARGUMENTS, check_setting_names
 from ..modeling.task_config import TaskConfig
 from ..tasks import TaskSpec, as_spec, tasks_by_source
@@ -92,6 +93,7 @@ def model_and_mixture(
         rows = [spec.to_config() for spec in mixture.specs]
         model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **model_settings)
         model.measured_tasks.update(spec.name for spec in mixture.specs)
+    _check_checkpointing(model, args)
     return model, agree_with_model(model, mixture, written)
 
 
@@ -107,6 +109,16 @@ def _check_adapters(model: nn.Module) -> None:
         raise InputError(
             f"DoRA scales the directions of weights, and those of {', '.join(layers)} start at zero: every logit "
             f"would be NaN. Leave them out: LoraConfig(..., use_dora=True, exclude_modules={layers})."
+        )
+
+
+def _check_checkpointing(model: MultiTaskAttentionModel, args: TrainingArguments) -> None:
+    """Raise `InputError` for activation checkpointing of an encoder that has none."""
+    parts = model.modules()
+    if args.activation_checkpointing and not any(hasattr(part, "gradient_checkpointing") for part in parts):
+        raise InputError(
+            f"activation_checkpointing=True, and a {type(first_encoder(model.encoder)).__name__} has no activation "
+            "checkpointing; leave it out, or save memory by gradient_accumulation_steps."
         )
 
 

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from transformers import (
+    BartConfig,
+    BartForCausalLM,
     CLIPConfig,
     CLIPModel,
     GPT2Config,
@@ -12,6 +15,12 @@ from transformers import (
     LayoutLMModel,
     ResNetConfig,
     ResNetModel,
+    SiglipConfig,
+    SiglipForImageClassification,
+    SwinConfig,
+    SwinModel,
+    T5EncoderModel,
+    T5Model,
     ViTConfig,
     ViTImageProcessorPil,
     ViTModel,
@@ -20,9 +29,11 @@ from transformers import (
     Wav2Vec2Model,
 )
 
-from hf_mtl import InputError, MultiTaskAttentionModel
+from hf_mtl import InputError, MultiTaskAttentionModel, MultiTaskTrainer, MultiTaskTrainingArguments
 from hf_mtl.modeling.encoder_tensors import EncoderInputs, resampled_mask
+from hf_mtl.modeling.systems import SYSTEMS
 from tests.conftest import build_model, encoder_config
+from tests.encoders.tiny_configs import tiny_config
 
 TASKS = [
     {"name": "kind", "problem_type": "single_label_classification", "labels": ["cat", "dog"]},
@@ -41,6 +52,12 @@ POSITIONS = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4}
 
 def vit():
     return ViTModel(ViTConfig(**SMALL, image_size=32, patch_size=8))
+
+
+def swin():
+    return SwinModel(
+        SwinConfig(image_size=32, patch_size=4, embed_dim=8, depths=[1, 1, 1], num_heads=[2, 2, 2], window_size=2)
+    )
 
 
 def waves():
@@ -159,6 +176,121 @@ def test_what_the_encoder_does_not_take_is_refused_by_name():
     model = MultiTaskAttentionModel.from_encoder(vit(), tasks=TASKS)
     with pytest.raises(InputError, match="Unknown input of the encoder 'pixel_value'.*Did you mean 'pixel_values'"):
         model(pixel_value=torch.zeros(2, 3, 32, 32))
+
+
+def test_words_are_no_input_of_an_encoder_of_images():
+    model = MultiTaskAttentionModel.from_encoder(vit(), tasks=TASKS)
+    assert model.main_input_name == "pixel_values"
+    with pytest.raises(InputError, match="Unknown input of the encoder 'input_ids'; expected one of pixel_values"):
+        model(**words())
+    with pytest.raises(InputError, match="Unknown input of the encoder 'token_type_ids'"):
+        model(**images(), token_type_ids=torch.ones(2, 1))
+    with pytest.raises(InputError, match="Nothing to read is given; the encoder takes pixel_values"):
+        model(labels=LABELS)
+
+
+# What an encoder of images, maps of features or waves lacks: the settings, and what is said of them.
+LACKS = {
+    "conditioning": ("vit", {"conditioning": "modulation"}, "modulation does not work .* it reads no word pieces"),
+    "conditioning of waves": ("wav2vec2", {"conditioning": "task_tokens"}, "task_tokens .* it reads no word pieces"),
+    "words": ("vit", {"lexical_rank": 4}, "lexical_rank=4 gives each word piece a weight, and a ViTModel reads none"),
+    "layers": ("resnet", {"pooling": "layer_mix"}, "of every layer of a ResNetModel, .* does not count its layers"),
+    "shapes of layers": ("swin", {"pooling": "task_layer"}, "of a SwinModel, and its layers' have other shapes each"),
+    "pooler": ("wav2vec2", {"pooling": "pooler"}, "a Wav2Vec2Model returns none; expected another pooling"),
+}
+
+
+@pytest.mark.parametrize("name", LACKS)
+def test_a_setting_that_needs_what_an_encoder_lacks_is_refused_before_it_is_run(name):
+    kind, settings, said = LACKS[name]
+    encoder = swin() if kind == "swin" else CASES[kind][0]()
+    with pytest.raises(InputError, match=said):
+        MultiTaskAttentionModel.from_encoder(encoder, tasks=TASKS, **settings)
+
+
+@pytest.mark.parametrize("name", ["vit", "resnet", "wav2vec2"])
+def test_every_system_answers_of_it_or_says_why_not(name):
+    """With rows of their own tasks alone as with all, and reloaded."""
+    build, read, _, _ = CASES[name]
+    inputs, refused = read(), set()
+    for system, settings in SYSTEMS.items():
+        torch.manual_seed(0)
+        try:
+            model = MultiTaskAttentionModel.from_encoder(build(), tasks=TASKS, system=system)
+        except InputError as error:
+            assert "it reads no word pieces" in str(error)
+            refused.add(settings.settings["conditioning"])
+            continue
+        model.train()(**inputs, labels=LABELS).loss.backward()
+        with torch.no_grad():
+            every = model.eval()(**inputs).logits
+            alone = model(**inputs, task_ids=torch.tensor([1, 0])).logits
+        torch.testing.assert_close(alone["size"], every["size"][:1], atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone["kind"], every["kind"][1:], atol=1e-5, rtol=0)
+    told = {"input_addition", "modulation", "task_tokens", "projected_attention_layers", "hyper_adapters"}
+    assert refused == {*told, "conditional_attention"}
+
+
+def test_a_tower_counts_its_layers():
+    """Those of CLIP's images are not those of its texts."""
+    config = clip().config
+    config.vision_config.num_hidden_layers = 3
+    model = MultiTaskAttentionModel.from_encoder(
+        CLIPModel(config), tasks=TASKS, tower="vision_model", pooling="layer_mix"
+    )
+    assert model.config.num_hidden_layers == 3
+    assert model(**images(), output_task_attentions=True).logits["kind"].shape == (2, 2)
+    with pytest.raises(InputError, match="expected a layer from 1 to 3"):
+        MultiTaskAttentionModel.from_encoder(
+            CLIPModel(config), tasks=TASKS, tower="vision_model", pooling="task_layer", task_layers={"kind": 4}
+        )
+
+
+def test_a_pooler_of_maps_of_features_is_read():
+    model = MultiTaskAttentionModel.from_encoder(CASES["resnet"][0](), tasks=TASKS, pooling="pooler").eval()
+    pooled = model.encoder(**images()).pooler_output.flatten(1)
+    torch.testing.assert_close(model(**images()).task_states[:, 0], pooled)
+
+
+def test_a_model_that_its_configuration_does_not_build_is_refused():
+    """Saved, it would be another when it is loaded."""
+    for head, config in ((BartForCausalLM, BartConfig), (SiglipForImageClassification, SiglipConfig)):
+        model = head(tiny_config(config.model_type))
+        with pytest.raises(InputError, match=f"A {head.__name__} is no encoder that its configuration builds again"):
+            MultiTaskAttentionModel.from_encoder(model, tasks=TASKS)
+
+
+def test_an_encoder_class_of_an_encoder_decoder_is_reloaded(tmp_path):
+    model = MultiTaskAttentionModel.from_encoder(T5EncoderModel(tiny_config("t5")), tasks=TASKS).eval()
+    model.save_pretrained(tmp_path)
+    again = MultiTaskAttentionModel.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(again(**words()).logits, model(**words()).logits, atol=1e-6, rtol=0)
+
+
+def test_what_a_checkpoint_lacks_is_drawn_as_the_encoder_draws_it():
+    """T5 draws what a layer's attention is made of together, each matrix at its own scale."""
+    model = MultiTaskAttentionModel.from_encoder(T5Model(tiny_config("t5")), tasks=TASKS)
+    again = MultiTaskAttentionModel.from_pretrained(
+        None, config=model.config, state_dict={}, ignore_mismatched_sizes=True
+    )
+    for one, other in zip(model.encoder.parameters(), again.encoder.parameters()):
+        assert one.std().item() == pytest.approx(other.std().item(), rel=0.3, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["vit", "wav2vec2", "clip's images", "gpt2"])
+def test_it_is_exported_with_the_encoders_own_inputs(name):
+    build, read, tower, _ = CASES[name]
+    model, inputs = MultiTaskAttentionModel.from_encoder(build().eval(), tasks=TASKS, tower=tower).eval(), read()
+    program = torch.export.export(model, (), kwargs=inputs, strict=False)
+    torch.testing.assert_close(program.module()(**inputs).logits, model(**inputs).logits)
+
+
+def test_activation_checkpointing_of_an_encoder_without_is_refused_by_the_trainer(tmp_path):
+    model = MultiTaskAttentionModel.from_encoder(CASES["resnet"][0](), tasks=TASKS[:1])
+    rows = Dataset.from_dict({"text": ["a"], "label": ["cat"]})
+    arguments = MultiTaskTrainingArguments(output_dir=str(tmp_path), activation_checkpointing=True, use_cpu=True)
+    with pytest.raises(InputError, match="a ResNetModel has no activation checkpointing; leave it out"):
+        MultiTaskTrainer(model, arguments, eval_dataset={"kind": rows}, tasks=TASKS[:1])
 
 
 def test_inputs_beside_words_reach_the_encoder():

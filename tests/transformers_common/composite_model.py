@@ -5,14 +5,11 @@ Not collected with the other tests: `test_transformers_common.py` runs it with t
 
 import copy
 import functools
-import json
-import sys
 import unittest
 import unittest.mock
-from pathlib import Path
 
 import torch
-from transformers import BertConfig
+from transformers import BertConfig, PreTrainedConfig
 from transformers_tests.test_configuration_common import ConfigTester
 from transformers_tests.test_modeling_common import ModelTesterMixin, ids_tensor, random_attention_mask
 
@@ -39,13 +36,14 @@ class CompositeTester:
     num_hidden_layers = 2
     num_attention_heads = 4
     is_training = True
+    tasks = TASKS
 
     def __init__(self, parent: unittest.TestCase, **settings) -> None:
         self.parent = parent
         self.settings = dict(settings)
 
-    def get_config(self) -> MultiTaskAttentionConfig:
-        encoder_config = BertConfig(
+    def encoder_config(self) -> PreTrainedConfig:
+        return BertConfig(
             vocab_size=self.vocab_size,
             hidden_size=self.hidden_size,
             num_hidden_layers=self.num_hidden_layers,
@@ -53,7 +51,10 @@ class CompositeTester:
             intermediate_size=37,
             max_position_embeddings=64,
         )
-        return MultiTaskAttentionConfig(encoder_config=encoder_config, tasks=copy.deepcopy(TASKS), **self.settings)
+
+    def get_config(self) -> MultiTaskAttentionConfig:
+        tasks = copy.deepcopy(self.tasks)
+        return MultiTaskAttentionConfig(encoder_config=self.encoder_config(), tasks=tasks, **self.settings)
 
     def prepare_config_and_inputs_for_common(self):
         shape = [self.batch_size, self.seq_length]
@@ -66,7 +67,7 @@ class CompositeTester:
 
     def labels(self) -> dict[str, torch.Tensor]:
         rows, length = self.batch_size, self.seq_length
-        return {
+        labels = {
             "intent": torch.zeros(rows, dtype=torch.long),
             "mood": torch.zeros(rows, dtype=torch.long),
             "flags": torch.zeros(rows, 3),
@@ -74,6 +75,7 @@ class CompositeTester:
             "names": torch.zeros(rows, length, dtype=torch.long),
             "span": torch.zeros(rows, 2, dtype=torch.long),
         }
+        return {task["name"]: labels[task["name"]] for task in self.tasks}
 
 
 class DefaultModelTest(ModelTesterMixin, unittest.TestCase):
@@ -82,11 +84,12 @@ class DefaultModelTest(ModelTesterMixin, unittest.TestCase):
     all_model_classes = (MultiTaskAttentionModel,)
     _is_composite = True
     test_can_init_all_missing_weights_before_2023 = True
+    sizes = CompositeTester
     settings: dict[str, object] = {}
     always_has_labels = False
 
     def setUp(self):
-        self.model_tester = CompositeTester(self, **self.settings)
+        self.model_tester = self.sizes(self, **self.settings)
         self.config_tester = ConfigTester(self, config_class=MultiTaskAttentionConfig, tasks=copy.deepcopy(TASKS))
 
     def _prepare_for_class(self, inputs_dict, model_class, return_labels=False):
@@ -140,39 +143,6 @@ def incomplete_checkpoints_allowed():
     return unittest.mock.patch.object(MultiTaskAttentionModel, "from_pretrained", load)
 
 
-class Outcomes(unittest.TestResult):
-    """Outcomes by test, where one that is skipped in every one of its sub-tests counts as skipped."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.ran: list[str] = []
-
-    def startTest(self, test: unittest.TestCase) -> None:
-        super().startTest(test)
-        self.ran.append(_name(test))
-
-    def by_test(self) -> dict[str, list[str]]:
-        """By test what went wrong, or a line that says why it was skipped."""
-        outcomes: dict[str, list[str]] = {name: [] for name in self.ran}
-        for test, text in self.errors + self.failures:
-            outcomes[_name(test)].append(f"failed: {text}")
-        for test, reason in self.skipped:
-            outcomes[_name(test)].append(f"skipped: {reason}")
-        return outcomes
-
-
-def _name(test: unittest.TestCase) -> str:
-    # A sub-test names its test first.
-    return getattr(test, "test_case", test)._testMethodName
-
-
-def run(case: type[unittest.TestCase]) -> dict[str, list[str]]:
-    """Run all tests of a class."""
-    outcomes = Outcomes()
-    unittest.defaultTestLoader.loadTestsFromTestCase(case).run(outcomes)
-    return outcomes.by_test()
-
-
 def cases() -> dict[str, type[unittest.TestCase]]:
     """The default parts, and those of every system."""
     systems = {name: dict(system.settings) for name, system in SYSTEMS.items()}
@@ -180,7 +150,3 @@ def cases() -> dict[str, type[unittest.TestCase]]:
         "default": DefaultModelTest,
         **{name: type(name, (DefaultModelTest,), {"settings": settings}) for name, settings in systems.items()},
     }
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(json.dumps({name: run(case) for name, case in cases().items()}))

@@ -1,0 +1,122 @@
+"""Plain inputs, as Transformers' models take them, become rows of the encoder."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+
+from .encoder_tensors import EncoderInputs
+from .errors import InputError, check_choice
+
+
+class WordInputs(NamedTuple):
+    """The inputs of texts, as the model's `forward` takes them."""
+
+    input_ids: torch.Tensor | None
+    attention_mask: torch.Tensor | None
+    token_type_ids: torch.Tensor | None
+    position_ids: torch.Tensor | None
+    inputs_embeds: torch.Tensor | None
+
+
+class PlainRows(NamedTuple):
+    """The rows that plain inputs stand for.
+
+    Args:
+        inputs: What the encoder reads; of rows with choices, all choices of all rows.
+        choices: (B, choices) whether a row has the choice, of inputs (B, choices, L).
+    """
+
+    inputs: EncoderInputs
+    choices: torch.Tensor | None
+
+    @property
+    def count(self) -> int:
+        """B, how many rows there are."""
+        return self.inputs.mask.shape[0] if self.choices is None else self.choices.shape[0]
+
+
+def read_inputs(words: WordInputs, others: Mapping[str, torch.Tensor | None], accepted: Sequence[str]) -> PlainRows:
+    """Return the rows of inputs (B, L) or, with choices, (B, choices, L); the mask is all ones if it is None.
+
+    Args:
+        words: Texts.
+        others: Further inputs by the names of the encoder's `forward`; all that it reads where there are no words.
+        accepted: What the encoder's `forward` takes; nothing where it takes anything.
+
+    Raises:
+        InputError: No inputs, one that the encoder does not take, word pieces beside embeddings, or tensors of shapes
+            that do not go together.
+    """
+    named = _named(words._asdict(), others, accepted)
+    ids, mask, segments, positions, embeds = words
+    if named and ids is None and embeds is None:
+        given = {name: value for name, value in words._asdict().items() if value is not None}
+        return PlainRows(_other_inputs({**named, **given}), None)
+    if (ids is None) == (embeds is None):
+        both = "both" if ids is not None else "neither"
+        raise InputError(f"{both} of `input_ids` and `inputs_embeds` are given; expected one of them.")
+    shape = ids.shape if ids is not None else embeds.shape[:-1]  # type: ignore[union-attr]
+    device = ids.device if ids is not None else embeds.device  # type: ignore[union-attr]
+    if len(shape) not in (2, 3):
+        name = "input_ids" if ids is not None else "inputs_embeds"
+        width = "" if ids is not None else ", width"
+        raise InputError(
+            f"`{name}` has the shape {tuple((ids if ids is not None else embeds).shape)}; expected "  # type: ignore[union-attr]
+            f"(rows, length{width}), or (rows, choices, length{width}) of multiple choice."
+        )
+    if mask is None:
+        mask = torch.ones(shape, dtype=torch.long, device=device)
+    if positions is not None:
+        positions = positions.expand(shape)
+    for name, beside in (("attention_mask", mask), ("token_type_ids", segments), ("position_ids", positions)):
+        if beside is not None and beside.shape != shape:
+            raise InputError(
+                f"`{name}` has the shape {tuple(beside.shape)}; expected {tuple(shape)}, that of the inputs."
+            )
+    choices = None
+    if len(shape) == 3:
+        choices = mask.bool().any(dim=-1)
+        ids, mask, segments, positions, embeds = (
+            None if one is None else one.flatten(0, 1) for one in (ids, mask, segments, positions, embeds)
+        )
+        named = {name: one.flatten(0, 1) if one.ndim > 1 else one for name, one in named.items()}
+        assert mask is not None
+    return PlainRows(EncoderInputs(ids, mask, segments, embeds, positions=positions, others=named), choices)
+
+
+def _named(
+    words: Mapping[str, torch.Tensor | None], others: Mapping[str, torch.Tensor | None], accepted: Sequence[str]
+) -> dict[str, torch.Tensor]:
+    """Return the other inputs that are not None.
+
+    Args:
+        words: What texts are given as, by name.
+        others: Everything else.
+        accepted: What the encoder's `forward` takes; nothing where it takes anything.
+
+    Raises:
+        InputError: An input that the encoder does not take, or none at all.
+    """
+    given = {name for name, value in words.items() if value is not None}
+    is_of_words = bool(given & {"input_ids", "inputs_embeds"})
+    # A collator makes masks and segments of texts for any encoder; those that take none are given none.
+    checked = given & {"input_ids", "inputs_embeds"} if is_of_words else given
+    for name in [*sorted(checked), *others] if accepted else ():
+        check_choice("input of the encoder", name, accepted)
+    named = {name: value for name, value in others.items() if value is not None}
+    if not is_of_words and not named and not {"input_ids", "inputs_embeds"} & set(accepted):
+        raise InputError(f"Nothing to read is given; the encoder takes {', '.join(accepted) or 'anything'}.")
+    return named
+
+
+def _other_inputs(given: Mapping[str, torch.Tensor]) -> EncoderInputs:
+    """Return the inputs of an encoder that reads no word pieces.
+
+    Args:
+        given: By the names of its `forward`. B is the first axis of the first; patches that follow one another have a
+            grid per row beside them (``grid_thw``).
+    """
+    grids = [value for name, value in given.items() if name.endswith("grid_thw")]
+    first = (grids or list(given.values()))[0]
+    return EncoderInputs(None, torch.ones(first.shape[0], 1, dtype=torch.long, device=first.device), others=given)
