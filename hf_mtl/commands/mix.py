@@ -33,7 +33,8 @@ def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     recipe = read_recipe(args.recipe, overrides)
     quiet_libraries()
     # How long rows may be is what the encoder reads, so that they are cut here as they are in training.
-    limits = limits_of(load_encoder(recipe.encoder, pooler=False, **recipe.model.encoder_kwargs()))
+    tower, loading = recipe.model.settings()["tower"], recipe.model.encoder_kwargs()
+    limits = limits_of(load_encoder(recipe.encoder, pooler=False, tower=tower, **loading))
     tokenizer = AutoTokenizer.from_pretrained(
         find_encoder(recipe.encoder), trust_remote_code=recipe.model.trust_remote_code
     )

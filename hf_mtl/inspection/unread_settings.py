@@ -38,7 +38,8 @@ def unread_settings(model: MultiTaskAttentionModel) -> dict[str, Any]:
     with torch.device("meta"):
         MultiTaskModule(cast(MultiTaskAttentionConfig, listened), cast(PreTrainedModel, first))
     inherited = {item.name for item in dataclasses.fields(PreTrainedConfig)}
-    not_parts = inherited | {"encoder_config", "tasks"}
+    # These say what the encoder is.
+    not_parts = inherited | {"encoder_config", "encoder_layers", "encoder_width", "tasks", "tower"}
     settings = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)

@@ -73,7 +73,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         self.mtl = MultiTaskModule(config, first)
         if encoder is not None:
             self.mtl.to(device=encoder.device, dtype=encoder.dtype)
-            self.encoder_source = str(encoder.name_or_path or "")
+            self.encoder_source = str(encoder.name_or_path or whole.name_or_path or "")
             self.hub_arguments = {"trust_remote_code": carries_code(encoder.config)}
         if (several := self.mtl.conditioning.several_encoders) is not None:
             self.encoder = encoders = several(first, config.task_names)

@@ -72,7 +72,7 @@ class SavedProcessor(FeatureEncoder):
         except OSError as error:
             raise InputError(f"The checkpoint {name!r} cannot be read: {str(error).splitlines()[0]}") from error
         check_words(tokenizer, name)
-        limits = _limits_without_weights(cast(PreTrainedConfig, config.encoder_config))
+        limits = _limits_without_weights(config)
         check_tokenizer(limits, tokenizer, config.task_configs)
         processor = cls(tokenizer, config.task_configs, limits.positions)
         processor.config = config
@@ -102,7 +102,7 @@ def _read_config(name: str, arguments: Mapping[str, Any]) -> MultiTaskAttentionC
     return cast(MultiTaskAttentionConfig, MultiTaskAttentionConfig.from_pretrained(name, **source, **given))
 
 
-def _limits_without_weights(config: PreTrainedConfig) -> EncoderLimits:
-    """Return what an encoder with this configuration can read: asked of one whose weights have whatever values."""
+def _limits_without_weights(config: MultiTaskAttentionConfig) -> EncoderLimits:
+    """Return what a model's encoder can read: asked of one whose weights have whatever values."""
     with kept_random_states(torch.device("cpu")), no_init_weights():
-        return limits_of(build_encoder(config, pooler=False))
+        return limits_of(build_encoder(cast(PreTrainedConfig, config.encoder_config), False, config.tower))
