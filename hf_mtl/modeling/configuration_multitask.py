@@ -291,8 +291,11 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         """Return the values, those of its pipeline among them; of an encoder's folder on this machine, nothing."""
         values = {**super().to_dict(), "custom_pipelines": {_PIPELINE_TASK: dict(_PIPELINE)}}
         encoder = values.get("encoder_config")
-        if isinstance(encoder, dict) and Path(str(encoder.get("_name_or_path", ""))).is_absolute():
-            values["encoder_config"] = {key: value for key, value in encoder.items() if key != "_name_or_path"}
+        if isinstance(encoder, dict):
+            is_folder = Path(str(encoder.get("_name_or_path", ""))).is_absolute()
+            # The model's own says which of its weights are quantized.
+            left_out = {"_name_or_path": is_folder, "quantization_config": "quantization_config" in values}
+            values["encoder_config"] = {key: value for key, value in encoder.items() if not left_out.get(key)}
         return values
 
     @property

@@ -16,6 +16,7 @@ from .encoder_code import MODEL_TYPE, carries_code, code_files
 from .encoder_loading import pooler_argument, read_encoder_config, value_names
 from .encoder_towers import encoder_of
 from .errors import InputError, check_choice, nearest
+from .quantized_encoder import take_quantization
 from .setting_names import (
     ENCODER_ARGUMENTS,
     REFUSED_ARGUMENTS,
@@ -169,6 +170,19 @@ def bare_encoder(
         encoder = copy.copy(encoder)
         encoder._modules = {**encoder._modules, "pooler": None}
     return encoder, encoder.config
+
+
+def follow_loaded(model: Any, encoder: PreTrainedModel) -> None:
+    """Put the parts of a model where a loaded encoder is, in its precision; let its quantized weights be saved.
+
+    Args:
+        model: A `MultiTaskAttentionModel`.
+        encoder: The encoder that it was built around.
+    """
+    model.mtl.to(device=encoder.device, dtype=encoder.dtype)
+    model.encoder_source = str(encoder.name_or_path or model.config.encoder_config.name_or_path or "")
+    model.hub_arguments = {"trust_remote_code": carries_code(encoder.config)}
+    take_quantization(model, encoder)
 
 
 def follow_mode(model: nn.Module, encoder: nn.Module) -> None:

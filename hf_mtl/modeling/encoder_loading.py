@@ -171,7 +171,7 @@ def load_with_config(
         model, report = AutoModel.from_pretrained(
             folder, **{**pooler_argument(config, pooler), **options, "config": config}, **reported
         )
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
         if not options["trust_remote_code"] and "trust_remote_code" in str(error):

@@ -11,6 +11,7 @@ from transformers.utils.logging import get_logger
 
 from .encoder_tensors import states_of
 from .errors import InputError, check_choice
+from .quantized_encoder import mark_quantized
 from .random_states import kept_random_states
 
 logger = get_logger(__name__)
@@ -82,6 +83,12 @@ def encoder_of(model: PreTrainedModel, tower: str | None = None) -> PreTrainedMo
     Raises:
         InputError: It has no such tower.
     """
+    encoder = _part_of(model, tower)
+    mark_quantized(encoder, model)
+    return encoder
+
+
+def _part_of(model: PreTrainedModel, tower: str | None) -> PreTrainedModel:
     if tower is not None:
         towers = towers_of(model)
         if not towers:

@@ -13,7 +13,7 @@ from .answer_forms import AnswerForm
 from .answering import Answerer, decoded_rows, tokenizer_of
 from .batch_tensors import moved
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_code import carries_code, hub_arguments
+from .encoder_code import hub_arguments
 from .encoder_limits import check_length
 from .encoder_loading import build_encoder
 from .encoder_needs import check_needs, check_parts
@@ -53,7 +53,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
 
     def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel | None = None) -> None:
         if encoder is not None:
-            from .encoder_arguments import take_loaded
+            from .encoder_arguments import follow_loaded, take_loaded
 
             take_loaded(config, encoder)
         super().__init__(config)
@@ -71,10 +71,6 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         self.encoder, self.main_input_name = first, first.main_input_name
         check_needs(config, first)
         self.mtl = MultiTaskModule(config, first)
-        if encoder is not None:
-            self.mtl.to(device=encoder.device, dtype=encoder.dtype)
-            self.encoder_source = str(encoder.name_or_path or whole.name_or_path or "")
-            self.hub_arguments = {"trust_remote_code": carries_code(encoder.config)}
         if (several := self.mtl.conditioning.several_encoders) is not None:
             self.encoder = encoders = several(first, config.task_names)
             self.read_encoder: nn.Module = encoders.reader(pooling.reads_layers, config.hidden_size)
@@ -85,6 +81,8 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         # Tasks whose label statistics come from rows: other rows' may take their place until the head has learned.
         self.measured_tasks: set[str] = set()
         self.register_load_state_dict_pre_hook(rename_old)
+        if encoder is not None:
+            follow_loaded(self, encoder)
         self.post_init()
         if unreadable is not None:
             # What is wrong with a setting was said before.

@@ -88,6 +88,9 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     # The Trainer would otherwise scale the loss once more by the accumulated batches.
     accepts_loss_kwargs = False
+    # Transformers' trainer refuses quantized models without adapters; around a quantized encoder there are parts that
+    # learn.
+    is_quantized = False
     # The class has no experts; a model's are its encoder's.
     _can_set_experts_implementation = OfTheEncoder(False, lambda encoder: True)
     # Of custom code Transformers does not trust that it leaves loaded tensors alone, and skips what a model draws of a
