@@ -342,4 +342,4 @@ def _shape(word: str) -> str:
     return re.sub(r"(.)\1+", r"\1", shape)
 
 
-__all__ = ["tfidf_scores", "trivial_scores"]
+__all__ = ["BaselineTask", "tfidf_answers", "tfidf_scores", "trivial_answers", "trivial_scores"]

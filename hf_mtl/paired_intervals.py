@@ -118,7 +118,8 @@ def paired_scores(first: AnsweredRows, second: AnsweredRows, keys: Sequence[str]
 def mean_difference(tasks: Sequence[PairedScores]) -> Difference:
     """Return the mean of the differences of several tasks' scores, which may have rows in common.
 
-    The degrees of freedom are Satterthwaite's, of the tasks' variances v_t: (sum v_t)^2 / sum v_t^2 / (groups_t - 1).
+    The degrees of freedom are Satterthwaite's, of the tasks' variances v_t:
+    (sum v_t)^2 / sum (v_t^2 / (groups_t - 1)).
     """
     value = float(np.mean([task.values[""] for task in tasks]))
     by_task = np.array([task.without[""] for task in tasks])

@@ -13,7 +13,7 @@ from .data.mixing import TaskShare
 from .data.mixture import Mixture
 from .data.overlap import input_keys
 from .data.streams import StreamedMixture
-from .metrics import METRICS, task_score
+from .metrics import METRICS
 from .modeling.tag_spans import spelled_as_bioes
 from .paired_intervals import LEVEL, AnsweredRows, PairedScores, paired_scores
 from .screen import table
@@ -111,19 +111,25 @@ def score_cells(scores: Scores, baselines: Mapping[str, BaselineScores]) -> tupl
             cells = _cells(value, simple.trivial.get(metric), simple.tfidf.get(metric))
             cells[0] += _mark(metric, value, simple) if baselines else ""
             rows.append([name, metric, *cells, _beaten(simple.above.get(metric))])
-    compared = [simple for name, simple in baselines.items() if name in scores]
+    compared = {name: simple for name, simple in baselines.items() if name in scores}
     of_simple = [
-        sum(map(task_score, by_task)) / len(by_task) if by_task else None
-        for by_task in ([simple.trivial for simple in compared], [simple.tfidf for simple in compared])
+        _mean_beside(scores, {name: getattr(simple, kind) for name, simple in compared.items()})
+        for kind in ("trivial", "tfidf")
     ]
     cells = _cells(mtl_average(scores), *of_simple)
-    # The means of other tasks are no standard.
-    is_below = len(compared) == len(scores) and of_simple[1] is not None and mtl_average(scores) < of_simple[1]
+    is_below = of_simple[1] is not None and mtl_average(scores) < of_simple[1]
     cells[0] += ("<" if is_below else " ") if baselines else ""
     rows.append(["mean over tasks", "", *cells, ""])
     keep = 3 if not baselines else 6 if any(simple.above for simple in baselines.values()) else 5
     header = ["task", "metric", "score", "trivial", "TF-IDF + linear", "beats"][:keep]
     return header, [row[:keep] for row in rows]
+
+
+def _mean_beside(scores: Scores, simple: Scores) -> float | None:
+    """The mean over tasks of a simple predictor's scores; None where it has others than the model."""
+    if any(simple.get(name, {}).keys() != metrics.keys() for name, metrics in scores.items()):
+        return None
+    return mtl_average(simple)
 
 
 def _mark(metric: str, value: float, simple: BaselineScores) -> str:

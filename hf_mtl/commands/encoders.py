@@ -38,7 +38,7 @@ def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
     print("\n".join(table(header, encoder_rows(shown), left=len(header))))
     failed = [f"{name}: {row['failed']}" for name, row in shown.items() if "failed" in row]
     if args.types:
-        print("\n".join(failed))
+        print(*failed, sep="\n", end="\n" if failed else "")
         return 1 if failed else 0
     print(f"\n{matrix['wrapped']} of {matrix['readable']} wrapped (Transformers {matrix['transformers']})")
     return 0

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple, cast
 import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
+from ..modeling.encoder_limits import limits_of
 from ..modeling.encoder_loading import find_encoder, load_encoder
 from ..modeling.errors import InputError
+from ..modeling.trial_pass import UNREADABLE
 from ..screen import rough_duration
 from .console import quiet_libraries
 
@@ -54,8 +56,12 @@ def estimate_time(encoder: str, epochs: int, samples: Sequence[TaskSample]) -> s
         lengths += [min(length, _LENGTH) for row in ids for length in row]
     if not lengths or not any(sample.size for sample in samples):
         return _UNKNOWN.format(encoder)
-    length = max(sum(lengths) // len(lengths), 2)
-    seconds = _seconds_per_piece(model, length) * pieces * epochs
+    length = max(min(sum(lengths) // len(lengths), limits_of(model).positions or _LENGTH), 2)
+    try:
+        seconds = _seconds_per_piece(model, length) * pieces * epochs
+    except UNREADABLE:
+        # It reads no texts, or there is no room for it here.
+        return _UNKNOWN.format(encoder)
     return (
         f"{epochs} passes over {sum(sample.size for sample in samples):,} rows take {rough_duration(seconds)} here "
         f"(by {_ROWS} rows of {length} word pieces; hf-mtl doctor measures a whole step)."

@@ -271,11 +271,11 @@ def _draw(
     trivial, tfidf = (trainer.card_values.get(key, {}) for key in ("trivial", "tfidf"))
     draw_scores(folder / FIGURE_FILE, scores, trivial, tfidf, means)
     history = read_history(report.entries, report.tasks)
-    draw_learning_curves(folder / CURVES_FILE, history, report.simple, best_step=report.best_step)
-    trainer.card_values["figures"] = {
-        "Scores by task, beside simpler answers": FIGURE_FILE,
-        "Learning curves by task": CURVES_FILE,
-    }
+    figures = {"Scores by task, beside simpler answers": FIGURE_FILE}
+    if history.losses or history.scores:
+        draw_learning_curves(folder / CURVES_FILE, history, report.simple, best_step=report.best_step)
+        figures["Learning curves by task"] = CURVES_FILE
+    trainer.card_values["figures"] = figures
 
 
 def _card_values(recipe: Recipe) -> dict[str, Any]:

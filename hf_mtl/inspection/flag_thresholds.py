@@ -56,11 +56,13 @@ def _lines_of_task(spec: TaskSpec, rows: AnsweredRows, checkpoint: str) -> list[
 
 def _advice(spec: TaskSpec, rows: AnsweredRows, scores: np.ndarray, checkpoint: str) -> str:
     """A threshold that scores better than this one and than setting every flag, where there is one."""
+    if all(METRICS[name].reads_scores for name in rows.metrics):
+        return "."
     before, every = _score_at(rows, scores, spec.setting("threshold")), _score_at(rows, scores, -1.0)
     best = max(_THRESHOLDS, key=lambda one: _score_at(rows, scores, one))
     score = _score_at(rows, scores, best)
     if score < max(before, every) + _LEAST_GAIN:
-        return f" (score {before:.1f}; every flag in every row: {every:.1f}). No other threshold does better."
+        return f" (score {before:.1f}; every flag in every row: {every:.1f}). No other threshold beats both."
     return (
         f". With threshold: {best:g} they would score {score:.1f} instead of {before:.1f} (chosen on these rows, so "
         f"too good; every flag in every row: {every:.1f}): "
@@ -70,7 +72,5 @@ def _advice(spec: TaskSpec, rows: AnsweredRows, scores: np.ndarray, checkpoint: 
 
 def _score_at(rows: AnsweredRows, scores: np.ndarray, threshold: float) -> float:
     metrics = [name for name in rows.metrics if not METRICS[name].reads_scores]
-    if not metrics:
-        return 0.0
     answered = AnsweredRows(metrics, (scores >= threshold).astype(int), rows.references)
     return task_score(answered.score())

@@ -8,6 +8,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..metrics import task_score
+from ..modeling.errors import InputError
 from ..training.scoring import AVERAGE, scores_of_tasks
 
 CURVES_FILE = "learning_curves.png"
@@ -94,6 +95,8 @@ def draw_learning_curves(
     from matplotlib.figure import Figure
 
     tasks = list(dict.fromkeys([*history.losses, *history.scores]))[:_MOST_PANELS]
+    if not tasks:
+        raise InputError("The run has logged neither losses nor scores; there is nothing to draw.")
     columns = min(len(tasks), _PANELS_IN_A_ROW)
     rows = -(-len(tasks) // columns)
     figure = Figure(figsize=(2.7 * columns + 0.6, 2.0 * rows + 0.7), layout="constrained")
@@ -147,8 +150,10 @@ def draw_mixture(target: _Target, history: RunHistory, form: str = "svg") -> Non
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     axes = figure.subplots()
     names = list(history.drawn)
-    steps = [0, *history.drawn[names[0]][0]]
-    counts = np.array([np.diff([0, *history.drawn[name][1]]) for name in names], dtype=float)
+    steps = sorted({0, *(step for name in names for step in history.drawn[name][0])})
+    # A source that came later had drawn nothing before.
+    totals = [np.interp(steps, [0, *history.drawn[name][0]], [0, *history.drawn[name][1]]) for name in names]
+    counts = np.diff(np.array(totals, dtype=float), axis=1)
     shares = 100 * counts / np.maximum(counts.sum(axis=0), 1)
     axes.stackplot(
         steps,

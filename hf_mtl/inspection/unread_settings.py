@@ -39,7 +39,7 @@ def unread_settings(model: MultiTaskAttentionModel) -> dict[str, Any]:
         MultiTaskModule(cast(MultiTaskAttentionConfig, listened), cast(PreTrainedModel, first))
     inherited = {item.name for item in dataclasses.fields(PreTrainedConfig)}
     # These say what the encoder is.
-    not_parts = inherited | {"encoder_config", "encoder_layers", "encoder_width", "tasks", "tower"}
+    not_parts = inherited | {"encoder_axis", "encoder_config", "encoder_layers", "encoder_width", "tasks", "tower"}
     settings = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)

@@ -12,9 +12,10 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .answer_forms import AnswerForm
-from .errors import InputError
+from .errors import InputError, check_choice
 from .feature_encoding import Feature
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, tasks_named
+from .multitask_output import MultiTaskOutput
 from .problem_heads import TASK_HEADS
 from .processing_multitask import MultiTaskProcessor
 from .task_config import TaskConfig
@@ -38,15 +39,29 @@ def tokenizer_of(model: PreTrainedModel) -> PreTrainedTokenizerBase:
     return _tokenizers[model][1]
 
 
-def decoded_rows(tasks: Sequence[TaskConfig], logits: Mapping[str, torch.Tensor]) -> list[dict[str, Answer]]:
+def decoded_rows(tasks: Sequence[TaskConfig], outputs: Any) -> list[dict[str, Answer]]:
     """Return the answers of each row by task name; see `MultiTaskAttentionModel.decode`."""
+    logits = outputs.logits if isinstance(outputs, MultiTaskOutput) else outputs
+    if not isinstance(logits, Mapping):
+        raise InputError(
+            f"The outputs are a {type(outputs).__name__}; expected what the model returns with return_dict=True, or "
+            "logits by task name."
+        )
+    for name in logits:
+        check_choice("task", name, [task.name for task in tasks])
     for task in tasks:
         if task.name in logits and task.problem.inputs != "texts":
             raise InputError(
                 f"Answers of task {task.name!r} ({task.problem_type}) are made of the words of a row, which logits do "
                 "not hold; expected processor.post_process(outputs, batch) of a MultiTaskProcessor."
             )
-    scored = {name: np.atleast_1d(values.detach().float().cpu().numpy()) for name, values in logits.items()}
+    scored = {name: np.atleast_1d(_array(values)) for name, values in logits.items()}
+    is_by_task = isinstance(outputs, MultiTaskOutput) and outputs.entry_logits is not None
+    if is_by_task or len({len(values) for values in scored.values()}) > 1:
+        raise InputError(
+            "The logits are those of rows that were answered for one task each (task_ids=), and do not say which; "
+            "leave task_ids out, or decode the logits of one task."
+        )
     count = max(map(len, scored.values()), default=0)
     return [
         {
@@ -56,6 +71,12 @@ def decoded_rows(tasks: Sequence[TaskConfig], logits: Mapping[str, torch.Tensor]
         }
         for row in range(count)
     ]
+
+
+def _array(values: Any) -> np.ndarray:
+    return (
+        values.detach().float().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values, np.float32)
+    )
 
 
 @contextmanager

@@ -112,6 +112,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         tower: Of a model of several encoders the one that is wrapped, by its name in it, such as `vision_model`; the
             `encoder_config` is then that of the whole model.
         encoder_width: Width of the token states, where the encoder's configuration does not say it; measured.
+        encoder_axis: Axis of the width in what the encoder returns, from the end; measured.
         encoder_layers: Layers of the `tower`; read of it.
         conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
         conditioning_size: Width of what a task's embedding is projected to, of `modulation`, `hyper_adapters` and
@@ -178,6 +179,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     tasks: list[dict] | None = None
     tower: str | None = None
     encoder_width: int | None = None
+    encoder_axis: int = -1
     encoder_layers: int | None = None
     conditioning: str = "none"
     conditioning_size: int = 64
@@ -311,6 +313,10 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     @property
     def hidden_size(self) -> int:
         """Width of the encoder's token states."""
+        if self.encoder_width is None and self.tower is not None:
+            raise InputError(
+                f"The width of tower={self.tower!r} is not known before its weights are; say encoder_width."
+            )
         return self.encoder_width or self.encoder_config.get_text_config().hidden_size
 
     @property

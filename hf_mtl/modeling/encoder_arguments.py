@@ -8,12 +8,12 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import MODEL_MAPPING, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import MODEL_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.utils.logging import get_logger
 
 from .configuration_multitask import MultiTaskAttentionConfig, current_settings
 from .encoder_code import MODEL_TYPE, carries_code, code_files
-from .encoder_loading import pooler_argument, read_encoder_config, value_names
+from .encoder_loading import build_encoder, pooler_argument, read_encoder_config, value_names
 from .encoder_towers import encoder_of
 from .errors import InputError, check_choice, nearest
 from .quantized_encoder import take_quantization
@@ -157,12 +157,13 @@ def bare_encoder(
     Its tensors are those of the model, so that training one trains the other.
     """
     if tower is not None:
-        return encoder_of(model, tower), model.config
+        # Of a model with a head, what AutoModel would have loaded.
+        whole = model if type(model) is _whole_class(model) else cast(PreTrainedModel, model.base_model)
+        return encoder_of(whole, tower), whole.config
     encoder = _encoder_inside(model)
     if encoder is not model:
         logger.warning(
-            f"Of the {type(model).__name__} its encoder ({type(encoder).__name__}) is taken, without its head or "
-            "decoder."
+            f"Of the {type(model).__name__} its encoder ({type(encoder).__name__}) is taken, and nothing else."
         )
     left_out = not pooler and pooler_argument(encoder.config, pooler)
     if left_out and isinstance(dict(encoder.named_children()).get("pooler"), nn.Module):
@@ -208,7 +209,7 @@ def _encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
             "The encoder is a multitask model already; go on training it with MultiTaskTrainer(model, ...), or give "
             "its encoder, model.encoder."
         )
-    whole = MODEL_MAPPING[type(model.config)] if type(model.config) in MODEL_MAPPING else None
+    whole = _whole_class(model)
     base = model if type(model) is whole else cast(PreTrainedModel, model.base_model)
     encoder = encoder_of(base)
     if encoder is base is model and inspect.isclass(whole) and type(base) is not whole:
@@ -216,14 +217,7 @@ def _encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
         inside = dict(base.named_children()).get("encoder")
         encoder = inside if isinstance(inside, PreTrainedModel) else base
     if inspect.isclass(whole) and type(base) is not whole:
-        with torch.device("meta"):
-            again = encoder_of(AutoModel.from_config(model.config))
-        if type(again) is not type(encoder):
-            raise InputError(
-                f"A {type(model).__name__} is no encoder that its configuration builds again: that would be a "
-                f"{type(again).__name__}. Give one that AutoModel loads, or its name; of several inside it one with "
-                "tower=."
-            )
+        _check_rebuilt(model.config, encoder, None)
     code_files(encoder)
     if whole is None and not carries_code(model.config):
         raise InputError(
@@ -232,6 +226,32 @@ def _encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
             "AutoModel.register(YourConfig, YourModel)."
         )
     return encoder
+
+
+def _whole_class(model: PreTrainedModel) -> Any:
+    """The class that `AutoModel` builds of a model's configuration; None for one that it does not know."""
+    return MODEL_MAPPING[type(model.config)] if type(model.config) in MODEL_MAPPING else None
+
+
+def _check_rebuilt(config: PreTrainedConfig, encoder: PreTrainedModel, tower: str | None) -> None:
+    """Raise `InputError` where a checkpoint would not hold this encoder, since the configuration builds another."""
+    with torch.device("meta"):
+        again = build_encoder(config, True, tower)
+    # Quantized weights have other shapes, and a pooler that nobody reads is left out of one of them.
+    given, built = (
+        {
+            name: None if hasattr(encoder, "hf_quantizer") else tensor.shape
+            for name, tensor in one.named_parameters()
+            if not name.startswith("pooler.")
+        }
+        for one in (encoder, again)
+    )
+    if type(again) is not type(encoder) or given != built:
+        raise InputError(
+            f"A {type(encoder).__name__} is no encoder that its configuration ({type(config).__name__}) builds again: "
+            f"that would be a {type(again).__name__}. Give one that AutoModel loads, or its name; of several inside "
+            "it one with tower=."
+        )
 
 
 def check_encoder(encoder: Any) -> None:
@@ -263,8 +283,9 @@ def take_loaded(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> N
     Raises:
         InputError: It has a head, or is another one than the configuration speaks of.
     """
-    config._attn_implementation = encoder.config._attn_implementation
     if config.tower is not None:
+        _check_rebuilt(cast(PreTrainedConfig, config.encoder_config), encoder, config.tower)
+        config._attn_implementation = encoder.config._attn_implementation
         return
     if _encoder_inside(encoder) is not encoder:
         raise InputError(
@@ -284,6 +305,7 @@ def take_loaded(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> N
             "MultiTaskAttentionModel.from_encoder(encoder, tasks=[...])."
         )
     config.encoder_config = encoder.config
+    config._attn_implementation = encoder.config._attn_implementation
 
 
 def on_one_device(loading: Mapping[str, Any]) -> dict[str, Any]:

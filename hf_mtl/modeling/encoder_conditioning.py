@@ -27,6 +27,7 @@ from .errors import InputError
 from .interaction_base import reads_table
 from .separate_encoders import SeparateEncoders
 from .task_tensors import UnitScaleLinear, ZeroStartLinear, pick_tasks
+from .trial_pass import UNREADABLE
 
 # The scale of the entries of word embeddings at the start of an encoder's own training, where it cannot be measured.
 _WORD_SCALE = 0.02
@@ -170,7 +171,7 @@ class TaskTokens(TaskConditioning):
             plain, conditioned = (quietly(encoder, reader, inputs, one) for one in (Conditions(), conditions))
             kept = inputs.mask.bool()
             same = are_close(plain.states[kept], conditioned.states[kept])
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        except UNREADABLE as error:
             raise cannot_be_told(encoder, "task_tokens", str(error).split("\n")[0]) from error
         if not same:
             raise cannot_be_told(

@@ -15,6 +15,7 @@ from .errors import InputError
 from .label_checks import Entries
 from .separate_encoders import SeparateEncoders
 from .task_tensors import Carried, ModuleWithConstants
+from .trial_pass import UNREADABLE, trial_pass
 
 # Pools token states: (tokens, asked_tasks) become task states (rows, asked, hidden).
 Pool = Callable[[EncodedTokens, torch.Tensor | None], torch.Tensor]
@@ -108,7 +109,10 @@ def embedding_width(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) 
     Raises:
         InputError: The encoder has no word embeddings.
     """
-    words = encoder.get_input_embeddings()
+    try:
+        words = encoder.get_input_embeddings()
+    except NotImplementedError:
+        words = None
     if not isinstance(words, nn.Embedding):
         raise cannot_be_told(encoder, config.conditioning, "it has no table of word embeddings")
     return words.embedding_dim
@@ -152,7 +156,7 @@ def check_rows_apart(encoder: PreTrainedModel, reader: EncoderReader, name: str,
             heard = not are_close(together.states[one][kept], plain.states[one][kept])
             if not same or not heard:
                 raise cannot_be_told(encoder, name, "what is told of one row " + ("is lost" if same else "spreads"))
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+    except UNREADABLE as error:
         if isinstance(error, InputError):
             raise
         raise cannot_be_told(encoder, name, str(error).split("\n")[0]) from error
@@ -173,16 +177,11 @@ def _row_of(conditions: Conditions, row: slice) -> Conditions:
     )
 
 
-@torch.no_grad()
 def quietly(
     encoder: PreTrainedModel, reader: EncoderReader, inputs: EncoderInputs, conditions: Conditions
 ) -> EncodedTokens:
-    was_training = encoder.training
-    encoder.eval()
-    try:
+    with trial_pass(encoder):
         return reader(Carried(encoder), inputs, conditions)
-    finally:
-        encoder.train(was_training)
 
 
 def cannot_be_told(encoder: PreTrainedModel, name: str, why: str) -> InputError:

@@ -18,6 +18,7 @@ from .encoder_reader import Conditions, EncoderReader
 from .encoder_tensors import EncoderInputs
 from .errors import InputError
 from .task_tensors import SharedVectors, TaskTensors, UnitScaleLinear, ZeroStartLinear
+from .trial_pass import UNREADABLE
 
 # Reads rows of word pieces with what they are told: token states.
 _Read = Callable[[EncoderInputs, Conditions], torch.Tensor]
@@ -56,7 +57,7 @@ class LayerConditioning(TaskConditioning):
             objection = self._objection(read, small_inputs(encoder))
         except InputError:
             raise
-        except (RuntimeError, TypeError, ValueError, LookupError) as error:
+        except UNREADABLE as error:
             raise cannot_be_told(encoder, self.conditioning, str(error).split("\n")[0]) from error
         if objection:
             raise cannot_be_told(encoder, self.conditioning, objection)

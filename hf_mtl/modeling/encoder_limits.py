@@ -20,6 +20,7 @@ from .errors import InputError
 from .separate_encoders import first_encoder
 from .task_config import TaskConfig
 from .task_tensors import Carried
+from .trial_pass import UNREADABLE, trial_pass
 
 # Word pieces of the row that is read to see which tables are looked up by position.
 _PROBE_LENGTH = 5
@@ -64,14 +65,18 @@ def limits_of_model(model: PreTrainedModel) -> EncoderLimits:
     return limits_of(first_encoder(model.encoder))
 
 
-def check_length(encoder: Any, inputs: EncoderInputs) -> None:
-    """Raise `InputError` for texts that are longer than an encoder has positions, which would be an IndexError inside.
+def check_texts(encoder: Any, inputs: EncoderInputs, mask: torch.Tensor | None) -> None:
+    """Raise `InputError` for texts that are longer than an encoder has positions, which would be an IndexError inside;
+    warn, as the encoder alone would, of padding without a mask.
 
     Args:
         encoder: The model's encoder, or several.
         inputs: What it is to read.
+        mask: The attention mask, as it was given.
     """
     first, length = first_encoder(encoder), inputs.mask.shape[1]
+    if inputs.ids is not None and mask is None and not torch.compiler.is_compiling():
+        first.warn_if_padding_and_no_attention_mask(inputs.ids, mask)
     said = getattr(first.config.get_text_config(), "max_position_embeddings", None)
     # A few of these places may be for padding. Where none are said, nothing is looked up.
     if not inputs.is_of_words or torch.compiler.is_compiling() or not isinstance(said, int) or length <= said - 2:
@@ -161,18 +166,14 @@ def _count_positions(encoder: PreTrainedModel) -> int | None:
         return None
     padding = getattr(encoder.config.get_text_config(), "pad_token_id", None)
     ids = torch.full((1, _PROBE_LENGTH), 2 if padding == 1 else 1, device=encoder.device)
-    was_training = encoder.training
-    encoder.eval()
     lookups = _Lookups(encoder)
     try:
-        with torch.no_grad(), lookups:
+        with trial_pass(encoder), lookups:
             # Its forward itself: hooks on an encoder wait for rows of its user's.
             EncoderReader(encoder)(Carried(encoder.forward), EncoderInputs(ids, torch.ones_like(ids)), Conditions())
-    except (RuntimeError, TypeError, ValueError, IndexError):
+    except UNREADABLE:
         # What an encoder does not do with so short a row is no limit; the tables that it had read by then are.
         pass
-    finally:
-        encoder.train(was_training)
     return min(lookups.ends, default=None)
 
 

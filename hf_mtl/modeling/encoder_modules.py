@@ -1,5 +1,6 @@
 """Finds what any encoder is made of: its layers, its norms, its tables of words, positions and segments."""
 
+import inspect
 from typing import Any, cast
 
 import torch
@@ -27,6 +28,14 @@ def norms_of(encoder: PreTrainedModel) -> list[nn.Module]:
         if type(module).__name__.endswith("Norm") and weight is not None and weight.shape == (width,):
             norms.append(module)
     return norms
+
+
+def reads_words(encoder: nn.Module) -> bool:
+    """Return whether an encoder takes word pieces; one whose `forward` names nothing says it by its main input."""
+    parameters = inspect.signature(encoder.forward).parameters.values()
+    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    named = [parameter.name for parameter in parameters if parameter.kind not in kinds]
+    return "input_ids" in (named or [getattr(encoder, "main_input_name", "")])
 
 
 def word_table(encoder: PreTrainedModel) -> torch.Size | None:

@@ -1,13 +1,11 @@
 """Checks that an encoder has what settings need: word pieces, the states of every layer, a pooler."""
 
-import inspect
-
-import torch
 from transformers import PreTrainedModel
 
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_conditioning import TASK_CONDITIONINGS
 from .encoder_conditioning_base import TaskConditioning, cannot_be_told
+from .encoder_modules import reads_words
 from .encoder_reader import Conditions, EncoderReader
 from .encoder_tensors import EncodedTokens
 from .errors import InputError
@@ -15,15 +13,22 @@ from .plain_rows import WordInputs, read_inputs
 from .pooling import TASK_POOLINGS
 from .random_states import kept_random_states
 from .task_tensors import Carried
+from .trial_pass import trial_pass
 
 
 def check_needs(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
     """Raise `InputError` for a setting that needs what an encoder does not have, before any part is built."""
     kind = type(encoder).__name__
-    if "input_ids" not in inspect.signature(encoder.forward).parameters:
+    if not reads_words(encoder):
         several = len(config.task_names) > 1
         if several and TASK_CONDITIONINGS[config.conditioning].reads_words:
             raise cannot_be_told(encoder, config.conditioning, "it reads no word pieces")
+        for task in config.task_configs:
+            if task.problem.inputs != "texts":
+                raise InputError(
+                    f"Task {task.name!r} ({task.problem_type}) is about the words of a text, and a {kind} reads none; "
+                    "take an encoder of texts, or leave the task out."
+                )
         if config.lexical_rank:
             raise InputError(
                 f"lexical_rank={config.lexical_rank} gives each word piece a weight, and a {kind} reads none; leave "
@@ -71,18 +76,12 @@ def _check_states(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) ->
 def _small_states(config: MultiTaskAttentionConfig, encoder: PreTrainedModel, layers: bool) -> EncodedTokens:
     from .encoder_probe import probe_inputs
 
-    reader = EncoderReader(encoder, layers, width=config.hidden_size)
+    reader = EncoderReader(encoder, layers, axis=config.encoder_axis)
     given = probe_inputs(encoder)
     words = WordInputs(*(given.pop(name, None) for name in WordInputs._fields))
-    modes = {module: module.training for module in encoder.modules()}
-    encoder.eval()
-    try:
-        with torch.no_grad():
-            # Its forward itself: hooks on an encoder wait for rows of its user's.
-            return reader(Carried(encoder.forward), read_inputs(words, given, reader.accepted).inputs, Conditions())
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
+    with trial_pass(encoder):
+        # Its forward itself: hooks on an encoder wait for rows of its user's.
+        return reader(Carried(encoder.forward), read_inputs(words, given, reader.accepted).inputs, Conditions())
 
 
 def _needs_layers(config: MultiTaskAttentionConfig, kind: str, why: str) -> InputError:

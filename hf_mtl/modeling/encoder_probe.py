@@ -11,22 +11,22 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from .probe_tensors import ALSO_READ, COMPANIONS, MAKERS, Probe
+from .probe_tensors import ALSO_READ, COMPANIONS, LENGTH, MAKERS, Probe
 
 
-def probe_inputs(encoder: nn.Module, rows: int = 2, length: int = 5) -> dict[str, torch.Tensor]:
+def probe_inputs(encoder: nn.Module, rows: int = 2, scale: int = 1) -> dict[str, torch.Tensor]:
     """Return the smallest inputs that an encoder reads, by the names of its forward's arguments.
 
     Args:
         encoder: The encoder.
         rows: The number of texts, images or recordings.
-        length: The number of word pieces in a text.
+        scale: How many times as long, or as high and wide, as the smallest ones they are.
 
     Raises:
         ValueError: No rule tells what an argument without a default is to be.
     """
     accepted = _accepted(encoder)
-    probe = Probe(encoder, getattr(encoder, "config", None), accepted, rows, length)
+    probe = Probe(encoder, getattr(encoder, "config", None), accepted, rows, LENGTH * scale, scale)
     names = [_main_input(encoder, accepted), *ALSO_READ.get(getattr(probe.config, "model_type", None) or "", ())]
     names += [name for name, parameter in accepted.items() if parameter.default is parameter.empty]
     for name in tuple(names):
@@ -47,7 +47,7 @@ def _accepted(encoder: nn.Module) -> dict[str, inspect.Parameter]:
 def _main_input(encoder: nn.Module, accepted: Mapping[str, inspect.Parameter]) -> str:
     name = encoder.main_input_name if isinstance(encoder, PreTrainedModel) else ""
     # Some towers keep the name that PreTrainedModel gives them, though they read something else.
-    return name if name in accepted else next(iter(accepted))
+    return name if name in accepted or not accepted else next(iter(accepted))
 
 
 def _tensor(name: str, probe: Probe) -> torch.Tensor:

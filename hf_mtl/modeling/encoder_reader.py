@@ -19,9 +19,21 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .encoder_layers import LayerConditions, LayerHooks
 from .encoder_modules import first_position, norms_of, segment_kinds
-from .encoder_tensors import EncodedTokens, EncoderInputs, resampled_mask, states_of
+from .encoder_tensors import (
+    EncodedTokens,
+    EncoderInputs,
+    mask_of,
+    resampled_mask,
+    state_tensor,
+    states_by_row,
+    states_of,
+)
 from .errors import InputError
 from .task_tensors import Carried
+from .word_places import first_word
+
+# Arguments of an encoder's forward that are not inputs.
+_SET_HERE = ("use_cache", "return_dict", "output_hidden_states", "output_attentions", "labels")
 
 
 class Conditions(NamedTuple):
@@ -54,7 +66,7 @@ class EncoderReader(nn.Module):
         layers: Whether the states of all layers are read.
         is_conditioned: Whether the encoder is told of tasks.
         tells_layers: Whether its layers are.
-        width: Of token states; tells the channels of a map of features from its places.
+        axis: Of the hidden size in what the encoder returns, from the end.
     """
 
     def __init__(
@@ -63,14 +75,15 @@ class EncoderReader(nn.Module):
         layers: bool = False,
         is_conditioned: bool = False,
         tells_layers: bool = False,
-        width: int | None = None,
+        axis: int = -1,
     ) -> None:
         super().__init__()
         parameters = inspect.signature(encoder.forward).parameters
         kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
         accepted = [name for name, item in parameters.items() if item.kind not in kinds]
-        self.accepted = accepted
         takes_any = len(accepted) < len(parameters)
+        # These it is told by the model's own arguments, or not at all.
+        self.accepted = [name for name in accepted if name not in _SET_HERE]
         self.constants: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
         if takes_any or "return_dict" in accepted:
             self.constants["return_dict"] = True
@@ -81,7 +94,7 @@ class EncoderReader(nn.Module):
         self.takes_positions = "position_ids" in accepted
         self.takes_embeds = "inputs_embeds" in accepted
         self.first_position = first_position(encoder)
-        self.width = width
+        self.axis, self.frame = axis, getattr(encoder.config, "hop_length", None)
         self.conditions = Conditions()
         self.is_conditioned = is_conditioned
         self.hook: RemovableHandle | None = None
@@ -131,25 +144,27 @@ class EncoderReader(nn.Module):
         finally:
             self.conditions = Conditions()
             self.layer_hooks.tell(None, None)
-        every = states_of(output, inputs.mask.shape[0], self.width)
-        layers = getattr(output, "hidden_states", None) or ()
+        every = states_of(state_tensor(output, self.frame), self.axis)
+        layers = hidden = getattr(output, "hidden_states", None) or ()
         if count:
-            layers = tuple(layer[:, count:] for layer in layers)
-        states = every[:, count:] if count else every
-        if inputs.is_of_words and states.shape[1] > inputs.mask.shape[1]:
-            # Behind the words stand patches of an image, which the words have read.
-            states = states[:, : inputs.mask.shape[1]]
+            layers = hidden = tuple(layer[:, count:] for layer in layers)
+        states, length = every[:, count:] if count else every, inputs.mask.shape[1]
+        if inputs.is_of_words and inputs.others and states.dim() == 3 and states.shape[1] > length:
+            # Beside the words stand patches of an image, which the words have read.
+            start = first_word(encoder, {**given, **self.constants}, length)
+            states, layers = states[:, start : start + length], tuple(one[:, start : start + length] for one in layers)
+        states, mask = states_by_row(states, inputs)
         attentions = _attentions(encoder, output) if flags.get("output_attentions") else ()
         return EncodedTokens(
             states,
-            resampled_mask(inputs.mask if inputs.is_of_words else inputs.others.get("attention_mask"), states),
+            _mask_of_states(encoder, mask_of(inputs), states) if mask is None else mask,
             _pooled(getattr(output, "pooler_output", None)),
             inputs.ids,
             # The first are the embeddings; the last may lack the encoder's last norm.
             (*layers[1:-1], states),
             None if inputs.tasks is None else inputs.tasks.unsqueeze(1),
             every[:, :count] if count else None,
-            _selected(tuple(layers), flags.get("output_hidden_states", False)),
+            _selected(tuple(hidden), flags.get("output_hidden_states", False)),
             attentions,
         )
 
@@ -175,6 +190,11 @@ class EncoderReader(nn.Module):
     def _with_tokens(self, encoder: Any, inputs: EncoderInputs, conditions: Conditions) -> dict[str, Any]:
         """The inputs with the tasks' tokens in front, which read the text and each other and are not read by it."""
         assert conditions.tokens is not None and conditions.reads is not None
+        if inputs.others:
+            raise InputError(
+                f"conditioning=task_tokens puts tokens before the words, beside which `{next(iter(inputs.others))}` "
+                "would say nothing of them; leave it out, or choose conditioning=none."
+            )
         words = inputs.embeds if inputs.embeds is not None else encoder.get_input_embeddings()(inputs.ids)
         (rows, length), count = inputs.mask.shape, conditions.tokens.shape[0]
         tokens = conditions.tokens.to(words.dtype).expand(rows, -1, -1)
@@ -267,6 +287,14 @@ def _selected(
     numbers = [selection] if isinstance(selection, int) else selection
     kept = {number % count for number in numbers if -count <= number < count}
     return tuple(layer if number in kept else None for number, layer in enumerate(layers))
+
+
+def _mask_of_states(encoder: Any, mask: torch.Tensor | None, states: torch.Tensor) -> torch.Tensor:
+    """The mask (rows, length) of states: of encoders of sound, which fold samples into frames, their own."""
+    counted = getattr(encoder, "_get_feature_vector_attention_mask", None)
+    if counted is None or mask is None or mask.shape[1] == states.shape[1]:
+        return resampled_mask(mask, states)
+    return counted(states.shape[1], mask).long()
 
 
 def _pooled(output: Any) -> torch.Tensor | None:

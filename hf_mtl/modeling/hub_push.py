@@ -24,7 +24,7 @@ logger = get_logger(__name__)
 
 _RECIPE_FILE = "recipe.yaml"
 # Its line, and those on which a long value goes on.
-_OUTPUT_FOLDER = re.compile(r"^output_dir:.*\n(?:[ \t]+.*\n)*", re.MULTILINE)
+_OUTPUT_FOLDER = re.compile(r"^output_dir:.*(?:\n|\Z)(?:[ \t]+.*(?:\n|\Z))*", re.MULTILINE)
 _DEFAULT_MESSAGE = "Upload a multitask model"
 
 # A commit is sent again so often where the Hub is busy or the line is cut; it names its parent, so it is made once.

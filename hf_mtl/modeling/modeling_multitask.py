@@ -14,12 +14,12 @@ from .answering import Answerer, decoded_rows, tokenizer_of
 from .batch_tensors import moved
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_code import hub_arguments
-from .encoder_limits import check_length
+from .encoder_limits import check_texts
 from .encoder_loading import build_encoder
+from .encoder_measures import measure, with_pooling
 from .encoder_needs import check_needs, check_parts
 from .encoder_reader import EncoderReader
 from .encoder_tensors import EncodedTokens
-from .encoder_towers import measure, with_pooling
 from .handler import EndpointHandler
 from .input_rows import Rows, TaskNames
 from .masked_language import MaskedLanguageHead
@@ -73,11 +73,11 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         self.mtl = MultiTaskModule(config, first)
         if (several := self.mtl.conditioning.several_encoders) is not None:
             self.encoder = encoders = several(first, config.task_names)
-            self.read_encoder: nn.Module = encoders.reader(pooling.reads_layers, config.hidden_size)
+            self.read_encoder: nn.Module = encoders.reader(pooling.reads_layers, config.encoder_axis)
         else:
             part = self.mtl.conditioning
             conditioned = (part.reads_embeddings or part.tells_layers, part.tells_layers)
-            self.read_encoder = EncoderReader(first, pooling.reads_layers, *conditioned, config.hidden_size)
+            self.read_encoder = EncoderReader(first, pooling.reads_layers, *conditioned, config.encoder_axis)
         # Tasks whose label statistics come from rows: other rows' may take their place until the head has learned.
         self.measured_tasks: set[str] = set()
         self.register_load_state_dict_pre_hook(rename_old)
@@ -160,7 +160,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         routing: Routing | None = None,
         asked_tasks: torch.Tensor | None = None,
         output_logits: bool = True,
-        **encoder_inputs: torch.Tensor | None,
+        **encoder_inputs: Any,
     ) -> MultiTaskOutput | tuple[Any, ...]:
         """Answer rows for tasks.
 
@@ -199,7 +199,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         """
         words = WordInputs(input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds)
         rows = read_inputs(words, encoder_inputs, cast(EncoderReader, self.read_encoder).accepted)
-        check_length(self.encoder, rows.inputs)
+        check_texts(self.encoder, rows.inputs, attention_mask)
         positions = Positions(start_positions, end_positions)
         is_plain = routing is None
         check_routing(routing, asked_tasks, (labels, task_ids, *positions))
@@ -299,12 +299,13 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         """Return the answers of each row by task name, of logits of images, sounds or whatever it reads.
 
         Args:
-            outputs: What the model returned for all rows and tasks, or its logits by task name.
+            outputs: What the model returned for all rows and tasks, or its logits by task name, tensors or arrays.
 
         Raises:
-            InputError: A task whose answers are made of the words of a text: see `MultiTaskProcessor.post_process`.
+            InputError: A task whose answers are made of the words of a text: see `MultiTaskProcessor.post_process`; or
+                rows that were answered for one task each.
         """
-        return decoded_rows(self.config.task_configs, outputs.get("logits", outputs))
+        return decoded_rows(self.config.task_configs, outputs)
 
     def predict(
         self,

@@ -1,7 +1,7 @@
 """Plain inputs, as Transformers' models take them, become rows of the encoder."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -36,7 +36,7 @@ class PlainRows(NamedTuple):
         return self.inputs.mask.shape[0] if self.choices is None else self.choices.shape[0]
 
 
-def read_inputs(words: WordInputs, others: Mapping[str, torch.Tensor | None], accepted: Sequence[str]) -> PlainRows:
+def read_inputs(words: WordInputs, others: Mapping[str, Any], accepted: Sequence[str]) -> PlainRows:
     """Return the rows of inputs (B, L) or, with choices, (B, choices, L); the mask is all ones if it is None.
 
     Args:
@@ -45,12 +45,12 @@ def read_inputs(words: WordInputs, others: Mapping[str, torch.Tensor | None], ac
         accepted: What the encoder's `forward` takes; nothing where it takes anything.
 
     Raises:
-        InputError: No inputs, one that the encoder does not take, word pieces beside embeddings, or tensors of shapes
-            that do not go together.
+        InputError: No inputs, one that the encoder does not take or that is no tensor, word pieces beside embeddings,
+            or tensors of shapes that do not go together.
     """
     named = _named(words._asdict(), others, accepted)
     ids, mask, segments, positions, embeds = words
-    if named and ids is None and embeds is None:
+    if ids is None and embeds is None and any(isinstance(value, torch.Tensor) for value in named.values()):
         given = {name: value for name, value in words._asdict().items() if value is not None}
         return PlainRows(_other_inputs({**named, **given}), None)
     if (ids is None) == (embeds is None):
@@ -67,12 +67,14 @@ def read_inputs(words: WordInputs, others: Mapping[str, torch.Tensor | None], ac
         )
     if mask is None:
         mask = torch.ones(shape, dtype=torch.long, device=device)
-    if positions is not None:
+    if positions is not None and positions.shape in (shape[-1:], (1, *shape[1:])):
         positions = positions.expand(shape)
     for name, beside in (("attention_mask", mask), ("token_type_ids", segments), ("position_ids", positions)):
-        if beside is not None and beside.shape != shape:
+        # Positions may have several axes, of time, height and width.
+        aligned = beside if name != "position_ids" or beside is None or beside.ndim <= len(shape) else beside[0]
+        if aligned is not None and aligned.shape != shape:
             raise InputError(
-                f"`{name}` has the shape {tuple(beside.shape)}; expected {tuple(shape)}, that of the inputs."
+                f"`{name}` has the shape {tuple(aligned.shape)}; expected {tuple(shape)}, that of the inputs."
             )
     choices = None
     if len(shape) == 3:
@@ -80,14 +82,16 @@ def read_inputs(words: WordInputs, others: Mapping[str, torch.Tensor | None], ac
         ids, mask, segments, positions, embeds = (
             None if one is None else one.flatten(0, 1) for one in (ids, mask, segments, positions, embeds)
         )
-        named = {name: one.flatten(0, 1) if one.ndim > 1 else one for name, one in named.items()}
+        named = {name: one.flatten(0, 1) if _has_axes(one) else one for name, one in named.items()}
         assert mask is not None
     return PlainRows(EncoderInputs(ids, mask, segments, embeds, positions=positions, others=named), choices)
 
 
-def _named(
-    words: Mapping[str, torch.Tensor | None], others: Mapping[str, torch.Tensor | None], accepted: Sequence[str]
-) -> dict[str, torch.Tensor]:
+def _has_axes(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.ndim > 1
+
+
+def _named(words: Mapping[str, Any], others: Mapping[str, Any], accepted: Sequence[str]) -> dict[str, Any]:
     """Return the other inputs that are not None.
 
     Args:
@@ -96,27 +100,37 @@ def _named(
         accepted: What the encoder's `forward` takes; nothing where it takes anything.
 
     Raises:
-        InputError: An input that the encoder does not take, or none at all.
+        InputError: An input that the encoder does not take or that is no tensor, or none at all.
     """
-    given = {name for name, value in words.items() if value is not None}
-    is_of_words = bool(given & {"input_ids", "inputs_embeds"})
+    given = {name: value for name, value in words.items() if value is not None}
+    named = {name: value for name, value in others.items() if value is not None}
+    for name, value in {**given, **named}.items():
+        if isinstance(value, Mapping):
+            raise InputError(f"`{name}` is a {type(value).__name__}; write model(**inputs), with two stars.")
+        # Flags and sizes may be numbers.
+        if not isinstance(value, torch.Tensor) and (name in given or not isinstance(value, bool | int | float | str)):
+            raise InputError(
+                f"`{name}` is a {type(value).__name__}; expected a tensor, such as a tokenizer or processor returns "
+                'with return_tensors="pt".'
+            )
+    is_of_words = bool(given.keys() & {"input_ids", "inputs_embeds"})
     # A collator makes masks and segments of texts for any encoder; those that take none are given none.
-    checked = given & {"input_ids", "inputs_embeds"} if is_of_words else given
+    checked = given.keys() & {"input_ids", "inputs_embeds"} if is_of_words else given.keys()
     for name in [*sorted(checked), *others] if accepted else ():
         check_choice("input of the encoder", name, accepted)
-    named = {name: value for name, value in others.items() if value is not None}
     if not is_of_words and not named and not {"input_ids", "inputs_embeds"} & set(accepted):
         raise InputError(f"Nothing to read is given; the encoder takes {', '.join(accepted) or 'anything'}.")
     return named
 
 
-def _other_inputs(given: Mapping[str, torch.Tensor]) -> EncoderInputs:
+def _other_inputs(given: Mapping[str, Any]) -> EncoderInputs:
     """Return the inputs of an encoder that reads no word pieces.
 
     Args:
-        given: By the names of its `forward`. B is the first axis of the first; patches that follow one another have a
-            grid per row beside them (``grid_thw``).
+        given: By the names of its `forward`. B is the first axis of the first tensor; patches that follow one another
+            have a grid per row beside them (``grid_thw``).
     """
-    grids = [value for name, value in given.items() if name.endswith("grid_thw")]
-    first = (grids or list(given.values()))[0]
+    tensors = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
+    grids = [value for name, value in tensors.items() if name.endswith("grid_thw")]
+    first = (grids or list(tensors.values()))[0]
     return EncoderInputs(None, torch.ones(first.shape[0], 1, dtype=torch.long, device=first.device), others=given)

@@ -247,8 +247,10 @@ class DynamicQueryPooling(TaskQueryPooling):
 
 def masked_mean(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Return the mean (batch, hidden) of token states (batch, length, hidden), padding left out."""
-    kept = mask.unsqueeze(-1).to(states.dtype)
-    return (states * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)
+    # In half precision a sum of large states would be endless.
+    whole = at_least_float32(states)
+    kept = mask.unsqueeze(-1).to(whole.dtype)
+    return ((whole * kept).sum(dim=1) / kept.sum(dim=1).clamp(min=1)).to(states.dtype)
 
 
 TASK_POOLINGS: dict[str, type[TaskPooling]] = {

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-IMAGE_SIDE, FRAMES, SAMPLES, CHANNELS = 64, 128, 8000, 3
+LENGTH, IMAGE_SIDE, FRAMES, SAMPLES, CHANNELS = 5, 64, 128, 8000, 3
 
 
 class Probe(NamedTuple):
@@ -19,6 +19,7 @@ class Probe(NamedTuple):
     accepted: Mapping[str, inspect.Parameter]
     rows: int
     length: int
+    scale: int = 1
 
 
 def _wave(*shape: int) -> torch.Tensor:
@@ -88,7 +89,9 @@ def _ones(probe: Probe) -> torch.Tensor:
 
 
 def _image_size(probe: Probe) -> tuple[int, int]:
-    return _pair(_setting(probe.config, "image_size", "img_size", "crop_size", "input_size", default=IMAGE_SIDE))
+    said = _setting(probe.config, "image_size", "img_size", "crop_size", "input_size", default=IMAGE_SIDE)
+    height, width = _pair(said)
+    return height * probe.scale, width * probe.scale
 
 
 def _channels(probe: Probe) -> int:
@@ -142,7 +145,8 @@ def _sound(probe: Probe) -> torch.Tensor:
     if bins is not None and _setting(probe.config, "conv_dim") is None:
         return _wave(probe.rows, _number(probe.config, "max_length", default=FRAMES), bins)
     is_codec = _setting(probe.config, "sampling_rate", "sample_rate", "audio_channels", "codebook_size", "dac_config")
-    return _wave(probe.rows, SAMPLES) if is_codec is None else _wave(probe.rows, 1, SAMPLES)
+    samples = SAMPLES * probe.scale
+    return _wave(probe.rows, samples) if is_codec is None else _wave(probe.rows, 1, samples)
 
 
 def _sound_features(probe: Probe) -> torch.Tensor:
@@ -174,7 +178,7 @@ def _has_bins_first(probe: Probe) -> bool:
 
 def _sound_frames(probe: Probe) -> int:
     positions = _setting(probe.config, "max_source_positions")
-    return 2 * positions if positions and _has_bins_first(probe) else FRAMES
+    return 2 * positions if positions and _has_bins_first(probe) else FRAMES * probe.scale
 
 
 # The side of a square of patches, for encoders that take patches; towers that merge four by four read it too.

@@ -36,14 +36,14 @@ class SeparateEncoders(nn.Module):
         """The encoder that speaks for all: the first task's."""
         return next(iter(self))
 
-    def reader(self, layers: bool, width: int | None = None) -> "SeparateReader":
+    def reader(self, layers: bool, axis: int = -1) -> "SeparateReader":
         """Return what reads the encoders.
 
         Args:
             layers: Whether the states of all layers are read.
-            width: Of token states, see `EncoderReader`.
+            axis: See `EncoderReader`.
         """
-        return SeparateReader(self, layers, width)
+        return SeparateReader(self, layers, axis)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the first encoder's."""
@@ -74,9 +74,9 @@ class PrivateEncoders(SeparateEncoders):
         """The encoder that speaks for all: the shared one."""
         return self.shared
 
-    def reader(self, layers: bool, width: int | None = None) -> "PrivateReader":
+    def reader(self, layers: bool, axis: int = -1) -> "PrivateReader":
         """Return what reads the encoders; see `SeparateEncoders.reader`."""
-        return PrivateReader(self, layers, width)
+        return PrivateReader(self, layers, axis)
 
 
 class SeparateReader(nn.Module):
@@ -85,12 +85,12 @@ class SeparateReader(nn.Module):
     Args:
         encoders: The encoders.
         layers: Whether the states of all layers are read.
-        width: Of token states, see `EncoderReader`.
+        axis: See `EncoderReader`.
     """
 
-    def __init__(self, encoders: SeparateEncoders, layers: bool = False, width: int | None = None) -> None:
+    def __init__(self, encoders: SeparateEncoders, layers: bool = False, axis: int = -1) -> None:
         super().__init__()
-        self.readers = nn.ModuleList(EncoderReader(encoder, layers, width=width) for encoder in encoders)
+        self.readers = nn.ModuleList(EncoderReader(encoder, layers, axis=axis) for encoder in encoders)
         self.accepted = cast(EncoderReader, self.readers[0]).accepted
 
     def forward(
@@ -140,12 +140,12 @@ class PrivateReader(SeparateReader):
     Args:
         encoders: The encoders.
         layers: Whether the states of all layers are read.
-        width: Of token states, see `EncoderReader`.
+        axis: See `EncoderReader`.
     """
 
-    def __init__(self, encoders: PrivateEncoders, layers: bool = False, width: int | None = None) -> None:
-        super().__init__(encoders, layers, width)
-        self.shared = EncoderReader(encoders.shared, layers, width=width)
+    def __init__(self, encoders: PrivateEncoders, layers: bool = False, axis: int = -1) -> None:
+        super().__init__(encoders, layers, axis)
+        self.shared = EncoderReader(encoders.shared, layers, axis=axis)
 
     def forward(
         self,

@@ -16,6 +16,7 @@ from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture, mixture_from_datasets, mixture_from_streams
 from ..data.unlabelled import rows_to_score
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig, current_settings
+from ..modeling.encoder_modules import reads_words
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.separate_encoders import first_encoder
@@ -93,7 +94,7 @@ def model_and_mixture(
         rows = [spec.to_config() for spec in mixture.specs]
         model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **model_settings)
         model.measured_tasks.update(spec.name for spec in mixture.specs)
-    _check_checkpointing(model, args)
+    _check_encoder(model, args)
     return model, agree_with_model(model, mixture, written)
 
 
@@ -112,13 +113,19 @@ def _check_adapters(model: nn.Module) -> None:
         )
 
 
-def _check_checkpointing(model: MultiTaskAttentionModel, args: TrainingArguments) -> None:
-    """Raise `InputError` for activation checkpointing of an encoder that has none."""
-    parts = model.modules()
+def _check_encoder(model: MultiTaskAttentionModel, args: TrainingArguments) -> None:
+    """Raise `InputError` for an encoder of no texts, or for activation checkpointing of one that has none."""
+    encoder, parts = first_encoder(model.encoder), model.modules()
+    if not reads_words(encoder):
+        raise InputError(
+            f"MultiTaskTrainer trains on texts, and a {type(encoder).__name__} reads {encoder.main_input_name}; train "
+            "it with transformers.Trainer(model, TrainingArguments(remove_unused_columns=False, ...), "
+            "train_dataset=...), whose rows hold that and labels by task."
+        )
     if args.activation_checkpointing and not any(hasattr(part, "gradient_checkpointing") for part in parts):
         raise InputError(
-            f"activation_checkpointing=True, and a {type(first_encoder(model.encoder)).__name__} has no activation "
-            "checkpointing; leave it out, or save memory by gradient_accumulation_steps."
+            f"activation_checkpointing=True, and a {type(encoder).__name__} has no activation checkpointing; leave it "
+            "out, or save memory by gradient_accumulation_steps."
         )
 
 

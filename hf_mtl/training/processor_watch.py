@@ -21,7 +21,10 @@ class ProcessorWatch:
     def __init__(self) -> None:
         affinity = getattr(os, "sched_getaffinity", None)
         self.processors = sorted(affinity(0)) if affinity is not None else list(range(psutil.cpu_count() or 1))
-        self.process = psutil.Process()
+        # Of a run of several processes, what launched them all.
+        process = psutil.Process()
+        self.root = process.parent() or process if int(os.environ.get("WORLD_SIZE", "1")) > 1 else process
+        self.looked = time.monotonic()
         self.began, self.busy, self.used = time.monotonic(), self._busy(), self._used()
 
     def _busy(self) -> float:
@@ -34,13 +37,12 @@ class ProcessorWatch:
         return busy
 
     def _used(self) -> float:
-        """Seconds that this process used, and those it started."""
-        processes = [self.process, *self.process.children(recursive=True)]
+        """Seconds that this run's processes used, and those they started."""
         total = 0.0
-        for process in processes:
+        for process in [self.root, *self.root.children(recursive=True)]:
             try:
                 total += sum(process.cpu_times()[:4])
-            except psutil.NoSuchProcess:
+            except psutil.Error:
                 continue
         return total
 
@@ -53,13 +55,15 @@ class ProcessorWatch:
         """Return a word on threads that wait for each other, if this run has more than the processors have room for.
 
         Args:
-            least_seconds: How long it must have watched.
+            least_seconds: How long it must have watched since it looked last.
         """
-        if ProcessorWatch.has_warned or time.monotonic() - self.began < least_seconds:
-            return None
         threads, room = torch.get_num_threads(), len(self.processors)
+        if ProcessorWatch.has_warned or threads == 1 or time.monotonic() - self.looked < least_seconds:
+            return None
+        # A look at all processes takes as long as a small step.
+        self.looked = time.monotonic()
         others = self.others()
-        if others < _LEAST_OTHERS or threads + others <= room + _LEAST_OTHERS or threads == 1:
+        if others < _LEAST_OTHERS or threads + others <= room + _LEAST_OTHERS:
             return None
         ProcessorWatch.has_warned = True
         return (

@@ -106,11 +106,12 @@ class _TaskLines(TrainerCallback):
         if self.first_step < 0:
             self.close()
             return
-        if self.answered:
-            self.away += time.monotonic() - self.left_at
-        self.answered = 0
+        self._come_back()
         tasks = kwargs["model"].config.task_names
         given = metrics or {}
+        if not any(name.startswith("eval_") for name in given):
+            # Other rows, under another prefix.
+            return
         lines = evaluation_lines(given, self.scores, tasks, "eval")
         average = given.get(f"eval_{AVERAGE}")
         if average is not None and (self.best is None or average > self.best):
@@ -126,6 +127,14 @@ class _TaskLines(TrainerCallback):
         """Take away the status line of a prediction outside a run."""
         if self.first_step < 0:
             self.close()
+        else:
+            self._come_back()
+
+    def _come_back(self) -> None:
+        """Take the time of answering from that of the steps."""
+        if self.answered:
+            self.away += time.monotonic() - self.left_at
+        self.answered = 0
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Close the screen."""

@@ -1,6 +1,7 @@
 """One encoder of any model type: wrapped, run forward and backward, saved, reloaded, asked."""
 
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from transformers import AutoModel, PreTrainedModel
 from hf_mtl import InputError, MultiTaskAttentionModel
 from hf_mtl.modeling.encoder_probe import probe_inputs
 from hf_mtl.modeling.encoder_towers import encoder_of, towers_of
+from hf_mtl.modeling.trial_pass import UNREADABLE
 from tests.encoders.tiny_configs import tiny_config
 
 ROWS = 2
@@ -72,6 +74,25 @@ def wrap_tower(model: PreTrainedModel, tower: str | None) -> dict[str, Any]:
     first, second = outputs
     far = max(float((first[task] - second[task]).abs().max()) for task in first)
     assert far <= 1e-6, f"logits differ by {far:.1e} when it is reloaded"
+    check_other_size(wrapped, inputs)
     answers = again.decode(second)
     assert len(answers) == ROWS and {"kind", "size"} == set(answers[0]), "no answers"
     return {"reads": next(iter(inputs)), "width": wrapped.config.hidden_size, "pooling": wrapped.config.pooling}
+
+
+def check_other_size(model: MultiTaskAttentionModel, inputs: Mapping[str, torch.Tensor]) -> None:
+    """Raise `AssertionError` where the encoder reads inputs of another size, and the model around it does not."""
+    larger = probe_inputs(model.encoder, ROWS, scale=2)
+    if all(larger[name].shape == value.shape for name, value in inputs.items()):
+        return
+    try:
+        with torch.no_grad():
+            model.encoder(**larger)
+    # Many read one size alone.
+    except UNREADABLE:
+        return
+    with torch.no_grad():
+        logits = model(**larger).logits
+    assert all(len(values) == ROWS and values.isfinite().all() for values in logits.values()), (
+        "another size is not read"
+    )

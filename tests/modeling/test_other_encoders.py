@@ -21,6 +21,8 @@ from transformers import (
     SwinModel,
     T5EncoderModel,
     T5Model,
+    Trainer,
+    TrainingArguments,
     ViTConfig,
     ViTImageProcessorPil,
     ViTModel,
@@ -150,8 +152,7 @@ def test_padding_of_a_wave_is_not_read():
     together = sounds()
     alone = {name: values[1:, :800] for name, values in together.items()}
     first, second = model(**together).logits["kind"][1:], model(**alone).logits["kind"]
-    # Of the states of 800 samples, the last at the padding has read some of it.
-    torch.testing.assert_close(first, second, rtol=0, atol=2e-2)
+    torch.testing.assert_close(first, second, rtol=0, atol=1e-2)
     unmasked = model(input_values=together["input_values"]).logits["kind"][1:]
     assert (unmasked - second).abs().max() > (first - second).abs().max()
 
@@ -256,7 +257,7 @@ def test_a_model_that_its_configuration_does_not_build_is_refused():
     """Saved, it would be another when it is loaded."""
     for head, config in ((BartForCausalLM, BartConfig), (SiglipForImageClassification, SiglipConfig)):
         model = head(tiny_config(config.model_type))
-        with pytest.raises(InputError, match=f"A {head.__name__} is no encoder that its configuration builds again"):
+        with pytest.raises(InputError, match=f"is no encoder that its configuration .{config.__name__}. builds again"):
             MultiTaskAttentionModel.from_encoder(model, tasks=TASKS)
 
 
@@ -285,12 +286,44 @@ def test_it_is_exported_with_the_encoders_own_inputs(name):
     torch.testing.assert_close(program.module()(**inputs).logits, model(**inputs).logits)
 
 
-def test_activation_checkpointing_of_an_encoder_without_is_refused_by_the_trainer(tmp_path):
-    model = MultiTaskAttentionModel.from_encoder(CASES["resnet"][0](), tasks=TASKS[:1])
+def test_the_trainer_says_that_it_reads_texts(tmp_path):
     rows = Dataset.from_dict({"text": ["a"], "label": ["cat"]})
-    arguments = MultiTaskTrainingArguments(output_dir=str(tmp_path), activation_checkpointing=True, use_cpu=True)
-    with pytest.raises(InputError, match="a ResNetModel has no activation checkpointing; leave it out"):
+    model = MultiTaskAttentionModel.from_encoder(CASES["resnet"][0](), tasks=TASKS[:1])
+    arguments = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    with pytest.raises(InputError, match="trains on texts, and a ResNetModel reads pixel_values; train it with"):
         MultiTaskTrainer(model, arguments, eval_dataset={"kind": rows}, tasks=TASKS[:1])
+
+
+def test_activation_checkpointing_of_an_encoder_without_is_refused_by_the_trainer(tmp_path):
+    rows = Dataset.from_dict({"text": ["a"], "label": ["cat"]})
+    model = build_model(TASKS[:1])
+    for part in model.modules():
+        vars(part).pop("gradient_checkpointing", None)
+    model.encoder.encoder.layer = torch.nn.ModuleList([torch.nn.Identity()])
+    arguments = MultiTaskTrainingArguments(output_dir=str(tmp_path), activation_checkpointing=True, use_cpu=True)
+    with pytest.raises(InputError, match="a BertModel has no activation checkpointing; leave it out"):
+        MultiTaskTrainer(model, arguments, eval_dataset={"kind": rows}, tasks=TASKS[:1])
+
+
+# What a stock Trainer's user does with images: a row holds the encoder's input and labels by task.
+def test_a_stock_trainer_trains_an_encoder_of_images(tmp_path):
+    pictures = images()["pixel_values"]
+
+    def collate(rows):
+        places = [row["place"] for row in rows]
+        return {
+            "pixel_values": pictures[places],
+            "labels": {name: values[places] for name, values in LABELS.items()},
+        }
+
+    model = MultiTaskAttentionModel.from_encoder(vit(), tasks=TASKS)
+    before = model.mtl.heads["regression"].weight.task_size.detach().clone()
+    arguments = TrainingArguments(
+        str(tmp_path), max_steps=3, use_cpu=True, report_to="none", remove_unused_columns=False, learning_rate=1e-2
+    )
+    rows = Dataset.from_dict({"place": [0, 1] * 4})
+    Trainer(model, arguments, data_collator=collate, train_dataset=rows).train()
+    assert not torch.equal(before, model.mtl.heads["regression"].weight.task_size)
 
 
 def test_inputs_beside_words_reach_the_encoder():
@@ -329,7 +362,7 @@ def test_a_text_longer_than_the_positions_is_refused_with_what_to_do(kind):
 
 def test_rows_read_apart_need_an_axis_of_them():
     inputs = EncoderInputs(None, torch.ones(2, 1), others={"pixel_values": torch.zeros(8, 3)})
-    with pytest.raises(InputError, match="has no axis of 2 rows"):
+    with pytest.raises(InputError, match="does not say what is of which of 2 rows"):
         inputs.select(torch.tensor([0]))
     several = EncoderInputs(None, torch.ones(2, 1), others={"pixel_values": torch.arange(6.0).reshape(2, 3)})
     assert several.select(torch.tensor([1, 1])).others["pixel_values"].tolist() == [[3.0, 4.0, 5.0]] * 2
