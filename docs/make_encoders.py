@@ -38,8 +38,9 @@ it learns.
   `tower: NAME` in a recipe; `-` is the model itself, of one with a decoder its encoder.
 - *reads*: its main input. `model(...)` takes every input of the encoder's `forward` by its name, and no other.
 - *pooling*: the default. An encoder that reads from left to right is pooled at its last token.
-- The width of the states is measured when it is wrapped, by the smallest inputs that it takes. Maps of features become
-  one state per place, several frames one per frame and place; what has one state per row has one token.
+- The width of the states and its axis are measured when it is wrapped, by inputs of two sizes. Maps of features become
+  one state per place, several frames one per frame and place; what has one state per row has one token. A wave, where
+  it is all that an encoder returns, becomes one state per `hop_length` samples.
 
 """
 
