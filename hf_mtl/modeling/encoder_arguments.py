@@ -236,7 +236,8 @@ def _whole_class(model: PreTrainedModel) -> Any:
 def _check_rebuilt(config: PreTrainedConfig, encoder: PreTrainedModel, tower: str | None) -> None:
     """Raise `InputError` where a checkpoint would not hold this encoder, since the configuration builds another."""
     with torch.device("meta"):
-        again = build_encoder(config, True, tower)
+        # As a file would say it: without what was chosen for the whole model and not for each of its parts.
+        again = build_encoder(type(config).from_dict(config.to_dict()), True, tower)
     # Quantized weights have other shapes, and a pooler that nobody reads is left out of one of them.
     given, built = (
         {

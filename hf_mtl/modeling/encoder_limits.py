@@ -75,7 +75,8 @@ def check_texts(encoder: Any, inputs: EncoderInputs, mask: torch.Tensor | None) 
         mask: The attention mask, as it was given.
     """
     first, length = first_encoder(encoder), inputs.mask.shape[1]
-    if inputs.ids is not None and mask is None and not torch.compiler.is_compiling():
+    has_padding = getattr(first.config, "pad_token_id", None) is not None
+    if has_padding and inputs.ids is not None and mask is None and not torch.compiler.is_compiling():
         first.warn_if_padding_and_no_attention_mask(inputs.ids, mask)
     said = getattr(first.config.get_text_config(), "max_position_embeddings", None)
     # A few of these places may be for padding. Where none are said, nothing is looked up.
