@@ -219,11 +219,10 @@ def _encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
     if inspect.isclass(whole) and type(base) is not whole:
         _check_rebuilt(model.config, encoder, None)
     code_files(encoder)
-    if whole is None and not carries_code(model.config):
+    if whole is None and type(model.config).__module__.startswith("transformers."):
         raise InputError(
             f"AutoModel knows no model of a {type(model.config).__name__}, so that a checkpoint could not be loaded. "
-            "Give the whole model that this one is a part of, with tower=, or name your class: "
-            "AutoModel.register(YourConfig, YourModel)."
+            "Give the whole model that this one is a part of, with tower=."
         )
     return encoder
 
@@ -241,7 +240,7 @@ def _check_rebuilt(config: PreTrainedConfig, encoder: PreTrainedModel, tower: st
     # Quantized weights have other shapes, and a pooler that nobody reads is left out of one of them.
     given, built = (
         {
-            name: None if hasattr(encoder, "hf_quantizer") else tensor.shape
+            name: tensor.shape if getattr(encoder, "hf_quantizer", None) is None else None
             for name, tensor in one.named_parameters()
             if not name.startswith("pooler.")
         }

@@ -106,10 +106,10 @@ def _fixed_axis(small: torch.Size, large: torch.Size | None) -> int | None:
     """
     if large is None or small == large or len(small) != len(large):
         return None
-    fixed = [axis for axis in range(1 - len(small), 0) if small[axis] == large[axis]]
-    if not fixed:
+    alike = [axis for axis in range(1 - len(small), 0) if small[axis] == large[axis]]
+    if not alike:
         raise InputError(f"what it returns grows with what it reads, from {tuple(small)} to {tuple(large)}.")
-    return fixed[0] if len(fixed) == 1 else None
+    return alike[0] if len(alike) == 1 else None
 
 
 def _likely_axis(shape: torch.Size, config: PreTrainedConfig, said: int | None, length: int) -> int:

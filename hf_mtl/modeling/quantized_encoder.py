@@ -18,8 +18,8 @@ _MARKS = ("hf_quantizer", "is_loaded_in_4bit", "is_loaded_in_8bit", "quantizatio
 def mark_quantized(part: nn.Module, whole: nn.Module) -> None:
     """Let a part of a model say that it is quantized, as the whole does."""
     for name in _MARKS:
-        if hasattr(whole, name):
-            setattr(part, name, getattr(whole, name))
+        if (value := getattr(whole, name, None)) is not None:
+            setattr(part, name, value)
 
 
 def take_quantization(model: Any, encoder: PreTrainedModel) -> None:
@@ -36,7 +36,7 @@ def take_quantization(model: Any, encoder: PreTrainedModel) -> None:
     if quantizer is None:
         return
     settings = copy.deepcopy(quantizer.quantization_config)
-    left_alone = next((name for name in _LEFT_ALONE if hasattr(settings, name)), None)
+    left_alone = next((name for name in _LEFT_ALONE if name in vars(settings)), None)
     if left_alone is None or not quantizer.is_serializable():
         raise InputError(
             f"Weights quantized by {type(settings).__name__} cannot be saved with a model around them; take "

@@ -70,9 +70,8 @@ def model_and_mixture(
             )
         check_settings(model, model_settings)
         _check_adapters(model)
-    if isinstance(tasks, (TaskConfig, Mapping)):
-        tasks = [tasks]
-    specs = None if tasks is None else [as_spec(task) for task in tasks]
+    listed = [tasks] if isinstance(tasks, (TaskConfig, Mapping)) else tasks
+    specs = None if listed is None else [as_spec(task) for task in listed]
     if exclude_overlap is not False and (train_dataset is None or isinstance(train_dataset, Mixture)):
         raise InputError(
             f"exclude_overlap={exclude_overlap!r} speaks of training rows that the trainer parts from held-out ones; "
@@ -122,7 +121,7 @@ def _check_encoder(model: MultiTaskAttentionModel, args: TrainingArguments) -> N
             "it with transformers.Trainer(model, TrainingArguments(remove_unused_columns=False, ...), "
             "train_dataset=...), whose rows hold that and labels by task."
         )
-    if args.activation_checkpointing and not any(hasattr(part, "gradient_checkpointing") for part in parts):
+    if args.activation_checkpointing and all(getattr(part, "gradient_checkpointing", None) is None for part in parts):
         raise InputError(
             f"activation_checkpointing=True, and a {type(encoder).__name__} has no activation checkpointing; leave it "
             "out, or save memory by gradient_accumulation_steps."

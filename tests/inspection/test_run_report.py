@@ -107,7 +107,7 @@ def test_flags_that_no_row_gets_are_said_with_a_better_threshold():
 def test_flags_that_every_row_gets_are_said_and_no_threshold_that_sets_them_all_is_praised():
     (line,) = lines_on_flags([[0.9, 0.8], [0.9, 0.8]], [[1, 0], [0, 1]])
     assert "threshold 0.5 sets the same 2 flags in each of 2" in line
-    assert "(score 66.7; every flag in every row: 66.7). No other threshold does better." in line
+    assert "(score 66.7; every flag in every row: 66.7). No other threshold beats both." in line
 
 
 def test_scores_worse_than_a_linear_model_are_marked_and_chance_beats_nobody():

@@ -160,7 +160,7 @@ def test_of_an_encoder_with_a_decoder_nothing_else_has_to_be_there(tmp_path, log
     expected = whole.eval().get_encoder()(**inputs).last_hidden_state
     for encoder in (whole, str(tmp_path)):
         torch.testing.assert_close(wrap(encoder).encoder(**inputs).last_hidden_state, expected)
-    assert "its encoder (T5Stack) is taken, without its head or decoder" in log.text
+    assert "its encoder (T5Stack) is taken, and nothing else" in log.text
 
 
 def test_flags_are_the_whole_models(folder, tmp_path):

@@ -66,7 +66,7 @@ def test_of_a_model_with_a_head_the_encoder_is_taken_and_said(tmp_path, caplog, 
     monkeypatch.setattr(transformers.utils.logging.get_logger("hf_mtl"), "propagate", True)
     classifier = AutoModelForSequenceClassification.from_pretrained(folder)
     model = wrap(classifier)
-    assert "Of the BertForSequenceClassification its encoder (BertModel) is taken, without its head" in caplog.text
+    assert "Of the BertForSequenceClassification its encoder (BertModel) is taken, and nothing else" in caplog.text
     assert model.encoder.embeddings is classifier.bert.embeddings
     classifier.save_pretrained(tmp_path / "classifier")
     again = wrap(tmp_path / "classifier")
