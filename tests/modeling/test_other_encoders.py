@@ -340,6 +340,7 @@ def test_an_encoder_that_reads_one_way_is_pooled_at_its_last_token(caplog):
     gpt2 = CASES["gpt2"][0]
     model = MultiTaskAttentionModel.from_encoder(gpt2(), tasks=TASKS)
     assert model.config.pooling == "last_token"
+    assert "GPT2Model reads from left to right: pooling=last_token, unless you say another." in caplog.text
     assert MultiTaskAttentionModel.from_encoder(gpt2(), tasks=TASKS, pooling="mean").config.pooling == "mean"
     assert build_model(TASKS).config.pooling == "task_queries"
 
