@@ -125,6 +125,8 @@ class _TaskLines(TrainerCallback):
 
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
         """Take away the status line of a prediction outside a run."""
+        if self.screen is None:
+            return
         if self.first_step < 0:
             self.close()
         else:
