@@ -5,6 +5,7 @@ binds nobody in others.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -75,9 +76,10 @@ def check_texts(encoder: Any, inputs: EncoderInputs, mask: torch.Tensor | None) 
         mask: The attention mask, as it was given.
     """
     first, length = first_encoder(encoder), inputs.mask.shape[1]
-    has_padding = getattr(first.config, "pad_token_id", None) is not None
-    if has_padding and inputs.ids is not None and mask is None and not torch.compiler.is_compiling():
-        first.warn_if_padding_and_no_attention_mask(inputs.ids, mask)
+    if inputs.ids is not None and mask is None and not torch.compiler.is_compiling():
+        # Some configurations do not name all the pieces that the warning asks for.
+        with suppress(AttributeError):
+            first.warn_if_padding_and_no_attention_mask(inputs.ids, mask)
     said = getattr(first.config.get_text_config(), "max_position_embeddings", None)
     # A few of these places may be for padding. Where none are said, nothing is looked up.
     if not inputs.is_of_words or torch.compiler.is_compiling() or not isinstance(said, int) or length <= said - 2:

@@ -302,7 +302,10 @@ def test_the_program_trains_in_stages_and_goes_on_where_it_was_stopped(typed, fo
     assert f"Stage {len(folders)} of {len(folders)}" in done.stdout
     scored = hf_mtl(workplace, "evaluate", f"{out}/{folders[-1]}")
     assert scored.returncode == 0, scored.stderr
-    tables = [re.findall(r"^(\w+ +\w+ +[\d.-]+) ", printed, re.M) for printed in (scored.stdout, done.stdout)]
+    tables = [
+        [tuple(line.split()) for line in re.findall(r"^(\w+ +\w+ +[\d.-]+)[ <!]", printed, re.M)]
+        for printed in (scored.stdout, done.stdout)
+    ]
     assert tables[0] and set(tables[0]) <= set(tables[1])
     # As if it had been killed in the last stage.
     (workplace / out / "results.json").unlink()
