@@ -151,7 +151,7 @@ def draw_mixture(target: _Target, history: RunHistory, form: str = "svg") -> Non
     axes = figure.subplots()
     names = list(history.drawn)
     steps = sorted({0, *(step for name in names for step in history.drawn[name][0])})
-    # A source that came later had drawn nothing before.
+    # Between two logs of a source its rows are taken to be drawn evenly.
     totals = [np.interp(steps, [0, *history.drawn[name][0]], [0, *history.drawn[name][1]]) for name in names]
     counts = np.diff(np.array(totals, dtype=float), axis=1)
     shares = 100 * counts / np.maximum(counts.sum(axis=0), 1)

@@ -12,6 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .answer_forms import AnswerForm
+from .encoder_limits import check_reads_words
 from .errors import InputError, check_choice
 from .feature_encoding import Feature
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, tasks_named
@@ -101,12 +102,13 @@ class Answerer:
         form: Of the answers; by default as they are decoded.
 
     Raises:
-        InputError: The tokenizer gives what the encoder cannot read.
+        InputError: The encoder reads no texts, or the tokenizer gives what it cannot read.
     """
 
     def __init__(
         self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, form: AnswerForm | None = None
     ) -> None:
+        check_reads_words(model.encoder)
         self.model = model
         self.form = form
         self.tasks: list[TaskConfig] = model.config.task_configs

@@ -215,7 +215,7 @@ def _encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
     if encoder is base is model and inspect.isclass(whole) and type(base) is not whole:
         # A class for what the whole model has beside a decoder, around it.
         inside = dict(base.named_children()).get("encoder")
-        encoder = inside if isinstance(inside, PreTrainedModel) else base
+        encoder = inside if isinstance(inside, PreTrainedModel) and not _shares_tensors(inside) else base
     if inspect.isclass(whole) and type(base) is not whole:
         _check_rebuilt(model.config, encoder, None)
     code_files(encoder)
@@ -225,6 +225,12 @@ def _encoder_inside(model: PreTrainedModel) -> PreTrainedModel:
             "Give the whole model that this one is a part of, with tower=."
         )
     return encoder
+
+
+def _shares_tensors(encoder: PreTrainedModel) -> bool:
+    """Whether tensors of an encoder are one, of which only the class around it knows."""
+    tensors = [id(tensor) for _, tensor in encoder.named_parameters(remove_duplicate=False)]
+    return len(tensors) > len(set(tensors))
 
 
 def _whole_class(model: PreTrainedModel) -> Any:

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_modules import input_embeddings
 from .encoder_reader import Conditions, EncoderReader
 from .encoder_tensors import EncodedTokens, EncoderInputs
 from .errors import InputError
@@ -109,10 +110,7 @@ def embedding_width(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) 
     Raises:
         InputError: The encoder has no word embeddings.
     """
-    try:
-        words = encoder.get_input_embeddings()
-    except NotImplementedError:
-        words = None
+    words = input_embeddings(encoder)
     if not isinstance(words, nn.Embedding):
         raise cannot_be_told(encoder, config.conditioning, "it has no table of word embeddings")
     return words.embedding_dim

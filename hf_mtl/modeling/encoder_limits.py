@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .encoder_modules import segment_kinds, word_table
+from .encoder_modules import has_weights, input_embeddings, main_input, reads_words, segment_kinds, word_table
 from .encoder_reader import Conditions, EncoderReader
 from .encoder_tensors import EncoderInputs
 from .errors import InputError
@@ -92,6 +92,17 @@ def check_texts(encoder: Any, inputs: EncoderInputs, mask: torch.Tensor | None) 
         )
 
 
+def check_reads_words(encoder: Any) -> None:
+    """Raise `InputError` for an encoder, or several, of which texts are asked and that reads none."""
+    first = first_encoder(encoder)
+    if not reads_words(first):
+        name = main_input(first)
+        raise InputError(
+            f"A {type(first).__name__} reads {name} and no texts; give it that, outputs = model({name}=...), and "
+            "model.decode(outputs) answers the rows."
+        )
+
+
 def check_resizable(encoder: Any, has_word_weights: bool, size: int | None) -> None:
     """Raise `InputError` where an encoder's table of word pieces cannot become one of this size.
 
@@ -102,10 +113,7 @@ def check_resizable(encoder: Any, has_word_weights: bool, size: int | None) -> N
     """
     if encoder is not first_encoder(encoder):
         raise InputError("Separate encoders cannot be resized; resize the encoder before it is wrapped.")
-    try:
-        words = encoder.get_input_embeddings()
-    except (NotImplementedError, AttributeError):
-        words = None
+    words = input_embeddings(encoder)
     if not isinstance(words, nn.Embedding):
         raise InputError(f"A {type(encoder).__name__} has no table of word pieces that could be resized.")
     if has_word_weights and size not in (None, words.num_embeddings):
@@ -165,7 +173,7 @@ def _count_positions(encoder: PreTrainedModel) -> int | None:
     position, and with the table's rows the positions end. Encoders that compute what they know of positions (rotary
     and relative ones) look nothing up so. Weights without values cannot be asked: None.
     """
-    if any(tensor.device.type == "meta" or not tensor.numel() for tensor in encoder.parameters()):
+    if not has_weights(encoder) or not all(tensor.numel() for tensor in encoder.parameters()):
         return None
     padding = getattr(encoder.config.get_text_config(), "pad_token_id", None)
     ids = torch.full((1, _PROBE_LENGTH), 2 if padding == 1 else 1, device=encoder.device)

@@ -42,8 +42,7 @@ def measure(config: Any, encoder: PreTrainedModel) -> InputError | None:
     if config.tower:
         config.encoder_layers = getattr(encoder.config.get_text_config(), "num_hidden_layers", None)
     said = None if config.tower else getattr(config.encoder_config.get_text_config(), "hidden_size", None)
-    # A checkpoint that is loaded says it, and has no weights yet that could be asked.
-    if config.encoder_width is not None or any(tensor.is_meta for tensor in encoder.parameters()):
+    if config.encoder_width is not None:
         return None
     try:
         width, config.encoder_axis = state_form(encoder)
@@ -164,7 +163,7 @@ def _reads_one_way(encoder: PreTrainedModel) -> bool:
 def _why(encoder: PreTrainedModel, error: Exception) -> str:
     towers = [name for name, part in towers_of(encoder).items() if _is_readable(part)]
     if towers:
-        return f"it is made of several encoders. Choose one: {' or '.join(f'tower={name!r}' for name in towers)}."
+        return f"its parts can be read. Choose one: {' or '.join(f'tower={name!r}' for name in towers)}."
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 

@@ -30,21 +30,47 @@ def norms_of(encoder: PreTrainedModel) -> list[nn.Module]:
     return norms
 
 
+def accepted_inputs(encoder: nn.Module) -> dict[str, inspect.Parameter]:
+    """Return the arguments of an encoder's `forward` by name, without those that take whatever is left."""
+    parameters = inspect.signature(encoder.forward).parameters
+    return {
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    }
+
+
+def main_input(encoder: nn.Module) -> str:
+    """Return the name of what an encoder reads first of all."""
+    accepted = accepted_inputs(encoder)
+    name = encoder.main_input_name if isinstance(encoder, PreTrainedModel) else ""
+    # Some towers keep the name that PreTrainedModel gives them, though they read something else.
+    return name if name in accepted or not accepted else next(iter(accepted))
+
+
+def has_weights(encoder: nn.Module) -> bool:
+    """Return whether an encoder's weights are there, which is not so while a checkpoint is being loaded."""
+    return not any(tensor.is_meta for tensor in (*encoder.parameters(), *encoder.buffers()))
+
+
 def reads_words(encoder: nn.Module) -> bool:
-    """Return whether an encoder takes word pieces; one whose `forward` names nothing says it by its main input."""
-    parameters = inspect.signature(encoder.forward).parameters.values()
-    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    named = [parameter.name for parameter in parameters if parameter.kind not in kinds]
-    return "input_ids" in (named or [getattr(encoder, "main_input_name", "")])
+    """Return whether an encoder takes word pieces."""
+    return "input_ids" in {*accepted_inputs(encoder), main_input(encoder)}
 
 
-def word_table(encoder: PreTrainedModel) -> torch.Size | None:
-    """Return the shape (vocabulary, width) of an encoder's word embeddings; None where it has no table of them."""
+def input_embeddings(encoder: nn.Module) -> nn.Module | None:
+    """Return what an encoder embeds its inputs with, of texts a table of words; None where it does not say."""
     try:
-        words = encoder.get_input_embeddings()
-    except NotImplementedError:
+        return cast(Any, encoder).get_input_embeddings()
+    # Models of several encoders do not say which one's they mean, and some modules have no such method.
+    except (NotImplementedError, AttributeError):
         return None
-    table = dict(words.named_parameters(recurse=False)).get("weight")
+
+
+def word_table(encoder: nn.Module) -> torch.Size | None:
+    """Return the shape (vocabulary, width) of an encoder's word embeddings; None where it has no table of them."""
+    words = input_embeddings(encoder)
+    table = None if words is None else dict(words.named_parameters(recurse=False)).get("weight")
     return None if table is None or table.ndim != 2 or not table.numel() else table.shape
 
 

@@ -5,7 +5,7 @@ from transformers import PreTrainedModel
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_conditioning import TASK_CONDITIONINGS
 from .encoder_conditioning_base import TaskConditioning, cannot_be_told
-from .encoder_modules import reads_words
+from .encoder_modules import has_weights, reads_words
 from .encoder_reader import Conditions, EncoderReader
 from .encoder_tensors import EncodedTokens
 from .errors import InputError
@@ -16,9 +16,18 @@ from .task_tensors import Carried
 from .trial_pass import trial_pass
 
 
-def check_needs(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> None:
-    """Raise `InputError` for a setting that needs what an encoder does not have, before any part is built."""
-    kind = type(encoder).__name__
+def check_needs(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> InputError | None:
+    """Put what is measured of an encoder into the configuration; return what is wrong with one that cannot be read.
+
+    Raises:
+        InputError: A setting needs what the encoder does not have.
+    """
+    unreadable, kind = None, type(encoder).__name__
+    if has_weights(encoder):
+        # A checkpoint that is loaded says what is measured.
+        from .encoder_measures import measure
+
+        unreadable = measure(config, encoder)
     if not reads_words(encoder):
         several = len(config.task_names) > 1
         if several and TASK_CONDITIONINGS[config.conditioning].reads_words:
@@ -36,6 +45,7 @@ def check_needs(config: MultiTaskAttentionConfig, encoder: PreTrainedModel) -> N
             )
     if TASK_POOLINGS[config.pooling].reads_layers and not isinstance(getattr(config, "num_hidden_layers", None), int):
         raise _needs_layers(config, kind, "its configuration does not count its layers (num_hidden_layers)")
+    return unreadable
 
 
 def check_parts(
@@ -44,7 +54,7 @@ def check_parts(
     """Raise `InputError` for a part that needs what an encoder does not do, as small inputs show; run where its
     weights are at hand.
     """
-    if encoder.device.type != "meta":
+    if has_weights(encoder):
         with kept_random_states(encoder.device):
             conditioning.check(encoder, reader)
             _check_states(config, encoder)

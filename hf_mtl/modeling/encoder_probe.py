@@ -4,13 +4,10 @@ Everything follows from an encoder's `main_input_name`, the arguments of its `fo
 these do not say stands in the tables of `probe_tensors.py`.
 """
 
-import inspect
-from collections.abc import Mapping
-
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 
+from .encoder_modules import accepted_inputs, main_input
 from .probe_tensors import ALSO_READ, COMPANIONS, LENGTH, MAKERS, Probe
 
 
@@ -25,29 +22,13 @@ def probe_inputs(encoder: nn.Module, rows: int = 2, scale: int = 1) -> dict[str,
     Raises:
         ValueError: No rule tells what an argument without a default is to be.
     """
-    accepted = _accepted(encoder)
+    accepted = accepted_inputs(encoder)
     probe = Probe(encoder, getattr(encoder, "config", None), accepted, rows, LENGTH * scale, scale)
-    names = [_main_input(encoder, accepted), *ALSO_READ.get(getattr(probe.config, "model_type", None) or "", ())]
+    names = [main_input(encoder), *ALSO_READ.get(getattr(probe.config, "model_type", None) or "", ())]
     names += [name for name, parameter in accepted.items() if parameter.default is parameter.empty]
     for name in tuple(names):
         names += [other for other in COMPANIONS.get(name, ()) if other in accepted]
     return {name: _tensor(name, probe) for name in dict.fromkeys(names)}
-
-
-def _accepted(encoder: nn.Module) -> dict[str, inspect.Parameter]:
-    """The arguments of an encoder's forward, without those that take whatever is left."""
-    parameters = inspect.signature(encoder.forward).parameters
-    return {
-        name: parameter
-        for name, parameter in parameters.items()
-        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    }
-
-
-def _main_input(encoder: nn.Module, accepted: Mapping[str, inspect.Parameter]) -> str:
-    name = encoder.main_input_name if isinstance(encoder, PreTrainedModel) else ""
-    # Some towers keep the name that PreTrainedModel gives them, though they read something else.
-    return name if name in accepted or not accepted else next(iter(accepted))
 
 
 def _tensor(name: str, probe: Probe) -> torch.Tensor:
@@ -62,6 +43,6 @@ def _tensor(name: str, probe: Probe) -> torch.Tensor:
 
 def reads_inputs(encoder: nn.Module) -> bool:
     """Return whether a module reads words, images or sound, and nothing that only the model around it makes."""
-    accepted = _accepted(encoder)
+    accepted = accepted_inputs(encoder)
     required = [name for name, parameter in accepted.items() if parameter.default is parameter.empty]
-    return bool(accepted) and {_main_input(encoder, accepted), *required} <= set(MAKERS)
+    return bool(accepted) and {main_input(encoder), *required} <= set(MAKERS)

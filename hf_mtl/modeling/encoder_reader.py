@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .encoder_layers import LayerConditions, LayerHooks
-from .encoder_modules import first_position, norms_of, segment_kinds
+from .encoder_modules import accepted_inputs, first_position, norms_of, segment_kinds
 from .encoder_tensors import (
     EncodedTokens,
     EncoderInputs,
@@ -30,7 +30,6 @@ from .encoder_tensors import (
 )
 from .errors import InputError
 from .task_tensors import Carried
-from .word_places import first_word
 
 # Arguments of an encoder's forward that are not inputs.
 _SET_HERE = ("use_cache", "return_dict", "output_hidden_states", "output_attentions", "labels")
@@ -78,10 +77,8 @@ class EncoderReader(nn.Module):
         axis: int = -1,
     ) -> None:
         super().__init__()
-        parameters = inspect.signature(encoder.forward).parameters
-        kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-        accepted = [name for name, item in parameters.items() if item.kind not in kinds]
-        takes_any = len(accepted) < len(parameters)
+        accepted = accepted_inputs(encoder)
+        takes_any = len(accepted) < len(inspect.signature(encoder.forward).parameters)
         # These it is told by the model's own arguments, or not at all.
         self.accepted = [name for name in accepted if name not in _SET_HERE]
         self.constants: dict[str, Any] = {"use_cache": False} if "use_cache" in accepted else {}
@@ -95,6 +92,8 @@ class EncoderReader(nn.Module):
         self.takes_embeds = "inputs_embeds" in accepted
         self.first_position = first_position(encoder)
         self.axis, self.frame = axis, getattr(encoder.config, "hop_length", None)
+        # Of an encoder that reads images beside words, once it has: whether its words come first.
+        self.has_words_first: bool | None = None
         self.conditions = Conditions()
         self.is_conditioned = is_conditioned
         self.hook: RemovableHandle | None = None
@@ -150,9 +149,8 @@ class EncoderReader(nn.Module):
             layers = hidden = tuple(layer[:, count:] for layer in layers)
         states, length = every[:, count:] if count else every, inputs.mask.shape[1]
         if inputs.is_of_words and inputs.others and states.dim() == 3 and states.shape[1] > length:
-            # Beside the words stand patches of an image, which the words have read.
-            start = first_word(encoder, {**given, **self.constants}, length)
-            states, layers = states[:, start : start + length], tuple(one[:, start : start + length] for one in layers)
+            places = self._word_places(encoder, given, length, states.shape[1])
+            states, layers = states[:, places], tuple(layer[:, places] for layer in layers)
         states, mask = states_by_row(states, inputs)
         attentions = _attentions(encoder, output) if flags.get("output_attentions") else ()
         return EncodedTokens(
@@ -167,6 +165,16 @@ class EncoderReader(nn.Module):
             _selected(tuple(hidden), flags.get("output_hidden_states", False)),
             attentions,
         )
+
+    def _word_places(self, encoder: Any, given: Mapping[str, Any], length: int, count: int) -> slice:
+        """Which of the states are the words', beside those of an image's patches, which the words have read."""
+        if self.has_words_first is None:
+            # Most encoders read no images beside words.
+            from .word_places import has_words_first
+
+            self.has_words_first = has_words_first(encoder, {**given, **self.constants}, length)
+        start = 0 if self.has_words_first else count - length
+        return slice(start, start + length)
 
     def _plain(self, inputs: EncoderInputs) -> dict[str, Any]:
         if not inputs.is_of_words:

@@ -78,7 +78,7 @@ class EncoderInputs(NamedTuple):
         """Return some rows, by their indices.
 
         Raises:
-            InputError: An input whose first axis is not the rows'.
+            InputError: An input that does not say what is of which row.
         """
         count = self.mask.shape[0]
         tensors = {name: value for name, value in self.others.items() if isinstance(value, torch.Tensor)}

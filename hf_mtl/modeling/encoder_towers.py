@@ -8,7 +8,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from .errors import InputError, check_choice
-from .quantized_encoder import mark_quantized
 
 # Modules that are encoders though they have no configuration of their own.
 _TOWER_NAMES = (
@@ -76,7 +75,10 @@ def encoder_of(model: PreTrainedModel, tower: str | None = None) -> PreTrainedMo
         InputError: It has no such tower.
     """
     encoder = _part_of(model, tower)
-    mark_quantized(encoder, model)
+    if getattr(model, "hf_quantizer", None) is not None:
+        from .quantized_encoder import mark_quantized
+
+        mark_quantized(encoder, model)
     return encoder
 
 

@@ -16,7 +16,7 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_code import hub_arguments
 from .encoder_limits import check_texts
 from .encoder_loading import build_encoder
-from .encoder_measures import measure, with_pooling
+from .encoder_modules import main_input
 from .encoder_needs import check_needs, check_parts
 from .encoder_reader import EncoderReader
 from .encoder_tensors import EncodedTokens
@@ -67,9 +67,8 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         if config.tower is None:
             # What is beside a decoder has a copy of the whole model's.
             config.encoder_config = first.config
-        unreadable = measure(config, first)
-        self.encoder, self.main_input_name = first, first.main_input_name
-        check_needs(config, first)
+        unreadable = check_needs(config, first)
+        self.encoder, self.main_input_name = first, main_input(first)
         self.mtl = MultiTaskModule(config, first)
         if (several := self.mtl.conditioning.several_encoders) is not None:
             self.encoder = encoders = several(first, config.task_names)
@@ -124,6 +123,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             split_arguments,
         )
         from .encoder_loading import load_with_config
+        from .encoder_measures import with_pooling
 
         check_encoder(encoder)
         values = read_tasks(tasks)

@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTr
 from .adversary import GradientReversal
 from .configuration_multitask import MultiTaskAttentionConfig, current_settings
 from .encoder_code import check_model_type, hub_arguments, save_code, with_encoder_code
-from .encoder_limits import check_resizable, check_words
+from .encoder_limits import check_reads_words, check_resizable, check_words
 from .encoder_loading import reading_options
 from .encoder_reader import EncoderReader
 from .encoder_towers import OfTheEncoder
@@ -208,8 +208,7 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
                 several encoders, or one that reads no word pieces.
         """
         reads_words = any(isinstance(head, TaskHead) and head.reads_words for head in self.modules())
-        has_word_weights = reads_words or self.config.lexical_rank > 0
-        check_resizable(self.encoder, has_word_weights, new_num_tokens)
+        check_resizable(self.encoder, reads_words or self.config.lexical_rank > 0, new_num_tokens)
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
 
     def set_input_embeddings(self, value: nn.Module) -> None:
@@ -266,6 +265,7 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Return the tokenizer saved beside the checkpoint, or the encoder's own before there is one."""
+        check_reads_words(self.encoder)
         # With the encoder's configuration at hand, the checkpoint's own, which names custom code, is not asked for.
         source = self.encoder_source or self.name_or_path or ""
         if not source:

@@ -1,7 +1,7 @@
 """Plain inputs, as Transformers' models take them, become rows of the encoder."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 
@@ -74,7 +74,8 @@ def read_inputs(words: WordInputs, others: Mapping[str, Any], accepted: Sequence
         aligned = beside if name != "position_ids" or beside is None or beside.ndim <= len(shape) else beside[0]
         if aligned is not None and aligned.shape != shape:
             raise InputError(
-                f"`{name}` has the shape {tuple(aligned.shape)}; expected {tuple(shape)}, that of the inputs."
+                f"`{name}` has the shape {tuple(cast(torch.Tensor, beside).shape)}; expected {tuple(shape)}, that of "
+                "the inputs."
             )
     choices = None
     if len(shape) == 3:

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig
+
+from .encoder_modules import input_embeddings
 
 LENGTH, IMAGE_SIDE, FRAMES, SAMPLES, CHANNELS = 5, 64, 128, 8000, 3
 
@@ -62,11 +64,7 @@ def _boxes(probe: Probe) -> torch.Tensor:
 
 
 def _vocabulary(probe: Probe) -> int:
-    try:
-        table = probe.encoder.get_input_embeddings() if isinstance(probe.encoder, PreTrainedModel) else None
-    # Models of several encoders do not say which one's words they mean.
-    except (NotImplementedError, AttributeError):
-        table = None
+    table = input_embeddings(probe.encoder)
     if isinstance(table, nn.Embedding):
         return table.num_embeddings
     text = probe.config.get_text_config() if isinstance(probe.config, PreTrainedConfig) else probe.config

@@ -10,7 +10,7 @@ from transformers.initialization import no_init_weights
 
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_code import hub_arguments, with_encoder_code
-from .encoder_limits import EncoderLimits, check_tokenizer, check_words, limits_of
+from .encoder_limits import EncoderLimits, check_reads_words, check_tokenizer, check_words, limits_of
 from .encoder_loading import build_encoder
 from .errors import InputError
 from .feature_encoding import FeatureEncoder
@@ -68,11 +68,11 @@ class SavedProcessor(FeatureEncoder):
         )
         try:
             config = _read_config(name, arguments)
+            limits = _limits_without_weights(config)
             tokenizer = AutoTokenizer.from_pretrained(name, config=config.encoder_config, **arguments)
         except OSError as error:
             raise InputError(f"The checkpoint {name!r} cannot be read: {str(error).splitlines()[0]}") from error
         check_words(tokenizer, name)
-        limits = _limits_without_weights(config)
         check_tokenizer(limits, tokenizer, config.task_configs)
         processor = cls(tokenizer, config.task_configs, limits.positions)
         processor.config = config
@@ -105,4 +105,6 @@ def _read_config(name: str, arguments: Mapping[str, Any]) -> MultiTaskAttentionC
 def _limits_without_weights(config: MultiTaskAttentionConfig) -> EncoderLimits:
     """Return what a model's encoder can read: asked of one whose weights have whatever values."""
     with kept_random_states(torch.device("cpu")), no_init_weights():
-        return limits_of(build_encoder(cast(PreTrainedConfig, config.encoder_config), False, config.tower))
+        encoder = build_encoder(cast(PreTrainedConfig, config.encoder_config), False, config.tower)
+        check_reads_words(encoder)
+        return limits_of(encoder)

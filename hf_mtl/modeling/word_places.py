@@ -9,8 +9,8 @@ from .errors import InputError
 from .trial_pass import trial_pass
 
 
-def first_word(encoder: Any, given: Mapping[str, Any], length: int) -> int:
-    """Return the place of the first word among an encoder's states: patches stand before or behind the words.
+def has_words_first(encoder: Any, given: Mapping[str, Any], length: int) -> bool:
+    """Return whether words stand before the patches of images among an encoder's states, or else behind them.
 
     The same inputs with other words are read, and those of its embeddings that differ are the words'.
 
@@ -24,9 +24,9 @@ def first_word(encoder: Any, given: Mapping[str, Any], length: int) -> int:
     """
     ids = given.get("input_ids")
     if ids is None:
-        raise InputError("Where images stand beside words, give `input_ids`; `inputs_embeds` do not tell them apart.")
-    least = ids.min()
-    others = torch.where(ids == least, ids.max(), least)
+        raise InputError(
+            "Where images stand beside words, give `input_ids` the first time; `inputs_embeds` do not tell them apart."
+        )
     options = {**given, "output_hidden_states": True, "return_dict": True}
 
     def embeddings(words: torch.Tensor) -> torch.Tensor:
@@ -34,14 +34,12 @@ def first_word(encoder: Any, given: Mapping[str, Any], length: int) -> int:
         with trial_pass(encoder):
             return encoder.forward(**{**options, "input_ids": words}).hidden_states[0]
 
-    first, second = embeddings(ids), embeddings(others)
-    differ = (first != second).any(dim=-1).any(dim=0)
+    differ = (embeddings(ids) != embeddings((ids == 0).to(ids.dtype))).any(dim=-1).any(dim=0)
     places = differ.nonzero().flatten()
-    start = int(places[0]) if len(places) else 0
-    # Words that are all alike differ nowhere.
-    if not len(places) or start not in (0, len(differ) - length) or int(places[-1]) >= start + length:
+    starts = {0, len(differ) - length}
+    if not len(places) or int(places[0]) not in starts or int(places[-1]) >= int(places[0]) + length:
         raise InputError(
             f"Among the {len(differ)} states of a {type(encoder).__name__} the {length} words cannot be found; leave "
             "the images out, or take one of its towers: tower=."
         )
-    return start
+    return int(places[0]) == 0

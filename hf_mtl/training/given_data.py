@@ -16,7 +16,7 @@ from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture, mixture_from_datasets, mixture_from_streams
 from ..data.unlabelled import rows_to_score
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig, current_settings
-from ..modeling.encoder_modules import reads_words
+from ..modeling.encoder_modules import main_input, reads_words
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.separate_encoders import first_encoder
@@ -117,7 +117,7 @@ def _check_encoder(model: MultiTaskAttentionModel, args: TrainingArguments) -> N
     encoder, parts = first_encoder(model.encoder), model.modules()
     if not reads_words(encoder):
         raise InputError(
-            f"MultiTaskTrainer trains on texts, and a {type(encoder).__name__} reads {encoder.main_input_name}; train "
+            f"MultiTaskTrainer trains on texts, and a {type(encoder).__name__} reads {main_input(encoder)}; train "
             "it with transformers.Trainer(model, TrainingArguments(remove_unused_columns=False, ...), "
             "train_dataset=...), whose rows hold that and labels by task."
         )

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import suppress
 
 import psutil
 import torch
@@ -24,6 +25,7 @@ class ProcessorWatch:
         # Of a run of several processes, what launched them all.
         process = psutil.Process()
         self.root = process.parent() or process if int(os.environ.get("WORLD_SIZE", "1")) > 1 else process
+        self.family = [process]
         self.looked = time.monotonic()
         self.began, self.busy, self.used = time.monotonic(), self._busy(), self._used()
 
@@ -38,12 +40,13 @@ class ProcessorWatch:
 
     def _used(self) -> float:
         """Seconds that this run's processes used, and those they started."""
+        # Processes end at any time, and some may not be looked at.
+        with suppress(psutil.Error):
+            self.family = [self.root, *self.root.children(recursive=True)]
         total = 0.0
-        for process in [self.root, *self.root.children(recursive=True)]:
-            try:
+        for process in self.family:
+            with suppress(psutil.Error):
                 total += sum(process.cpu_times()[:4])
-            except psutil.Error:
-                continue
         return total
 
     def others(self) -> float:

@@ -8,7 +8,7 @@ import zipfile
 from tests.modeling.test_saved_before import SAVED
 
 # What is lower now stays so; a new part of the model that stands in its figure is a module more.
-MOST_MODULES = 70
+MOST_MODULES = 67
 
 LOADED = """
 import sys

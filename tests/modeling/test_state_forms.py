@@ -19,7 +19,7 @@ from transformers import (
     Wav2Vec2Model,
 )
 
-from hf_mtl import InputError, MultiTaskAttentionModel
+from hf_mtl import InputError, MultiTaskAttentionModel, MultiTaskProcessor
 from tests.encoders.tiny_configs import tiny_config
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
@@ -143,6 +143,24 @@ def test_words_behind_an_image_are_read():
         other = model(input_ids=ids + 1, pixel_values=pixels).task_states[:, 0]
     torch.testing.assert_close(read, states[:, -1], atol=1e-5, rtol=0)
     assert (read - other).abs().max() > 1e-3
+    # It is found out once, and then costs nothing: the encoder is called once for a batch.
+    calls = []
+    encoder.register_forward_pre_hook(lambda *given: calls.append(given))
+    model(input_ids=ids, pixel_values=pixels)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("kind", ["answers", "tokenizer", "processor"])
+def test_of_an_encoder_of_images_no_text_is_asked(kind, tmp_path):
+    model = mean_model(ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])))
+    model.save_pretrained(tmp_path)
+    ask = {
+        "answers": lambda: model.predict(["a text"], tokenizer=object()),
+        "tokenizer": model.load_tokenizer,
+        "processor": lambda: MultiTaskProcessor.from_pretrained(tmp_path),
+    }
+    with pytest.raises(InputError, match="A ResNetModel reads pixel_values and no texts; give it that"):
+        ask[kind]()
 
 
 @pytest.mark.parametrize("vocabulary", range(8, 34))
