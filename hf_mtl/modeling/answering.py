@@ -12,13 +12,14 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .answer_forms import AnswerForm
-from .encoder_limits import check_reads_words
+from .encoder_modules import reads_words
 from .errors import InputError, check_choice
 from .feature_encoding import Feature
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, tasks_named
 from .multitask_output import MultiTaskOutput
 from .problem_heads import TASK_HEADS
 from .processing_multitask import MultiTaskProcessor
+from .separate_encoders import first_encoder
 from .task_config import TaskConfig
 from .task_head import Answer
 
@@ -31,9 +32,11 @@ _BATCHES_TOGETHER = 64
 _tokenizers: "WeakKeyDictionary[PreTrainedModel, tuple[Any, PreTrainedTokenizerBase]]" = WeakKeyDictionary()
 
 
-def tokenizer_of(model: PreTrainedModel) -> PreTrainedTokenizerBase:
-    """Return a model's tokenizer, read once as long as the model's source stays."""
+def tokenizer_of(model: PreTrainedModel) -> PreTrainedTokenizerBase | None:
+    """Return a model's tokenizer, read once as long as the model's source stays; None of one that reads no texts."""
     multitask = cast(Any, model)
+    if not reads_words(first_encoder(multitask.encoder)):
+        return None
     source = (multitask.encoder_source, multitask.name_or_path, sorted(multitask.hub_arguments.items()))
     if model not in _tokenizers or _tokenizers[model][0] != source:
         _tokenizers[model] = source, multitask.load_tokenizer()
@@ -102,13 +105,12 @@ class Answerer:
         form: Of the answers; by default as they are decoded.
 
     Raises:
-        InputError: The encoder reads no texts, or the tokenizer gives what it cannot read.
+        InputError: The tokenizer gives what the encoder cannot read, or nothing reads what a task does.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, form: AnswerForm | None = None
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, form: AnswerForm | None = None
     ) -> None:
-        check_reads_words(model.encoder)
         self.model = model
         self.form = form
         self.tasks: list[TaskConfig] = model.config.task_configs
@@ -234,7 +236,7 @@ def _batches(features: Sequence[Feature], batch_size: int) -> Iterator[list[int]
     kinds: dict[tuple[int, ...], list[int]] = {}
     for place, feature in enumerate(features):
         kinds.setdefault(tuple(entry["task"] for entry in feature["entries"]), []).append(place)
-    lengths = [max(map(len, feature["sequences"])) for feature in features]
+    lengths = [max(map(len, feature["sequences"])) + feature.get("states", 0) for feature in features]
     for places in kinds.values():
         batch: list[int] = []
         size = 0

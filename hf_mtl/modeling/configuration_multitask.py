@@ -11,6 +11,9 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .encoder_code import MODEL_TYPE, EncoderConfigOfCode, names_code
 from .errors import InputError
+
+# Read, so that Transformers knows the type of such encoders.
+from .table_config import TableConfig as TableConfig
 from .task_config import TaskConfig
 
 # Fields of the model's output that a stock Trainer is not to take for predictions: all but the loss and the logits.
@@ -114,6 +117,9 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
         encoder_width: Width of the token states, where the encoder's configuration does not say it; measured.
         encoder_axis: Axis of the width in what the encoder returns, from the end; measured.
         encoder_layers: Layers of the `tower`; read of it.
+        modalities: What is read beside texts: a list of ``{"name": "image", "processor": {...}}``; of several encoders
+            the first is that of `encoder_config`, each of the others has its ``config``, ``tower``, ``width`` and
+            ``axis`` beside. Made by `from_encoder`, which takes encoders by modality.
         conditioning: What the encoder is told of the task: a name of `TASK_CONDITIONINGS`.
         conditioning_size: Width of what a task's embedding is projected to, of `modulation`, `hyper_adapters` and
             `conditional_attention`; of `projected_attention_layers` that of the attention beside a layer.
@@ -181,6 +187,7 @@ class MultiTaskAttentionConfig(PreTrainedConfig):
     encoder_width: int | None = None
     encoder_axis: int = -1
     encoder_layers: int | None = None
+    modalities: list[dict] | None = None
     conditioning: str = "none"
     conditioning_size: int = 64
     task_token_position: int | None = None

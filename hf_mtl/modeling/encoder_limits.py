@@ -18,6 +18,7 @@ from .encoder_modules import has_weights, input_embeddings, main_input, reads_wo
 from .encoder_reader import Conditions, EncoderReader
 from .encoder_tensors import EncoderInputs
 from .errors import InputError
+from .modalities import TEXT, modality_of_field
 from .separate_encoders import first_encoder
 from .task_config import TaskConfig
 from .task_tensors import Carried
@@ -149,7 +150,7 @@ def check_tokenizer(limits: EncoderLimits, tokenizer: PreTrainedTokenizerBase, t
             )
     # One kind of segment cannot be told apart, so an encoder that has one is not given any.
     if limits.segments is not None and limits.segments > 1:
-        pair = any(len(task.input_fields) > 1 for task in tasks)
+        pair = any(sum(modality_of_field(field) == TEXT for field in task.input_fields) > 1 for task in tasks)
         last = max(tokenizer("a", "a" if pair else None).get("token_type_ids") or [0])
         if last >= limits.segments:
             raise InputError(

@@ -114,6 +114,8 @@ class EncodedTokens(NamedTuple):
             that are not.
         attentions: The encoder's own, of every layer, where asked for; tokens that stand for tasks come first.
         views: Where several encoders read a row, what each said; the rest is their mean.
+        by_modality: Where encoders of several modalities read a row, what each said; the rest is the first one's.
+        task_mask: (rows, tasks) beside it, True where a row has all that a task reads.
     """
 
     states: torch.Tensor
@@ -126,6 +128,8 @@ class EncodedTokens(NamedTuple):
     hidden_states: tuple[torch.Tensor | None, ...] = ()
     attentions: tuple[torch.Tensor, ...] = ()
     views: "tuple[EncodedTokens, ...]" = ()
+    by_modality: "Mapping[str, EncodedTokens]" = MappingProxyType({})
+    task_mask: torch.Tensor | None = None
 
 
 def resampled_mask(mask: torch.Tensor | None, states: torch.Tensor) -> torch.Tensor:

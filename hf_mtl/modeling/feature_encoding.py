@@ -3,13 +3,17 @@
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from .answer_decoding import word_places
 from .errors import InputError
 from .label_checks import IGNORED_LABEL
+from .modalities import TABLE, TEXT, modalities_of
+from .modality_readers import ModalityReader
 from .task_config import TaskConfig
 from .words import in_word, is_hidden, visible_part, word_spans
 
@@ -46,13 +50,15 @@ class FeatureEncoder:
     A feature holds ``sequences`` (one list of word pieces; multiple choice: one per choice), ``segments`` beside them,
     ``source`` (the row it came from), ``truncated``, ``labels`` where the row has them, and what decoding needs:
     ``positions`` (each word's first piece) and ``words_read``, or ``offsets`` (each piece's characters in the
-    context). No sequence is empty: where a tokenizer returns nothing, one padding (or ending, or unknown) piece
-    stands for it.
+    context). No sequence of a text is empty: where a tokenizer returns nothing, one padding (or ending, or unknown)
+    piece stands for it. A row that is read without a text has an empty one; what is read beside a text, or in its
+    place, stands in ``media`` by field, and ``states`` says about how many states that becomes.
 
     Args:
-        tokenizer: The encoder's tokenizer.
+        tokenizer: The encoder's tokenizer; None where no task reads a text.
         tasks: The model's tasks in order.
         positions: Word pieces that the encoder can read of a row; None for any number.
+        readers: By field, what reads images, sounds and rows of tables.
 
     Raises:
         InputError: A task tags tokens or finds spans and the tokenizer is not a fast one, a task masks word pieces and
@@ -60,14 +66,22 @@ class FeatureEncoder:
     """
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, tasks: Sequence[TaskConfig], positions: int | None = None
+        self,
+        tokenizer: PreTrainedTokenizerBase | None,
+        tasks: Sequence[TaskConfig],
+        positions: int | None = None,
+        readers: Mapping[str, ModalityReader] = MappingProxyType({}),
     ) -> None:
-        self.tokenizer = tokenizer
-        self.most_pieces = (
-            tokenizer.model_max_length if positions is None else min(tokenizer.model_max_length, positions)
-        )
+        self.tokenizer = cast(PreTrainedTokenizerBase, tokenizer)
+        self.readers = dict(readers)
         self.tasks = {task.name: task for task in tasks}
         self.indices = {task.name: index for index, task in enumerate(tasks)}
+        self._check_readers()
+        # Without a tokenizer no task has word pieces.
+        most = 0 if tokenizer is None else tokenizer.model_max_length
+        self.most_pieces = most if positions is None else min(most, positions)
+        if tokenizer is None:
+            return
         needs_offsets = [task.name for task in tasks if task.problem.inputs in ("words", "windows")]
         if needs_offsets and not tokenizer.is_fast:
             raise InputError(
@@ -83,7 +97,20 @@ class FeatureEncoder:
         ids = (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id, tokenizer.bos_token_id, 0)
         self.filler = next(number for number in ids if number is not None)
         for task in tasks:
-            self._check_length(task)
+            if TEXT in modalities_of(task.input_fields):
+                self._check_length(task)
+
+    def _check_readers(self) -> None:
+        """Raise `InputError` for a task that reads what nothing here does."""
+        for task in self.tasks.values():
+            for modality in modalities_of(task.input_fields):
+                if modality not in self.readers and not (modality == TEXT and self.tokenizer is not None):
+                    known = [*([TEXT] if self.tokenizer is not None else []), *self.readers]
+                    raise InputError(
+                        f"Task {task.name!r} reads {' and '.join(task.input_fields)}, and the model has encoders of "
+                        f"{', '.join(known) or 'nothing'}; give it one: from_encoder({{{modality!r}: ..., ...}}, "
+                        "tasks=[...])."
+                    )
 
     def _check_length(self, task: TaskConfig) -> None:
         """Raise `InputError` where special pieces leave no room; question answering needs two pieces, others one."""
@@ -117,13 +144,42 @@ class FeatureEncoder:
         return min(task.setting("max_length"), self.most_pieces)
 
     def encode_sentences(self, task: TaskConfig, rows: Columns) -> list[Feature]:
-        """One sequence a row, of one text or two."""
-        pairs = rows["text_pair"] if "text_pair" in task.input_fields else None
-        encoded = self._encode(rows["text"], pairs, self.max_length(task))
-        features = [self._encoded_feature(encoded, [index], index) for index in range(len(rows["text"]))]
+        """One sequence a row, of one text or two, or none of a row without a text; and what is beside it."""
+        if "text" in task.input_fields:
+            pairs = rows["text_pair"] if "text_pair" in task.input_fields else None
+            encoded = self._encode(rows["text"], pairs, self.max_length(task))
+            features = [self._encoded_feature(encoded, [index], index) for index in range(len(rows["text"]))]
+        else:
+            features = [
+                {"sequences": [[]], "segments": None, "source": index, "truncated": False}
+                for index in range(_length(rows))
+            ]
+        if media := [field for field in task.input_fields if field in self.readers]:
+            for index, feature in enumerate(features):
+                self._add_media(task, feature, {field: rows[field][index] for field in media})
         for feature, label in zip(features, rows.get("label", ())):
             feature["labels"] = label
         return features
+
+    def _add_media(self, task: TaskConfig, feature: Feature, media: dict[str, Any]) -> None:
+        """Add what a row has beside a text.
+
+        Raises:
+            InputError: It cannot be read.
+        """
+        feature["media"], feature["states"] = media, 0
+        for field, value in media.items():
+            try:
+                if field == TABLE and task.table_columns is not None:
+                    _check_columns(value, task.table_columns)
+                feature["states"] += self.readers[field].check(value)
+                feature["truncated"] |= self.readers[field].is_cut(value)
+            except ValueError as error:
+                if isinstance(error, InputError):
+                    raise
+                raise InputError(
+                    f"Task {task.name!r}, row {feature['source']}: the {field} is {_shortened(value)}; {error}."
+                ) from error
 
     def encode_masked(self, task: TaskConfig, rows: Columns) -> list[Feature]:
         """One sequence a row, and the places of masks in it; which other pieces are masked to learn them is drawn
@@ -258,6 +314,20 @@ _ENCODINGS = {
     "windows": FeatureEncoder.encode_windows,
     "choices": FeatureEncoder.encode_choices,
 }
+
+
+def _check_columns(value: Any, columns: Sequence[str]) -> None:
+    """Raise `ValueError` for a row of a table without some of the columns that a task reads."""
+    if isinstance(value, Mapping) and (lacking := [name for name in columns if name not in value]):
+        raise ValueError(f"it lacks the column {lacking[0]!r}; write None where a cell is empty")
+
+
+def _shortened(value: Any) -> str:
+    """What a message shows of a value: of files their path, of others their kind."""
+    if isinstance(value, Mapping) and value.keys() & {"bytes", "path", "array"}:
+        return repr(value.get("path") or "its bytes")
+    text = repr(value) if isinstance(value, str | Path | Mapping) else f"a {type(value).__name__}"
+    return text if len(text) < 100 else f"{text[:97]}..."
 
 
 def _length(rows: Columns) -> int:

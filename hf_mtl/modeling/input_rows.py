@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError, check_choice
+from .modalities import MODALITIES, TABLE
 from .problem_types import input_fields
 from .task_config import TaskConfig
 
@@ -143,7 +144,7 @@ def check_row(row: Any, place: str, tasks: Sequence[TaskConfig], needs_all: bool
         raise InputError(
             f"{place} is {row!r}; expected a text, or a mapping of input fields: {{'text': '...'}}.{hint}"
         )
-    given = {"text": row} if isinstance(row, str) else row
+    given = {"text": row} if isinstance(row, str) else _with_table(row, tasks)
     checked = {field: _checked_value(field, value, place) for field, value in given.items() if field in ROW_FIELDS}
     _refuse_likely_fields(given, checked, place, tasks)
     lacking = {task.name: fields for task in tasks if (fields := missing_fields(task, checked))}
@@ -160,10 +161,20 @@ def check_row(row: Any, place: str, tasks: Sequence[TaskConfig], needs_all: bool
     return checked
 
 
+def _with_table(row: Mapping[str, Any], tasks: Sequence[TaskConfig]) -> Mapping[str, Any]:
+    """A row with the columns of tables that tasks read under one name, where they stand among its own."""
+    columns = dict.fromkeys(name for task in tasks for name in task.table_columns or ())
+    if not columns or row.get(TABLE) is not None:
+        return row
+    cells = {name: row[name] for name in columns if name in row}
+    return {**{name: value for name, value in row.items() if name not in cells}, TABLE: cells or None}
+
+
 def _checked_value(field: str, value: Any, place: str) -> Any:
     """The value of an input field: a text, or a list of texts; None where the row has none."""
-    if value is None:
-        return None
+    if value is None or field in MODALITIES:
+        # Whoever reads it says what is wrong with it.
+        return value
     is_list = field in LIST_FIELDS
     value = value.tolist() if isinstance(value, np.ndarray) else value
     texts = value if is_list and isinstance(value, (list, tuple)) else [value]

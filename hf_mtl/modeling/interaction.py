@@ -39,6 +39,7 @@ class NoInteraction(SubsetInteraction):
 
     reads_embeddings = False
     reads_tasks = False
+    masks_tasks = True
 
     def forward(
         self,
@@ -86,6 +87,8 @@ class CrossTaskAttention(SubsetInteraction):
             `signed_attention`, and what `TaskSoftmax` reads.
     """
 
+    masks_tasks = True
+
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
         self.dropout, self.penalty = config.interaction_dropout, config.relation_penalty
@@ -110,7 +113,8 @@ class CrossTaskAttention(SubsetInteraction):
     ) -> torch.Tensor:
         readable = self.readable(states, embeddings)
         scores = self.scorer(pick_tasks(readable, asked_tasks), readable)
-        weights = F.dropout(self.task_weights(scores, asked_tasks), self.dropout, self.training)
+        weights = self.task_weights(scores, asked_tasks, mask_of_tasks(tokens))
+        weights = F.dropout(weights, self.dropout, self.training)
         mixed = weights @ split_heads(self.value(readable), self.scorer.num_heads)
         return pick_tasks(states, asked_tasks) + self.output(merge_heads(mixed))
 
@@ -118,7 +122,7 @@ class CrossTaskAttention(SubsetInteraction):
         self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
     ) -> torch.Tensor:
         readable = self.readable(states, embeddings)
-        return self.task_weights(self.scorer(readable, readable))
+        return self.task_weights(self.scorer(readable, readable), task_mask=mask_of_tasks(tokens))
 
     def penalties(
         self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
@@ -127,7 +131,7 @@ class CrossTaskAttention(SubsetInteraction):
             return None
         readable = self.readable(states, embeddings)
         scores = self.scorer(readable, readable)
-        hidden = self.task_weights.masked(None)
+        hidden = self.task_weights.masked(None, mask_of_tasks(tokens))
         return self.penalty * relation_penalty(scores.masked_fill(hidden, float("-inf")))
 
 
@@ -141,6 +145,8 @@ class InducedAttention(SubsetInteraction):
     Raises:
         InputError: A task says which tasks it `reads`, which inducing points cannot keep apart.
     """
+
+    masks_tasks = True
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__(config)
@@ -164,7 +170,7 @@ class InducedAttention(SubsetInteraction):
         tokens: EncodedTokens | None = None,
     ) -> torch.Tensor:
         readable = self.readable(states, embeddings)
-        summaries = self._summaries(readable)  # (batch, points, size)
+        summaries = self._summaries(readable, mask_of_tasks(tokens))  # (batch, points, size)
         weights = attention_weights(self.task_scorer(pick_tasks(readable, asked_tasks), summaries))
         mixed = weights @ split_heads(self.value(summaries), self.task_scorer.num_heads)
         return pick_tasks(states, asked_tasks) + self.output(merge_heads(mixed))
@@ -174,15 +180,20 @@ class InducedAttention(SubsetInteraction):
     ) -> torch.Tensor:
         """Return (batch, heads, tasks, tasks), the product of the two attentions."""
         readable = self.readable(states, embeddings)
-        first = self._point_weights(readable)
-        return attention_weights(self.task_scorer(readable, self._summaries(readable))) @ first
+        task_mask = mask_of_tasks(tokens)
+        first = self._point_weights(readable, task_mask)
+        return attention_weights(self.task_scorer(readable, self._summaries(readable, task_mask))) @ first
 
-    def _point_weights(self, readable: torch.Tensor) -> torch.Tensor:
-        return attention_weights(self.point_scorer(self.points(), readable))
+    def _point_weights(self, readable: torch.Tensor, task_mask: torch.Tensor | None) -> torch.Tensor:
+        scores = self.point_scorer(self.points(), readable)
+        if task_mask is not None:
+            # A row has one state at least.
+            scores = scores.masked_fill(~task_mask[:, None, None], torch.finfo(scores.dtype).min)
+        return attention_weights(scores)
 
-    def _summaries(self, readable: torch.Tensor) -> torch.Tensor:
+    def _summaries(self, readable: torch.Tensor, task_mask: torch.Tensor | None) -> torch.Tensor:
         values = split_heads(self.point_value(readable), self.point_scorer.num_heads)
-        return merge_heads(self._point_weights(readable) @ values)
+        return merge_heads(self._point_weights(readable, task_mask) @ values)
 
 
 class InteractionStack(SubsetInteraction):
@@ -196,6 +207,7 @@ class InteractionStack(SubsetInteraction):
         super().__init__(config)
         self.layers = nn.ModuleList(layers)
         self.reads_embeddings, self.has_branches = layers[0].reads_embeddings, layers[0].has_branches
+        self.masks_tasks = layers[0].masks_tasks
 
     def forward(
         self,
@@ -262,6 +274,11 @@ class InteractionStack(SubsetInteraction):
                 of_layers.append(layer.measurements(states, embeddings, tokens))
                 states = layer(states, embeddings, None, tokens)
         return {name: torch.stack([layer[name] for layer in of_layers]).mean(dim=0) for name in of_layers[0]}
+
+
+def mask_of_tasks(tokens: EncodedTokens | None) -> torch.Tensor | None:
+    """Return (batch, tasks), False at tasks of which a row has no state; None where rows have all."""
+    return None if tokens is None else tokens.task_mask
 
 
 @contextmanager

@@ -21,6 +21,8 @@ class TaskInteraction(ModuleWithConstants, ABC):
     reads_tasks = True
     # Whether R differs from S where no task reads another.
     has_branches = False
+    # Whether the states of tasks that a row does not have (`EncodedTokens.task_mask`) are left out.
+    masks_tasks = False
 
     def __init__(self, config: MultiTaskAttentionConfig) -> None:
         super().__init__()
@@ -149,17 +151,30 @@ class TaskWeights(ModuleWithConstants, ABC):
         self.set_constant("reads", reads_table(config))
 
     @abstractmethod
-    def forward(self, scores: torch.Tensor, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self,
+        scores: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        task_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Return weights of scores (batch, heads, asked, tasks), 0 where a task does not read another.
 
         Args:
             scores: (batch, heads, asked, tasks).
             asked_tasks: (batch, asked) task indices; None for all.
+            task_mask: (batch, tasks), False at tasks of which a row has no state; None where it has all.
         """
 
-    def masked(self, asked_tasks: torch.Tensor | None) -> torch.Tensor:
+    def readable(self, task_mask: torch.Tensor | None) -> torch.Tensor:
+        """Return what may be read, (tasks, tasks), or (batch, tasks, tasks) of rows without some states."""
+        if task_mask is None:
+            return self.reads
+        oneself = torch.eye(len(self.reads), dtype=torch.bool, device=self.reads.device)
+        return self.reads & (task_mask.unsqueeze(1) | oneself)
+
+    def masked(self, asked_tasks: torch.Tensor | None, task_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Return what may not be read, (tasks, tasks) or (batch, 1, asked, tasks)."""
-        return _by_head(rows_of_tasks(~self.reads, asked_tasks))
+        return _by_head(_of_asked(~self.readable(task_mask), asked_tasks))
 
 
 class TaskSoftmax(TaskWeights):
@@ -193,31 +208,44 @@ class TaskSoftmax(TaskWeights):
         )
         self.affinities = TaskPairs(reads_lists(config), diagonal=0.0, others=0.0) if config.task_affinities else None
 
-    def forward(self, scores: torch.Tensor, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
-        scores = scores + _by_head(rows_of_tasks(self.bias(scores), asked_tasks))
+    def forward(
+        self,
+        scores: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        task_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        scores = scores + _by_head(_of_asked(self.bias(scores, task_mask), asked_tasks))
         if 0 < self.top_k < scores.shape[-1]:
             least = scores.topk(self.top_k, dim=-1).values[..., -1:]
             scores = scores.masked_fill(scores < least, float("-inf"))
         return attention_weights(scores)
 
-    def bias(self, like: torch.Tensor) -> torch.Tensor:
-        """Return B (tasks, tasks) in the type of `like`, -inf where a task does not read another."""
-        reads = self.reads
-        others = (reads.sum(dim=1) - 1).clamp(min=1)
-        bias = torch.diag(self.self_bias().squeeze(-1) + others.log())
+    def bias(self, like: torch.Tensor, task_mask: torch.Tensor | None = None) -> torch.Tensor:
+        """Return B (tasks, tasks) in the type of `like`, -inf where a task does not read another; of rows without some
+        states (batch, tasks, tasks).
+        """
+        reads = self.readable(task_mask)
+        others = (reads.sum(dim=-1) - 1).clamp(min=1)
+        bias = torch.diag_embed(self.self_bias().squeeze(-1) + others.log())
         if self.affinities is not None:
             bias = bias + self.affinities()
         if self.training and self.task_dropout > 0:
-            kept = torch.rand(len(reads), device=like.device) >= self.task_dropout
-            reads = reads & (kept | torch.eye(len(reads), dtype=torch.bool, device=like.device))
+            count = reads.shape[-1]
+            kept = torch.rand(count, device=like.device) >= self.task_dropout
+            reads = reads & (kept | torch.eye(count, dtype=torch.bool, device=like.device))
         return bias.masked_fill(~reads, float("-inf")).to(like.dtype)
 
 
 class TaskSigns(TaskWeights):
     """tanh(s) / sum |tanh(s)|: weights that may be negative, of absolute sum 1. Nobody is preferred."""
 
-    def forward(self, scores: torch.Tensor, asked_tasks: torch.Tensor | None = None) -> torch.Tensor:
-        signs = at_least_float32(scores).tanh().masked_fill(self.masked(asked_tasks), 0.0)
+    def forward(
+        self,
+        scores: torch.Tensor,
+        asked_tasks: torch.Tensor | None = None,
+        task_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        signs = at_least_float32(scores).tanh().masked_fill(self.masked(asked_tasks, task_mask), 0.0)
         return (signs / signs.abs().sum(dim=-1, keepdim=True).clamp(min=1e-6)).to(scores.dtype)
 
 
@@ -237,6 +265,11 @@ def relation_penalty(scores: torch.Tensor) -> torch.Tensor:
 def attention_weights(scores: torch.Tensor) -> torch.Tensor:
     """Return the softmax over the last axis, computed in float32 or better, in the type of the scores."""
     return at_least_float32(scores).softmax(dim=-1).to(scores.dtype)
+
+
+def _of_asked(values: torch.Tensor, asked_tasks: torch.Tensor | None) -> torch.Tensor:
+    """The rows of the tasks asked, of (tasks, tasks) or (batch, tasks, tasks)."""
+    return rows_of_tasks(values, asked_tasks) if values.ndim == 2 else pick_tasks(values, asked_tasks)
 
 
 def _by_head(values: torch.Tensor) -> torch.Tensor:

@@ -1,25 +1,24 @@
 """The model: one pretrained encoder, one state per task, attention across tasks, a gate, a head per task."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from .answer_forms import AnswerForm
 from .answering import Answerer, decoded_rows, tokenizer_of
 from .batch_tensors import moved
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_code import hub_arguments
+from .encoder_assembly import encoder_and_reader
 from .encoder_limits import check_texts
 from .encoder_loading import build_encoder
 from .encoder_modules import main_input
 from .encoder_needs import check_needs, check_parts
 from .encoder_reader import EncoderReader
-from .encoder_tensors import EncodedTokens
+from .encoder_tensors import EncodedTokens, EncoderInputs
 from .handler import EndpointHandler
 from .input_rows import Rows, TaskNames
 from .masked_language import MaskedLanguageHead
@@ -35,6 +34,7 @@ from .step_loss import batch_losses, measurement_sums, with_penalties
 from .task_config import TaskConfig
 from .task_head import Answer, TaskHead
 from .task_tensors import Carried, pick_tasks
+from .trunks import TrunkReader
 
 
 class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
@@ -45,13 +45,19 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
 
     Args:
         config: The encoder's configuration, the parts by name, the tasks.
-        encoder: A loaded encoder; built with fresh weights from the configuration if None.
+        encoder: A loaded encoder, or several by modality; built with fresh weights from the configuration if None.
 
     Raises:
         InputError: No tasks, a name given twice, or an unknown part.
     """
 
-    def __init__(self, config: MultiTaskAttentionConfig, encoder: PreTrainedModel | None = None) -> None:
+    def __init__(
+        self,
+        config: MultiTaskAttentionConfig,
+        encoder: PreTrainedModel | Mapping[str, PreTrainedModel] | None = None,
+    ) -> None:
+        others = dict(encoder) if isinstance(encoder, Mapping) else {}
+        encoder = others.pop(next(iter(others))) if isinstance(encoder, Mapping) else encoder
         if encoder is not None:
             from .encoder_arguments import follow_loaded, take_loaded
 
@@ -59,7 +65,8 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         super().__init__(config)
         check_config(config)
         pooling = TASK_POOLINGS[config.pooling]
-        for module in encoder.modules() if encoder is not None else ():
+        loaded = [] if encoder is None else [encoder, *others.values()]
+        for module in (module for one in loaded for module in one.modules()):
             # What was done to a loaded encoder (adapters, other embeddings) is not drawn anew.
             module._is_hf_initialized = True  # type: ignore[assignment]
         whole = cast(PreTrainedConfig, config.encoder_config)
@@ -70,13 +77,7 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         unreadable = check_needs(config, first)
         self.encoder, self.main_input_name = first, main_input(first)
         self.mtl = MultiTaskModule(config, first)
-        if (several := self.mtl.conditioning.several_encoders) is not None:
-            self.encoder = encoders = several(first, config.task_names)
-            self.read_encoder: nn.Module = encoders.reader(pooling.reads_layers, config.encoder_axis)
-        else:
-            part = self.mtl.conditioning
-            conditioned = (part.reads_embeddings or part.tells_layers, part.tells_layers)
-            self.read_encoder = EncoderReader(first, pooling.reads_layers, *conditioned, config.encoder_axis)
+        self.encoder, self.read_encoder = encoder_and_reader(config, first, others, self.mtl.conditioning)
         # Tasks whose label statistics come from rows: other rows' may take their place until the head has learned.
         self.measured_tasks: set[str] = set()
         self.register_load_state_dict_pre_hook(rename_old)
@@ -86,12 +87,13 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         if unreadable is not None:
             # What is wrong with a setting was said before.
             raise unreadable
-        check_parts(config, self.mtl.conditioning, first, cast(EncoderReader, self.read_encoder))
+        if not isinstance(self.read_encoder, TrunkReader):
+            check_parts(config, self.mtl.conditioning, first, cast(EncoderReader, self.read_encoder))
 
     @classmethod
     def from_encoder(
         cls,
-        encoder: str | Path | PreTrainedModel,
+        encoder: str | Path | PreTrainedModel | PreTrainedConfig | Mapping[str, Any],
         tasks: Sequence[TaskConfig | Mapping[str, Any]] | Mapping[str, Any],
         encoder_kwargs: Mapping[str, Any] | None = None,
         *,
@@ -102,7 +104,10 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
 
         Args:
             encoder: A Hub name, a folder, or ``package:<module>/<folder>``; or an encoder that is loaded, which keeps
-                its precision, attention, device and mode (of a model with a head, its encoder is taken).
+                its precision, attention, device and mode (of a model with a head, its encoder is taken); or, with
+                fresh weights, a configuration. Or several by modality, ``{"text": ..., "image": ..., "audio": ...,
+                "table": ...}``, each of these or a mapping: ``{"name": ..., "tower": ...}``, ``{"model_type":
+                "resnet", ..., "processor": {...}}``.
             tasks: The tasks in order, or by name.
             encoder_kwargs: What loads the encoder, under one name; the same as giving it directly.
             system: A name of `SYSTEMS`, whose settings stand where none are given.
@@ -114,33 +119,9 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             InputError: The encoder cannot be found or lacks weights, or a setting, argument or task cannot be used.
         """
         # Imported here, since a checkpoint that answers needs none of it.
-        from .encoder_arguments import (
-            bare_encoder,
-            check_encoder,
-            follow_mode,
-            on_one_device,
-            read_tasks,
-            split_arguments,
-        )
-        from .encoder_loading import load_with_config
-        from .encoder_measures import with_pooling
+        from .encoder_wrapping import wrapped
 
-        check_encoder(encoder)
-        values = read_tasks(tasks)
-        settings, loading = split_arguments(encoder, system, encoder_kwargs, arguments)
-        attention: dict[str, Any] = {"attn_implementation": loading.get("attn_implementation")}
-        check_config(config := MultiTaskAttentionConfig(tasks=values, **attention, **settings))
-        pooler = TASK_POOLINGS[config.pooling].reads_pooler
-        if isinstance(encoder, (str, Path)):
-            loaded, whole = load_with_config(str(encoder), pooler, config.tower, **on_one_device(loading))
-        else:
-            loaded, whole = bare_encoder(encoder, pooler, config.tower)
-        settings = with_pooling(settings, loaded)
-        model = cls(MultiTaskAttentionConfig(encoder_config=whole, tasks=config.tasks, **settings), loaded)
-        if isinstance(encoder, (str, Path)):
-            model.hub_arguments = hub_arguments(loading)
-        follow_mode(model, loaded)
-        return model
+        return wrapped(cls, encoder, tasks, encoder_kwargs, system, arguments)
 
     def forward(
         self,
@@ -202,9 +183,11 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         check_texts(self.encoder, rows.inputs, attention_mask)
         positions = Positions(start_positions, end_positions)
         is_plain = routing is None
+        answerable: Collection[int] = range(self.num_tasks)
         check_routing(routing, asked_tasks, (labels, task_ids, *positions))
         if routing is None:
-            routing = plain_entries(self._heads(), rows, task_ids, labels, positions)
+            answerable = self._answerable(rows.inputs)
+            routing = plain_entries(self._heads(), rows, task_ids, labels, positions, answerable)
         placed = all("slots" in entries for entries in routing.values())
         if asked_tasks is None or not placed or self.mtl.reads_all(asked_tasks) is None:
             asked_tasks = None
@@ -229,13 +212,18 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         if output_logits:
             # A row that is a choice alone has one score.
             single = self._types_with_one_score(of_choice=is_plain and rows.choices is None)
-            is_dense = is_plain and task_ids is None
+            is_dense = is_plain and task_ids is None and len(answerable) == self.num_tasks
             output["logits"] = logits_by_task(parts.logits, routing, self._heads(), single, is_dense)
             output["task_states"], output["entry_logits"] = parts.gated, None if is_dense else parts.logits
         if output_task_attentions:
             output.update(self._weights(parts, tokens))
         as_output = self.config.return_dict if return_dict is None else return_dict
         return MultiTaskOutput(**output) if as_output else MultiTaskOutput(**output).to_tuple()
+
+    def _answerable(self, inputs: EncoderInputs) -> Collection[int]:
+        """The tasks that can be answered of what is given, which of several encoders may be some of their inputs."""
+        reader = self.read_encoder
+        return reader.answerable(inputs) if isinstance(reader, TrunkReader) else range(self.num_tasks)
 
     def _with_words(self, routing: Routing) -> Routing:
         """The entries, those of heads that read them with the word embeddings (vocabulary, width)."""

@@ -27,6 +27,7 @@ from .task_head import TaskHead
 from .task_parents import build_parents
 from .task_tensors import Carried, TaskTensors, pick_tasks
 from .trace_norm import TraceNorm
+from .trunks import ModalityPooling, check_trunks
 
 Routing = Mapping[str, Entries]
 
@@ -128,6 +129,8 @@ class MultiTaskModule(nn.Module):
         gate = config.gate if interaction != "none" else "none"
         self.conditioning = TASK_CONDITIONINGS[config.conditioning if several else "none"](config, encoder)
         self.pooling = TASK_POOLINGS[config.pooling](config)
+        has_trunks = len(config.modalities or ()) > 1
+        self.modality_pooling = ModalityPooling(config) if has_trunks else None
         self.interaction = build_interaction(interaction, config)
         self.gate = TASK_GATES[gate](config)
         self.aggregation = build_aggregation(
@@ -147,6 +150,8 @@ class MultiTaskModule(nn.Module):
                 self.heads[problem_type] = head.build(tasks_of_type, hidden, config.head_dropout, encoder)
         self.trace_norm = TraceNorm(config, cast(Mapping[str, TaskHead], dict(self.heads.items())))
         self._check_words(config.conditioning)
+        if has_trunks:
+            check_trunks(config, self.interaction, self.head_reading)
 
     def _check_words(self, conditioning: str) -> None:
         """Raise `InputError` where a head reads word embeddings of which there are several."""
@@ -187,6 +192,8 @@ class MultiTaskModule(nn.Module):
 
     def states(self, tokens: EncodedTokens, asked_tasks: torch.Tensor | None) -> torch.Tensor:
         """Return S (B, A, D) of what the encoder said of each row, or of each row and task."""
+        if self.modality_pooling is not None:
+            return self.modality_pooling(self.pooling, tokens, asked_tasks)
         tasks = asked_tasks if tokens.tasks is None else tokens.tasks
         states = self.conditioning.states(self.pooling, tokens, tasks)
         if tokens.tasks is None:

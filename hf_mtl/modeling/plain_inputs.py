@@ -1,7 +1,7 @@
 """Plain tasks and labels, as Transformers' models take them, become entries of the heads."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -53,7 +53,12 @@ def check_routing(routing: Mapping[str, Any] | None, asked_tasks: torch.Tensor |
 
 
 def plain_entries(
-    heads: Heads, rows: PlainRows, task_ids: torch.Tensor | None, labels: Labels, positions: Positions
+    heads: Heads,
+    rows: PlainRows,
+    task_ids: torch.Tensor | None,
+    labels: Labels,
+    positions: Positions,
+    answerable: Collection[int],
 ) -> EntriesByType:
     """Return the entries of every row for every task or, with `task_ids`, of every row for its task.
 
@@ -63,6 +68,7 @@ def plain_entries(
         task_ids: (B,) the index of each row's task.
         labels: The labels of one task or of `task_ids`, or labels by task name.
         positions: The labels of question answering in another form.
+        answerable: The tasks whose inputs are given.
 
     Raises:
         InputError: No task answers rows of this shape, or which task labels are of is open.
@@ -76,7 +82,9 @@ def plain_entries(
         labels = _labels_of_choices(every_head, labels)
     if task_ids is None:
         by_task = _labels_by_task(heads, labels, positions.stacked())
-        return {name: _every_row(head, rows, by_task) for name, head in heads.items()}
+        read = {name: [place for place in head.tasks if place in answerable] for name, head in heads.items()}
+        _check_answerable(heads, by_task, answerable)
+        return {name: _every_row(head, rows, by_task, read[name]) for name, head in heads.items() if read[name]}
     return _one_task_per_row(heads, rows, checked_task_ids(task_ids, rows.count), labels, positions.stacked())
 
 
@@ -97,19 +105,38 @@ def _labels_of_choices(heads: Heads, labels: Labels) -> Labels:
     return {name: values for name, values in labels.items() if name in answering}
 
 
-def _every_row(head: TaskHead, rows: PlainRows, labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Entries of all rows for all tasks of a problem type, task by task."""
+def _check_answerable(heads: Heads, labels: Mapping[str, Any], answerable: Collection[int]) -> None:
+    """Raise `InputError` where no task's inputs are given, or labels are of a task whose are not."""
+    tasks = {place: task for head in heads.values() for place, task in head.tasks.items()}
+    needs = "; ".join(f"{task.name} reads {' and '.join(task.input_fields)}" for task in tasks.values())
+    if not any(place in answerable for place in tasks):
+        raise InputError(f"No task can be answered from the inputs that are given: {needs}.")
+    for place, task in tasks.items():
+        if task.name in labels and place not in answerable:
+            raise InputError(
+                f"`labels` has labels of task {task.name!r}, which reads {' and '.join(task.input_fields)}, and the "
+                "inputs hold no such thing; give its rows in another call, or leave its labels out."
+            )
+
+
+def _every_row(
+    head: TaskHead, rows: PlainRows, labels: Mapping[str, torch.Tensor], tasks: Sequence[int]
+) -> dict[str, torch.Tensor]:
+    """Entries of all rows for these tasks of a problem type, task by task."""
     count, places = rows.count, head.places
-    numbers = torch.arange(count, device=places.device).repeat(len(head.tasks))
+    if len(tasks) < len(head.tasks):
+        places = torch.tensor(tasks, device=places.device)
+    numbers = torch.arange(count, device=places.device).repeat(len(tasks))
     entries = _entries(head, rows, numbers, places.repeat_interleave(count))
-    given = {task.name: labels[task.name] for task in head.tasks.values() if task.name in labels}
+    names = [head.tasks[task].name for task in tasks]
+    given = {name: labels[name] for name in names if name in labels}
     if given and head.inputs == "choices" and rows.choices is None:
         raise InputError(
             f"The labels of task {next(iter(given))!r} (multiple choice) say which of a row's choices is "
             "right; expected inputs of the shape (rows, choices, length)."
         )
     if given:
-        entries["labels"] = _with_holes(head, given, count)
+        entries["labels"] = _with_holes(head, given, count, names)
     return entries
 
 
@@ -238,8 +265,8 @@ def _checked_rows(head: TaskHead, task: TaskConfig, labels: Any, rows: torch.Ten
     return labels
 
 
-def _with_holes(head: TaskHead, labels: Mapping[str, torch.Tensor], count: int) -> torch.Tensor:
-    """The labels of all tasks of a problem type, task by task; those of tasks that have none are holes."""
+def _with_holes(head: TaskHead, labels: Mapping[str, torch.Tensor], count: int, names: Sequence[str]) -> torch.Tensor:
+    """The labels of tasks of a problem type, task by task; those of tasks that have none are holes."""
     axes = head.label_axes
     checked = {}
     for name, given in labels.items():
@@ -253,9 +280,7 @@ def _with_holes(head: TaskHead, labels: Mapping[str, torch.Tensor], count: int) 
     widest = max(values.shape[1:] for values in checked.values())
     first = next(iter(checked.values()))
     hole = first.new_full((count, *widest), IGNORED_LABEL)
-    return torch.cat(
-        [_widened(checked[task.name], widest) if task.name in checked else hole for task in head.tasks.values()]
-    )
+    return torch.cat([_widened(checked[name], widest) if name in checked else hole for name in names])
 
 
 def _one_axis(head: TaskHead, labels: Any) -> Any:

@@ -8,6 +8,9 @@ import torch
 from .encoder_tensors import EncoderInputs
 from .errors import InputError, check_choice
 
+# Of several encoders (`trunks`): (B, modalities), 1 where a row has one.
+ROW_MODALITIES = "row_modalities"
+
 
 class WordInputs(NamedTuple):
     """The inputs of texts, as the model's `forward` takes them."""
@@ -52,7 +55,7 @@ def read_inputs(words: WordInputs, others: Mapping[str, Any], accepted: Sequence
     ids, mask, segments, positions, embeds = words
     if ids is None and embeds is None and any(isinstance(value, torch.Tensor) for value in named.values()):
         given = {name: value for name, value in words._asdict().items() if value is not None}
-        return PlainRows(_other_inputs({**named, **given}), None)
+        return PlainRows(other_inputs({**named, **given}), None)
     if (ids is None) == (embeds is None):
         both = "both" if ids is not None else "neither"
         raise InputError(f"{both} of `input_ids` and `inputs_embeds` are given; expected one of them.")
@@ -124,7 +127,7 @@ def _named(words: Mapping[str, Any], others: Mapping[str, Any], accepted: Sequen
     return named
 
 
-def _other_inputs(given: Mapping[str, Any]) -> EncoderInputs:
+def other_inputs(given: Mapping[str, Any]) -> EncoderInputs:
     """Return the inputs of an encoder that reads no word pieces.
 
     Args:
@@ -133,5 +136,5 @@ def _other_inputs(given: Mapping[str, Any]) -> EncoderInputs:
     """
     tensors = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
     grids = [value for name, value in tensors.items() if name.endswith("grid_thw")]
-    first = (grids or list(tensors.values()))[0]
+    first = tensors.get(ROW_MODALITIES, (grids or list(tensors.values()))[0])
     return EncoderInputs(None, torch.ones(first.shape[0], 1, dtype=torch.long, device=first.device), others=given)

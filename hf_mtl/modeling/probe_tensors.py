@@ -199,6 +199,12 @@ ALSO_READ: dict[str, tuple[str, ...]] = {
     "fastspeech2_conformer": ("spectrogram_labels", "duration_labels", "pitch_labels", "energy_labels"),
 }
 
+
+def _columns(probe: Probe, kind: str) -> int:
+    """How many columns of a kind a table has."""
+    return sum(column["kind"] == kind for column in getattr(probe.config, "columns", None) or ())
+
+
 # Images of other sizes than the configuration says, or of which several make one row.
 _IMAGE_SHAPES: dict[str, tuple[int, ...]] = {
     "idefics": (1, 3, 64, 64),
@@ -250,4 +256,6 @@ MAKERS: dict[str, Callable[[Probe], torch.Tensor]] = {
     "pixel_attention_mask": lambda probe: torch.ones(probe.rows, PATCHES**2, dtype=torch.long),
     "spatial_shapes": lambda probe: torch.tensor([[PATCHES, PATCHES]] * probe.rows),
     "merge_sizes": lambda probe: torch.tensor([2] * probe.rows),
+    "numbers": lambda probe: _wave(probe.rows, _columns(probe, "number")),
+    "categories": lambda probe: torch.zeros(probe.rows, _columns(probe, "category"), dtype=torch.long),
 }

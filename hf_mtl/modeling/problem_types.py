@@ -12,8 +12,8 @@ from .errors import InputError, check_choice, check_types
 
 # How a row's input fields (needed, optional) become what the encoder reads.
 _INPUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    # One sequence, of one text or two.
-    "texts": (("text",), ("text_pair",)),
+    # One sequence, of one text or two; an image, a sound or a row of a table beside it or in its place.
+    "texts": (("text",), ("text_pair", "image", "audio", "table")),
     # The same, of which pieces may be masked.
     "masked": (("text",), ("text_pair",)),
     # One sequence, of words that are given.

@@ -1,6 +1,7 @@
 """Rows become batches, and what the model says of them becomes answers."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -23,10 +24,14 @@ from .errors import InputError, nearest
 from .feature_encoding import Feature, words_of
 from .given_labels import LabelsByTask, labels_of_rows
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, missing_fields, tasks_named
+from .modalities import TEXT
+from .modality_readers import ModalityReader, encoders_by_modality, readers_of
+from .plain_rows import ROW_MODALITIES
 from .problem_heads import TASK_HEADS
 from .processor_loading import SavedProcessor
 from .task_config import TaskConfig
 from .task_head import Answer
+from .trunks import rows_name
 
 # Arguments of tokenizers that the processor has no use for, and why.
 _REFUSED = {
@@ -44,9 +49,10 @@ class MultiTaskProcessor(SavedProcessor):
     """Turns rows into what `model(**batch)` takes, and what it returns into answers.
 
     Args:
-        tokenizer: The encoder's tokenizer.
+        tokenizer: The encoder's tokenizer; None where no task reads a text.
         tasks: The model's tasks in order, or its configuration.
         positions: Word pieces that the encoder can read of a row; None for any number.
+        readers: By field, what reads images, sounds and rows of tables.
 
     Raises:
         InputError: A task tags tokens or finds spans and the tokenizer is not a fast one, or a task's length has no
@@ -55,27 +61,34 @@ class MultiTaskProcessor(SavedProcessor):
 
     def __init__(
         self,
-        tokenizer: PreTrainedTokenizerBase,
+        tokenizer: PreTrainedTokenizerBase | None,
         tasks: Sequence[TaskConfig | Mapping[str, Any]] | MultiTaskAttentionConfig,
         positions: int | None = None,
+        readers: Mapping[str, ModalityReader] = MappingProxyType({}),
     ) -> None:
-        _check_kind(tokenizer)
+        if tokenizer is not None or not readers:
+            _check_kind(tokenizer)
         if isinstance(tasks, PreTrainedConfig):
             tasks = cast(MultiTaskAttentionConfig, tasks).task_configs
         objects = [TaskConfig.from_dict(task) if isinstance(task, Mapping) else task for task in tasks]
-        super().__init__(tokenizer, objects, positions)
+        super().__init__(tokenizer, objects, positions, readers)
 
     @classmethod
-    def for_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> "MultiTaskProcessor":
+    def for_model(cls, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> "MultiTaskProcessor":
         """Return the processor of a `MultiTaskAttentionModel`, its rows no longer than the encoder reads.
 
         Raises:
             InputError: The tokenizer gives what the encoder cannot read.
         """
+        encoders = encoders_by_modality(cast(Any, model).encoder)
+        readers, tasks = readers_of(model.config, encoders), model.config.task_configs
+        if TEXT not in encoders:
+            return cls(None, tasks, None, readers)
         _check_kind(tokenizer)
-        limits, tasks = limits_of_model(model), model.config.task_configs
+        assert tokenizer is not None
+        limits = limits_of_model(model)
         check_tokenizer(limits, tokenizer, tasks)
-        return cls(tokenizer, tasks, limits.positions)
+        return cls(tokenizer, tasks, limits.positions, readers)
 
     def __call__(
         self,
@@ -212,7 +225,8 @@ class MultiTaskProcessor(SavedProcessor):
                 readings[reading] = list(self._features_of(rows, task, labels.get(task.name)))
             for row, feature in readings[reading]:
                 # Rows stay apart, so that what is remembered of an entry is the row's own.
-                key = (row, *map(tuple, feature["sequences"]), *map(tuple, feature["segments"] or ()))
+                media = tuple(feature.get("media", ()))
+                key = (row, media, *map(tuple, feature["sequences"]), *map(tuple, feature["segments"] or ()))
                 together = shared.setdefault(key, {**feature, "entries": []})
                 entry = {"task": self.indices[task.name], "row": row, "feature": feature}
                 together["entries"].append({**entry, "labels": feature.get("labels")})
@@ -246,7 +260,7 @@ class MultiTaskProcessor(SavedProcessor):
     ) -> dict[str, torch.Tensor]:
         """Inputs and labels of one task as Transformers' models take them."""
         batch = self._inputs(features, least, multiple)
-        length = batch["input_ids"].shape[1]
+        length = batch["input_ids"].shape[1] if self.has_texts(batch) else 1
         if task.problem.inputs == "choices":
             batch = stacked_choices(batch, [len(feature["sequences"]) for feature in features])
         if len(self.tasks) > 1:
@@ -274,7 +288,30 @@ class MultiTaskProcessor(SavedProcessor):
         return self._with_routing(self._inputs(features, multiple=pad_to_multiple_of or 1), features, fill)
 
     def _inputs(self, features: Sequence[Feature], least: int = 0, multiple: int = 1) -> dict[str, torch.Tensor]:
-        """Return what the encoder reads, (rows, length): the longest row's length, or `least`, up to a multiple."""
+        """Return what the encoders read: texts, images, sounds, rows of tables."""
+        if not self.readers:
+            return self._text_inputs(features, least, multiple)
+        present = {
+            name: [place for place, has in enumerate(_rows_with(features, name)) if has]
+            for name in ([TEXT] if self.tokenizer is not None else []) + list(self.readers)
+        }
+        count = sum(len(feature["sequences"]) for feature in features)
+        batch = self._text_inputs(features, least, multiple) if present.get(TEXT) else {}
+        values = [feature.get("media", {}) for feature in features for _ in feature["sequences"]]
+        for name, reader in self.readers.items():
+            if present[name]:
+                batch |= reader.tensors([values[place][name] for place in present[name]])
+        if len(present) > 1:
+            has = torch.zeros(count, len(present), dtype=torch.long)
+            for column, (name, places) in enumerate(present.items()):
+                has[places, column] = 1
+                if 0 < len(places) < count:
+                    batch[rows_name(name)] = torch.tensor(places)
+            batch[ROW_MODALITIES] = has
+        return batch
+
+    def _text_inputs(self, features: Sequence[Feature], least: int, multiple: int) -> dict[str, torch.Tensor]:
+        """Texts (rows, length): of the longest row's length, or `least`, up to a multiple."""
         sequences = [sequence for feature in features for sequence in feature["sequences"]]
         lengths = torch.tensor([len(sequence) for sequence in sequences])
         length = -(-max(int(lengths.max()), least) // multiple) * multiple
@@ -282,16 +319,34 @@ class MultiTaskProcessor(SavedProcessor):
             "input_ids": padded(sequences, length, self.tokenizer.pad_token_id or 0),
             "attention_mask": (torch.arange(length) < lengths.unsqueeze(1)).long(),
         }
-        if features[0].get("segments") is not None:
-            segments = [segment for feature in features for segment in feature["segments"]]
+        if any(feature.get("segments") is not None for feature in features):
+            segments = [segment for feature in features for segment in feature["segments"] or [[]]]
             batch["token_type_ids"] = padded(segments, length, 0)
         return batch
+
+    @staticmethod
+    def has_texts(inputs: Mapping[str, Any]) -> bool:
+        """Return whether a batch holds texts."""
+        return "input_ids" in inputs
 
     def _with_routing(
         self, inputs: dict[str, torch.Tensor], features: Sequence[Feature], fill: bool = False, whole: bool = False
     ) -> dict[str, Any]:
-        routing = routing_of(features, list(self.tasks.values()), inputs["attention_mask"], fill, whole)
+        mask = inputs.get("attention_mask")
+        if mask is None or not self.has_texts(inputs):
+            # Nothing is said of word pieces where there are none.
+            mask = torch.ones(sum(len(feature["sequences"]) for feature in features), 1, dtype=torch.long)
+        routing = routing_of(features, list(self.tasks.values()), mask, fill, whole)
         return {**inputs, "routing": routing, "asked_tasks": stack_asked_tasks(features)}
+
+
+def _rows_with(features: Sequence[Feature], name: str) -> list[bool]:
+    """Whether each of the encoder's rows has a text, or what stands in a field."""
+    return [
+        bool(sequence) if name == TEXT else name in feature.get("media", ())
+        for feature in features
+        for sequence in feature["sequences"]
+    ]
 
 
 def answer_row(task: TaskConfig, row: Mapping[str, Any]) -> Row:

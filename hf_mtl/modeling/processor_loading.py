@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from transformers import AutoTokenizer, PreTrainedConfig
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_assembly import built_others
 from .encoder_code import hub_arguments, with_encoder_code
-from .encoder_limits import EncoderLimits, check_reads_words, check_tokenizer, check_words, limits_of
+from .encoder_limits import check_tokenizer, check_words, limits_of
 from .encoder_loading import build_encoder
 from .errors import InputError
 from .feature_encoding import FeatureEncoder
+from .modalities import TEXT
+from .modality_readers import encoders_by_modality, readers_of
 from .random_states import kept_random_states
 
 
@@ -68,13 +71,19 @@ class SavedProcessor(FeatureEncoder):
         )
         try:
             config = _read_config(name, arguments)
-            limits = _limits_without_weights(config)
+            encoders = _without_weights(config)
+            readers = readers_of(config, encoders)
+            if TEXT not in encoders:
+                processor = cls(None, config.task_configs, None, readers)
+                processor.config = config
+                return processor
+            limits = limits_of(encoders[TEXT])
             tokenizer = AutoTokenizer.from_pretrained(name, config=config.encoder_config, **arguments)
         except OSError as error:
             raise InputError(f"The checkpoint {name!r} cannot be read: {str(error).splitlines()[0]}") from error
         check_words(tokenizer, name)
         check_tokenizer(limits, tokenizer, config.task_configs)
-        processor = cls(tokenizer, config.task_configs, limits.positions)
+        processor = cls(tokenizer, config.task_configs, limits.positions, readers)
         processor.config = config
         return processor
 
@@ -84,7 +93,8 @@ class SavedProcessor(FeatureEncoder):
         Args:
             save_directory: The folder; with the model's `save_pretrained` beside it, a checkpoint.
         """
-        self.tokenizer.save_pretrained(save_directory)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(save_directory)
         if self.config is not None and not (Path(save_directory) / "config.json").exists():
             self.config.save_pretrained(save_directory)
 
@@ -102,9 +112,8 @@ def _read_config(name: str, arguments: Mapping[str, Any]) -> MultiTaskAttentionC
     return cast(MultiTaskAttentionConfig, MultiTaskAttentionConfig.from_pretrained(name, **source, **given))
 
 
-def _limits_without_weights(config: MultiTaskAttentionConfig) -> EncoderLimits:
-    """Return what a model's encoder can read: asked of one whose weights have whatever values."""
+def _without_weights(config: MultiTaskAttentionConfig) -> dict[str, PreTrainedModel]:
+    """Return a model's encoders by modality, whose weights have whatever values."""
     with kept_random_states(torch.device("cpu")), no_init_weights():
-        encoder = build_encoder(cast(PreTrainedConfig, config.encoder_config), False, config.tower)
-        check_reads_words(encoder)
-        return limits_of(encoder)
+        first = build_encoder(cast(PreTrainedConfig, config.encoder_config), False, config.tower)
+        return encoders_by_modality(first) | built_others(config.modalities or [])

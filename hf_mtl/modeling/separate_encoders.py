@@ -1,6 +1,9 @@
-"""An encoder of each task's own, with or without one that tasks share, and what reads them."""
+"""Several encoders in one model; an encoder of each task's own, with or without one that tasks share, and what reads
+them.
+"""
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
@@ -15,7 +18,28 @@ from .errors import InputError
 from .task_tensors import Carried, task_key
 
 
-class SeparateEncoders(nn.Module):
+class SeveralEncoders(nn.Module, ABC):
+    """The encoders of a model that has several."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Any]:
+        """Go through the encoders, in order."""
+
+    @property
+    @abstractmethod
+    def first(self) -> Any:
+        """The encoder that speaks for all."""
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the first encoder's."""
+        return self.first.get_input_embeddings()
+
+    @abstractmethod
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the first encoder's, or raise `InputError` where that cannot be."""
+
+
+class SeparateEncoders(SeveralEncoders):
     """An encoder of each task's own; they start as copies of one.
 
     Args:
@@ -44,10 +68,6 @@ class SeparateEncoders(nn.Module):
             axis: See `EncoderReader`.
         """
         return SeparateReader(self, layers, axis)
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the first encoder's."""
-        return self.first.get_input_embeddings()
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Raise `InputError`: there are several."""
@@ -203,4 +223,4 @@ def _mean(first: Any, second: Any) -> Any:
 
 def first_encoder(encoder: Any) -> PreTrainedModel:
     """Return a model's encoder; of several, the one that speaks for all."""
-    return encoder.first if isinstance(encoder, SeparateEncoders) else encoder
+    return encoder.first if isinstance(encoder, SeveralEncoders) else encoder

@@ -8,7 +8,7 @@ from .errors import InputError, check_choice
 from .task_config import EXAMPLE_TASK
 
 # Settings that a file or a command line may give a value of the wrong type.
-_NO_SETTINGS = ("encoder_config", "encoder_width", "encoder_axis", "encoder_layers")
+_NO_SETTINGS = ("encoder_config", "encoder_width", "encoder_axis", "encoder_layers", "modalities")
 SETTINGS = [name for name in MultiTaskAttentionConfig.__annotations__ if name not in _NO_SETTINGS]
 # What `from_encoder` passes on to the encoder's `from_pretrained`.
 ENCODER_ARGUMENTS = (

@@ -49,7 +49,9 @@ class TaskConfig:
         name: The task's name, as in ``"SST-2"``; keys logits, answers and metrics. Parameters have its `task_slug`.
         problem_type: A name of `PROBLEM_TYPES`.
         labels: Class, flag or tag names in id order; None for regression, question answering and multiple choice.
-        fields: Input fields read from a row; by default those the problem type needs.
+        fields: Input fields read from a row; by default those the problem type needs, in a model of images alone the
+            image, likewise of sounds and tables.
+        table_columns: The columns of the row of a table, where a task reads one (`fields` has "table").
         max_length: Longest input in word pieces, special ones included; longer ones are cut (question answering:
             split into windows). By default 128, of question answering 384.
         stride: Word pieces two neighbouring windows of a context share (question answering); by default 64.
@@ -73,6 +75,7 @@ class TaskConfig:
     problem_type: str
     labels: list[str] | None = None
     fields: list[str] | None = None
+    table_columns: list[str] | None = None
     max_length: int | None = None
     stride: int | None = None
     reads: list[str] | None = None
@@ -195,6 +198,12 @@ class TaskConfig:
                     f"Task {self.name!r} has {self.num_outputs} labels; found class_weights={self.class_weights!r}; "
                     "expected one number >= 0 for each label."
                 )
+        if ("table" in self.input_fields) != (self.table_columns is not None):
+            raise InputError(
+                f"Task {self.name!r} has fields={list(self.input_fields)!r} and table_columns={self.table_columns!r}; "
+                'expected both of a task that reads rows of a table: fields=["table"], table_columns=["age", ...]; of '
+                "others neither."
+            )
         if self.label_scale is not None and self.label_scale <= 0:
             raise InputError(f"Task {self.name!r} has label_scale={self.label_scale!r}; expected a number > 0.")
 

@@ -1,0 +1,225 @@
+"""What `from_encoder` does: encoders are found, loaded or built, and become the model of some tasks."""
+
+import copy
+import importlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from .configuration_multitask import MultiTaskAttentionConfig
+from .encoder_arguments import bare_encoder, check_encoder, follow_mode, on_one_device, read_tasks, split_arguments
+from .encoder_code import hub_arguments
+from .encoder_loading import build_encoder, find_encoder, load_with_config, reading_options
+from .encoder_measures import state_form, with_pooling
+from .errors import InputError, check_choice
+from .modalities import MODALITIES, TEXT, check_modality, modality_of_encoder
+from .modality_readers import PROCESSOR_CLASSES, processor_values
+from .multitask_module import check_config
+from .pooling import TASK_POOLINGS
+from .table_config import TableConfig
+
+# Keys of an encoder that is described by a mapping, beside the values of its configuration.
+_NAME, _TOWER, _PROCESSOR, _TYPE = "name", "tower", "processor", "model_type"
+
+
+class _Found(NamedTuple):
+    """An encoder that is at hand.
+
+    Args:
+        encoder: The encoder.
+        whole: The configuration that builds it again.
+        source: Where it was loaded from; None of one that was given loaded, or has fresh weights.
+        tower: Of a model of several the one that it is.
+        processor: The values of what reads its images or sounds.
+    """
+
+    encoder: PreTrainedModel
+    whole: PreTrainedConfig
+    source: str | None = None
+    tower: str | None = None
+    processor: Mapping[str, Any] | None = None
+
+
+def wrapped(
+    model_class: Any,
+    encoder: Any,
+    tasks: Any,
+    encoder_kwargs: Mapping[str, Any] | None,
+    system: str | None,
+    arguments: Mapping[str, Any],
+) -> Any:
+    """Return a `MultiTaskAttentionModel` around an encoder; the arguments are those of its `from_encoder`."""
+    by_modality = _by_modality(encoder)
+    only = next(iter(by_modality.values()))
+    check_encoder_given(only)
+    values = read_tasks(tasks)
+    described = isinstance(only, Mapping | PreTrainedConfig)
+    settings, loading = (
+        split_arguments(_named(only) or "", system, encoder_kwargs, arguments)
+        if described
+        else (split_arguments(only, system, encoder_kwargs, arguments))
+    )
+    attention: dict[str, Any] = {"attn_implementation": loading.get("attn_implementation")}
+    check_config(config := MultiTaskAttentionConfig(tasks=values, **attention, **settings))
+    pooler = TASK_POOLINGS[config.pooling].reads_pooler
+    found = {
+        name: _found(one, pooler, config.tower if one is only else None, loading) for name, one in by_modality.items()
+    }
+    named = (
+        {name or modality_of_encoder(one.encoder): one for name, one in found.items()}
+        if "" not in found
+        else (_of_one(found[""]))
+    )
+    first = next(iter(named.values()))
+    settings = with_pooling({**settings, _TOWER: first.tower}, first.encoder)
+    rows = [_row(name, one, is_first=one is first) for name, one in named.items()]
+    is_plain = list(named) in ([TEXT], [""])
+    model = model_class(
+        MultiTaskAttentionConfig(
+            encoder_config=first.whole,
+            tasks=_with_fields(config.tasks or [], list(named)),
+            modalities=None if is_plain else rows,
+            **settings,
+        ),
+        first.encoder if len(named) == 1 else {name: one.encoder for name, one in named.items()},
+    )
+    if first.source is not None:
+        model.hub_arguments = hub_arguments(loading)
+    follow_mode(model, first.encoder)
+    return model
+
+
+def _of_one(one: _Found) -> dict[str, _Found]:
+    """An encoder under its modality; one that reads something else has none."""
+    try:
+        return {modality_of_encoder(one.encoder): one}
+    except InputError:
+        return {"": one}
+
+
+def _by_modality(encoder: Any) -> dict[str, Any]:
+    """Encoders by modality, that of texts first; a single one that is no mapping of them has the name "".
+
+    Raises:
+        InputError: A name of no modality, or no encoder.
+    """
+    if not isinstance(encoder, Mapping):
+        return {"": encoder}
+    if not encoder:
+        raise InputError("encoder is an empty mapping; expected an encoder for each modality: {'image': ...}.")
+    for name in encoder:
+        check_modality(name)
+    ordered = sorted(encoder, key=lambda name: name != TEXT)
+    return {name: encoder[name] for name in ordered}
+
+
+def check_encoder_given(encoder: Any) -> None:
+    """Raise `InputError` for something that is no encoder: a name, a loaded one, a configuration or its values."""
+    if not isinstance(encoder, Mapping | PreTrainedConfig):
+        check_encoder(encoder)
+
+
+def _named(described: Any) -> str | None:
+    """The name of the encoder that a mapping describes."""
+    return described.get(_NAME) if isinstance(described, Mapping) else None
+
+
+def _found(encoder: Any, pooler: bool, tower: str | None, loading: Mapping[str, Any]) -> _Found:
+    """Load, build or take an encoder.
+
+    Args:
+        encoder: Its name or folder, the encoder, its configuration, or a mapping of ``name`` or the values of its
+            configuration, and ``tower`` and ``processor``.
+        pooler: Whether its pooler is read.
+        tower: Of a model of several, the one that is meant, where the mapping does not say it.
+        loading: What loads it.
+    """
+    if isinstance(encoder, str | Path):
+        return _loaded(str(encoder), pooler, tower, loading, None)
+    if isinstance(encoder, PreTrainedConfig):
+        fresh = build_encoder(copy.deepcopy(encoder), pooler, tower)
+        return _Found(fresh, fresh.config if tower is None else encoder, None, tower)
+    if not isinstance(encoder, Mapping):
+        check_encoder(encoder)
+        bare, whole = bare_encoder(encoder, pooler, tower)
+        source = str(encoder.name_or_path or "")
+        return _Found(bare, whole, None, tower, _processor_beside(source, bare, loading) if source else None)
+    values = dict(encoder)
+    name, tower, processor = values.pop(_NAME, None), values.pop(_TOWER, tower), values.pop(_PROCESSOR, None)
+    if name is not None:
+        return _loaded(str(name), pooler, tower, {**loading, **values}, processor)
+    config = _built_config(values)
+    fresh = build_encoder(config, pooler, tower)
+    return _Found(fresh, fresh.config if tower is None else config, None, tower, processor)
+
+
+def _built_config(values: dict[str, Any]) -> PreTrainedConfig:
+    """The configuration of an encoder with fresh weights."""
+    model_type = values.pop(_TYPE, TableConfig.model_type if "columns" in values else None)
+    if model_type is None:
+        raise InputError(
+            f"The encoder {values!r} has no `{_TYPE}` (an encoder with fresh weights, such as model_type: resnet) and "
+            f"no `{_NAME}` (a Hub name or a folder); give one of them."
+        )
+    check_choice("model_type", model_type, CONFIG_MAPPING)
+    config = AutoConfig.for_model(model_type)
+    for key in values:
+        check_choice(f"value of a {model_type} configuration:", key, [*config.to_dict(), *config.attribute_map])
+    return AutoConfig.for_model(model_type, **values)
+
+
+def _loaded(
+    name: str, pooler: bool, tower: str | None, loading: Mapping[str, Any], processor: Mapping[str, Any] | None
+) -> _Found:
+    loaded, whole = load_with_config(name, pooler, tower, **on_one_device(loading))
+    if processor is None:
+        processor = _processor_beside(name, loaded, loading)
+    return _Found(loaded, whole, name, tower, processor)
+
+
+def _processor_beside(name: str, encoder: PreTrainedModel, loading: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The values of the processor that lies beside an encoder of images or sounds; None where there is none."""
+    try:
+        modality = modality_of_encoder(encoder)
+    except InputError:
+        return None
+    if modality not in PROCESSOR_CLASSES:
+        return None
+    # Of texts alone no library of images is loaded.
+    kind = getattr(importlib.import_module("transformers"), PROCESSOR_CLASSES[modality])
+    try:
+        hub = hub_arguments(loading)
+        folder = find_encoder(name, hub)
+        return processor_values(modality, kind.from_pretrained(folder, **hub, **reading_options(folder)))
+    # Said when rows are read, with what to type.
+    except (OSError, ValueError, ImportError):
+        return None
+
+
+def _row(name: str, found: _Found, is_first: bool) -> dict[str, Any]:
+    """What the configuration keeps of a modality."""
+    row: dict[str, Any] = {"name": name}
+    if found.processor is not None:
+        row["processor"] = dict(found.processor)
+    if not is_first:
+        form = state_form(found.encoder)
+        row |= {"config": found.whole.to_dict(), "tower": found.tower, "width": form.width, "axis": form.axis}
+    return row
+
+
+def _with_fields(tasks: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> list[dict[str, Any]]:
+    """The tasks of a model that reads no texts, those that name no fields with the field of its first modality."""
+    first = modalities[0]
+    if first not in MODALITIES:
+        return [dict(task) for task in tasks]
+    return [{**task, "fields": task.get("fields") or [first]} for task in tasks]
+
+
+__all__ = ["wrapped"]

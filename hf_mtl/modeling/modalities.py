@@ -1,0 +1,60 @@
+"""The modalities of what rows hold: texts, images, sounds, rows of tables; the fields and encoders of each.
+
+To add one, write its row in `MODALITIES` and its reader in `modality_readers.py`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from torch import nn
+
+from .encoder_modules import main_input
+from .errors import InputError, check_choice
+
+TEXT, TABLE = "text", "table"
+# By modality, but for texts: the beginnings of the names of what its encoders read first. A modality is called as the
+# field of a row that holds it.
+MODALITIES: dict[str, tuple[str, ...]] = {
+    "image": ("pixel", "flattened_patches", "image"),
+    "audio": ("input_values", "input_features", "audio", "spectrogram"),
+    TABLE: ("numbers",),
+}
+
+
+def modality_of_field(field: str) -> str:
+    """Return the modality of an input field."""
+    return field if field in MODALITIES else TEXT
+
+
+def modalities_of(fields: Iterable[str]) -> tuple[str, ...]:
+    """Return the modalities of input fields, each once."""
+    return tuple(dict.fromkeys(map(modality_of_field, fields)))
+
+
+def modality_of_encoder(encoder: nn.Module) -> str:
+    """Return what an encoder reads.
+
+    Raises:
+        InputError: It reads something else, such as videos or points.
+    """
+    name = main_input(encoder)
+    for modality, beginnings in MODALITIES.items():
+        if name.startswith(beginnings):
+            return modality
+    if name in ("input_ids", "inputs_embeds"):
+        return TEXT
+    raise InputError(
+        f"A {type(encoder).__name__} reads `{name}`, which is no text, image, sound or row of a table; give its "
+        f"inputs themselves, model({name}=...), and train it with transformers.Trainer."
+    )
+
+
+def check_modality(name: str) -> None:
+    """Raise `InputError` for something that is the name of no modality."""
+    check_choice("modality", name, [TEXT, *MODALITIES])
+
+
+def modality_row(config: Any, name: str) -> Mapping[str, Any]:
+    """Return what a model's configuration says of a modality; nothing where it names none."""
+    rows: Sequence[Mapping[str, Any]] = config.modalities or ()
+    return next((row for row in rows if row["name"] == name), {})

@@ -1,0 +1,317 @@
+"""Readers of what rows hold beside texts: images, sounds and rows of tables become tensors of their encoders.
+
+To add one, write its class and its line in `READERS`.
+"""
+
+import importlib.util
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from .encoder_modules import accepted_inputs
+from .errors import InputError
+from .modalities import TEXT, modality_of_encoder, modality_row
+from .separate_encoders import first_encoder
+from .sound_files import read_sound
+from .table_config import CATEGORY, NUMBER, TableConfig
+from .table_encoder import MISSING, UNSEEN
+from .trunks import Trunks, input_names
+
+# States of an image, and of a second of sound, that a batch is counted by.
+_IMAGE_STATES, _STATES_PER_SECOND = 64, 50
+
+
+# By modality the class that finds its processor, and what names the processor's own class among its values.
+PROCESSOR_CLASSES = {"image": "AutoImageProcessor", "audio": "AutoFeatureExtractor"}
+_PROCESSOR_KEYS = {"image": "image_processor_type", "audio": "feature_extractor_type"}
+
+
+class ModalityReader(ABC):
+    """Reads the values of one field.
+
+    Args:
+        encoder: What reads its tensors.
+        processor: The values of the processor that makes them, of Transformers.
+        prefixed: Whether the model has other encoders too (see `trunks.input_names`).
+    """
+
+    modality: ClassVar[str]
+
+    def __init__(self, encoder: PreTrainedModel, processor: Mapping[str, Any] | None, prefixed: bool) -> None:
+        accepted = list(accepted_inputs(encoder))
+        self.names = input_names(self.modality, accepted) if prefixed else dict(zip(accepted, accepted))
+
+    @abstractmethod
+    def check(self, value: Any) -> int:
+        """Return about how many states a value becomes; look no further into it than that takes.
+
+        Raises:
+            ValueError: It cannot be read; the message follows "the image is ...; ".
+        """
+
+    def is_cut(self, value: Any) -> bool:
+        """Return whether a value is longer than what is read of it."""
+        return False
+
+    @abstractmethod
+    def read(self, values: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """Return the inputs of values by the names of the encoder's `forward`."""
+
+    def tensors(self, values: Sequence[Any]) -> dict[str, torch.Tensor]:
+        """Return the inputs of values by the names that the model takes."""
+        return {self.names[name]: value for name, value in self.read(values).items() if name in self.names}
+
+
+class ImageReader(ModalityReader):
+    """Reads images: of PIL, arrays (height, width[, channels]) of bytes, files, ``{"bytes", "path"}``."""
+
+    modality = "image"
+
+    def __init__(self, encoder: PreTrainedModel, processor: Mapping[str, Any] | None, prefixed: bool) -> None:
+        super().__init__(encoder, processor, prefixed)
+        self.processor = processor_of(self.modality, processor)
+        channels = getattr(encoder.config, "num_channels", 3)
+        self.mode = {1: "L", 4: "RGBA"}.get(channels, "RGB")
+
+    def check(self, value: Any) -> int:
+        _opened_image(value).close()
+        return _IMAGE_STATES
+
+    def image(self, value: Any) -> Any:
+        """Return a value as an image of PIL, upright, of the encoder's channels."""
+        from PIL import ImageOps
+
+        try:
+            return ImageOps.exif_transpose(_opened_image(value)).convert(self.mode)
+        except OSError as error:
+            raise ValueError(str(error)) from error
+
+    def read(self, values: Sequence[Any]) -> dict[str, torch.Tensor]:
+        images = [self.image(value) for value in values]
+        return dict(self.processor(images=images, return_tensors="pt"))
+
+
+class AudioReader(ModalityReader):
+    """Reads sounds: files, ``{"bytes", "path"}``, ``{"array", "sampling_rate"}``, samples at the encoder's rate."""
+
+    modality = "audio"
+
+    def __init__(self, encoder: PreTrainedModel, processor: Mapping[str, Any] | None, prefixed: bool) -> None:
+        super().__init__(encoder, processor, prefixed)
+        self.processor = processor_of(self.modality, processor)
+        self.rate = int(self.processor.sampling_rate)
+        # Such encoders read windows of one length.
+        self.most = getattr(self.processor, "n_samples", None)
+
+    def check(self, value: Any) -> int:
+        sound = read_sound(value, self.rate)
+        return math.ceil(len(sound) / self.rate * _STATES_PER_SECOND)
+
+    def is_cut(self, value: Any) -> bool:
+        return self.most is not None and len(read_sound(value, self.rate)) > self.most
+
+    def read(self, values: Sequence[Any]) -> dict[str, torch.Tensor]:
+        sounds = [read_sound(value, self.rate) for value in values]
+        padding = "max_length" if self.most is not None else True
+        options: dict[str, Any] = {"padding": padding, "return_attention_mask": True, "return_tensors": "pt"}
+        return dict(self.processor(sounds, sampling_rate=self.rate, **options))
+
+
+class TableReader(ModalityReader):
+    """Reads rows of a table: mappings of column to value; None, NaN and an empty text are empty cells."""
+
+    modality = "table"
+
+    def __init__(self, encoder: PreTrainedModel, processor: Mapping[str, Any] | None, prefixed: bool) -> None:
+        super().__init__(encoder, processor, prefixed)
+        columns = cast(TableConfig, encoder.config).columns or []
+        self.numbers = [column["name"] for column in columns if column["kind"] == NUMBER]
+        self.categories = {
+            column["name"]: {value: place + UNSEEN + 1 for place, value in enumerate(column["values"])}
+            for column in columns
+            if column["kind"] == CATEGORY
+        }
+
+    def check(self, value: Any) -> int:
+        if not isinstance(value, Mapping) or not value:
+            raise ValueError("expected a mapping of column to value")
+        for name in value:
+            if name not in self.categories and name not in self.numbers:
+                known = ", ".join([*self.numbers, *self.categories][:20])
+                raise ValueError(f"it has a column {name!r}; expected some of {known}")
+        for name in self.numbers:
+            table_number(value.get(name), name)
+        return len(value)
+
+    def read(self, values: Sequence[Any]) -> dict[str, torch.Tensor]:
+        numbers = [[table_number(row.get(name), name) for name in self.numbers] for row in values]
+        categories = [[self._id(name, row.get(name)) for name in self.categories] for row in values]
+        names = [*self.numbers, *self.categories]
+        return {
+            "numbers": torch.tensor(numbers, dtype=torch.float32).reshape(len(values), len(self.numbers)),
+            "categories": torch.tensor(categories, dtype=torch.long).reshape(len(values), len(self.categories)),
+            "attention_mask": torch.tensor([[name in row for name in names] for row in values], dtype=torch.long),
+        }
+
+    def _id(self, column: str, cell: Any) -> int:
+        return MISSING if is_empty(cell) else self.categories[column].get(table_text(cell), UNSEEN)
+
+
+READERS: dict[str, type[ModalityReader]] = {
+    reader.modality: reader for reader in (ImageReader, AudioReader, TableReader)
+}
+
+
+def is_empty(cell: Any) -> bool:
+    """Return whether a cell of a table has no value."""
+    return cell is None or cell == "" or (isinstance(cell, float) and math.isnan(cell))
+
+
+def table_text(cell: Any) -> str:
+    """Return a cell as the name of a category: 1, 1.0 and "1" are one."""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell).strip()
+
+
+def table_number(cell: Any, column: str) -> float:
+    """Return a cell as a number, NaN of one that is empty.
+
+    Raises:
+        ValueError: It is none.
+    """
+    if is_empty(cell):
+        return math.nan
+    try:
+        number = float(cell)
+    except (TypeError, ValueError):
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"its {column!r} is {cell!r}; expected a number")
+    return number
+
+
+def readers_of(config: Any, encoders: Mapping[str, PreTrainedModel]) -> dict[str, ModalityReader]:
+    """Return what reads each modality but texts.
+
+    Args:
+        config: A `MultiTaskAttentionConfig`.
+        encoders: By modality, see `encoders_by_modality`.
+
+    Raises:
+        InputError: A processor is missing, or its class does not exist.
+    """
+    return {
+        name: READERS[name](encoder, modality_row(config, name).get("processor"), len(encoders) > 1)
+        for name, encoder in encoders.items()
+        if name != TEXT
+    }
+
+
+def encoders_by_modality(encoder: Any) -> dict[str, PreTrainedModel]:
+    """Return the encoders of a model by what they read; of separate ones of one modality the first."""
+    if isinstance(encoder, Trunks):
+        return cast(dict[str, PreTrainedModel], dict(encoder.encoders.items()))
+    first = first_encoder(encoder)
+    return {modality_of_encoder(first): first}
+
+
+def processor_of(modality: str, values: Mapping[str, Any] | None) -> Any:
+    """Return the processor of images or sounds that these values say.
+
+    Raises:
+        InputError: There are none, or they name no class of Transformers.
+    """
+    import transformers
+
+    key, example = _PROCESSOR_KEYS[modality], PROCESSOR_CLASSES[modality]
+    if values is None:
+        raise InputError(
+            f"Nothing says how the encoder of {modality} reads its input: give {example}.from_pretrained(name) as "
+            f"processing_class, or `processor: {{{key}: ...}}` beside the encoder in a recipe."
+        )
+    name = str(values.get(key, ""))
+    kind = getattr(transformers, name, None)
+    if importlib.util.find_spec("torchvision") is None and modality == "image":
+        # The same without torchvision; Transformers would take it with a warning.
+        kind = getattr(transformers, f"{name.removesuffix('Fast')}Pil", kind)
+    if kind is None:
+        raise InputError(f"The processor of {modality} has {key}={name!r}, which is no class of transformers.")
+    return kind.from_dict({name: value for name, value in values.items() if name != key})
+
+
+def processor_values(modality: str, processor: Any) -> dict[str, Any]:
+    """Return the values of a processor, as a configuration keeps them.
+
+    Raises:
+        InputError: It is none of this modality's.
+    """
+    key, example = _PROCESSOR_KEYS[modality], PROCESSOR_CLASSES[modality]
+    values = {} if not callable(getattr(processor, "to_dict", None)) else processor.to_dict()
+    if key not in values:
+        # A processor of a model of several encoders has those of each.
+        inside = vars(processor).get("image_processor" if modality == "image" else "feature_extractor")
+        if inside is not None:
+            return processor_values(modality, inside)
+        raise InputError(
+            f"The processor of {modality} is a {type(processor).__name__}; expected {example}.from_pretrained(name)."
+        )
+    return {name: plain for name, value in values.items() if (plain := _plain(value)) is not None}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON holds it; None of one that is made anew of the others, such as filters."""
+    if isinstance(value, np.ndarray):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _plain(inside) for name, inside in value.items()}
+    if isinstance(value, tuple):
+        return list(value)
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _opened_image(value: Any) -> Any:
+    """A value as an image whose points need not have been read yet."""
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise InputError("Images are read by Pillow; type: pip install pillow") from error
+    import io
+
+    if isinstance(value, Image.Image):
+        return value.copy()
+    if isinstance(value, Mapping):
+        value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
+    if isinstance(value, np.ndarray):
+        if value.dtype != np.uint8 or value.ndim not in (2, 3):
+            raise ValueError(
+                f"expected an array (height, width[, channels]) of uint8, found {value.dtype} {value.shape}"
+            )
+        return Image.fromarray(value.squeeze(-1) if value.shape[2:] == (1,) else value)
+    try:
+        if isinstance(value, bytes):
+            return Image.open(io.BytesIO(value))
+        if isinstance(value, str | Path):
+            return Image.open(value)
+    except UnidentifiedImageError as error:
+        raise ValueError("it holds no image that Pillow can read") from error
+    except OSError as error:
+        raise ValueError(f"{error.strerror or error}") from error
+    raise ValueError("expected an image, its file or its bytes")
+
+
+__all__ = [
+    "PROCESSOR_CLASSES",
+    "READERS",
+    "ModalityReader",
+    "encoders_by_modality",
+    "is_empty",
+    "processor_values",
+    "readers_of",
+    "table_number",
+    "table_text",
+]

@@ -1,0 +1,97 @@
+"""Sounds as arrays: wav files by the standard library, all others by torchcodec where it is installed."""
+
+import importlib.util
+import io
+import wave
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# By bytes of a sample: its type, and what it is divided by.
+_SAMPLES = {1: ("u1", 128.0), 2: ("<i2", 32768.0), 4: ("<i4", 2147483648.0)}
+
+
+def read_sound(value: Any, rate: int) -> np.ndarray:
+    """Return a sound as (samples,) of float32 between -1 and 1, its channels as their mean.
+
+    Args:
+        value: A file, its bytes, ``{"bytes", "path"}``, ``{"array", "sampling_rate"}``, or samples at `rate`.
+        rate: Samples per second that are wanted.
+
+    Raises:
+        ValueError: It cannot be read, holds nothing, or has another rate and torchcodec is not installed.
+    """
+    samples, found = _samples_of(value, rate)
+    if not samples.size:
+        raise ValueError("it holds no samples")
+    if found != rate:
+        raise ValueError(
+            f"it has {found:,} samples per second and the encoder reads {rate:,}; resample it, or type: pip install "
+            "torchcodec, which does"
+        )
+    return samples
+
+
+def _samples_of(value: Any, rate: int) -> tuple[np.ndarray, int]:
+    if isinstance(value, Mapping) and value.get("array") is not None:
+        return _mono(np.asarray(value["array"], dtype=np.float32)), int(value.get("sampling_rate") or rate)
+    if isinstance(value, Mapping):
+        value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
+    if isinstance(value, np.ndarray):
+        return _mono(value.astype(np.float32)), rate
+    if not isinstance(value, bytes | str | Path):
+        raise ValueError("expected a sound's file, its bytes, or {'array': ..., 'sampling_rate': ...}")
+    try:
+        content = value if isinstance(value, bytes) else Path(value).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{error.strerror}") from error
+    try:
+        samples, found = _wave_samples(content)
+    except (wave.Error, EOFError, ValueError) as error:
+        return _decoded(content, rate, str(error) or "it ends too early"), rate
+    return (samples, found) if found == rate or not _has_codec() else (_decoded(content, rate, ""), rate)
+
+
+def _wave_samples(content: bytes) -> tuple[np.ndarray, int]:
+    with wave.open(io.BytesIO(content)) as file:
+        width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
+        frames = file.readframes(file.getnframes())
+    if width == 3:
+        # Longer by a byte below, so that their sign stays where it is.
+        wide = np.zeros((len(frames) // 3, 4), dtype=np.uint8)
+        wide[:, 1:] = np.frombuffer(frames[: len(wide) * 3], dtype=np.uint8).reshape(-1, 3)
+        width, frames = 4, wide.tobytes()
+    kind, scale = _SAMPLES[width]
+    samples = np.frombuffer(frames[: len(frames) // width * width], dtype=kind).astype(np.float32)
+    samples = (samples - 128.0 if width == 1 else samples) / scale
+    return _mono(samples[: len(samples) // channels * channels].reshape(-1, channels).T), rate
+
+
+def _mono(samples: np.ndarray) -> np.ndarray:
+    """(samples,) of (samples,) or of (channels, samples)."""
+    return samples if samples.ndim == 1 else samples.mean(axis=0, dtype=np.float32)
+
+
+def _has_codec() -> bool:
+    return importlib.util.find_spec("torchcodec") is not None
+
+
+def _decoded(content: bytes, rate: int, why: str) -> np.ndarray:
+    """The samples that torchcodec reads at a rate.
+
+    Raises:
+        ValueError: It is not installed, or cannot read it either.
+    """
+    if not _has_codec():
+        raise ValueError(f"it is no wav file that can be read ({why}); for other formats type: pip install torchcodec")
+    from torchcodec.decoders import AudioDecoder
+
+    try:
+        return AudioDecoder(content, sample_rate=rate, num_channels=1).get_all_samples().data[0].numpy()
+    except RuntimeError as error:
+        raise ValueError(str(error).splitlines()[0]) from error
+
+
+__all__ = ["read_sound"]
