@@ -102,7 +102,7 @@ class Recipe:
         data: Where rows come from.
         training: Training arguments.
         tasks: The tasks of this run.
-        encoder: The encoder's name.
+        encoder: The encoder's name, or encoders by modality.
         folder: The output folder.
         values: Every key that was given, tasks flattened (``tasks.rte.weight``), to compare runs by.
         rows: The chosen task rows as they were given, but that paths are good in the working directory.
@@ -113,11 +113,18 @@ class Recipe:
     data: DataArguments
     training: MultiTaskTrainingArguments
     tasks: list[TaskSpec]
-    encoder: str
+    encoder: str | dict[str, Any]
     folder: Path
     values: dict[str, Any]
     rows: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def encoder_names(self) -> list[str]:
+        """The names of the encoders that are loaded by one."""
+        encoders = self.encoder.values() if isinstance(self.encoder, Mapping) else [self.encoder]
+        names = (one.get("name") if isinstance(one, Mapping) else one for one in encoders)
+        return [name for name in names if name is not None]
 
     def stages(self) -> list[Stage]:
         """Return the trainings that the run is made of, in order.

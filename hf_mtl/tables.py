@@ -14,6 +14,7 @@ from .data.mixture import Mixture
 from .data.overlap import input_keys
 from .data.streams import StreamedMixture
 from .metrics import METRICS
+from .modeling.modalities import MODALITIES, TEXT, modalities_of
 from .modeling.tag_spans import spelled_as_bioes
 from .paired_intervals import LEVEL, AnsweredRows, PairedScores, paired_scores
 from .screen import table
@@ -197,6 +198,10 @@ def baseline_scores(
         if scored and not all(METRICS[name].reads_scores for name in spec.metric_names):
             validation = mixture.validation[spec.name]
             task = _baseline_task(spec, mixture.train[spec.name], validation)
+            if TEXT not in modalities_of(spec.input_fields):
+                # Nothing simple reads images and sounds.
+                baselines[spec.name] = BaselineScores(trivial_answers(task).score(), {})
+                continue
             simple = (trivial_answers(task), tfidf_answers(task))
             above: dict[str, tuple[int, int]] = {}
             if spec.name in answered:
@@ -225,4 +230,6 @@ def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> Basel
 
 def _baseline_rows(spec: TaskSpec, rows: Dataset) -> list[dict[str, Any]]:
     name = label_kind(spec).baseline_field or LABEL_FIELD
-    return [{**{key: row[key] for key in spec.input_fields}, name: row[LABEL_FIELD]} for row in rows]
+    texts = [key for key in spec.input_fields if key not in MODALITIES]
+    plain = rows.select_columns([*texts, LABEL_FIELD])
+    return [{**{key: row[key] for key in texts}, name: row[LABEL_FIELD]} for row in plain]

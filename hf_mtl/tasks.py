@@ -8,6 +8,7 @@ from typing import Any
 
 from .metrics import check_metrics, default_metrics
 from .modeling.errors import InputError, check_choice
+from .modeling.modalities import MODALITIES, TABLE
 from .modeling.tag_spans import SpanTags
 from .modeling.task_config import TaskConfig
 from .task_presets import PRESETS
@@ -36,7 +37,9 @@ class TaskSpec(TaskConfig):
         subset: The Hub data set's configuration.
         data_files: Files of the user's own by split (csv, json, jsonl, parquet), instead of `dataset`.
         columns: The data set's column for each input field and for ``label``; a dot reads inside a column
-            ("choices.text"), and `choices` may be a list of columns. A field left out has the column of its own name.
+            ("choices.text"), `choices` may be a list of columns, and `table` is one. A field left out has the column
+            of its own name. A task that names an `image`, `audio` or `table` reads that, and a `text` only if it names
+            one too.
         label_form: Of multi-label rows, where both could be meant: "ids" (they list the labels that hold) or "flags"
             (a 0 or 1 per label).
         local_columns: The same where ``--data_dir`` replaces the Hub and its files name columns otherwise.
@@ -84,6 +87,9 @@ class TaskSpec(TaskConfig):
     labels_are_sorted: bool = False
 
     def __post_init__(self) -> None:
+        if self.table_columns is None and isinstance(columns := self.columns.get(TABLE), (list, tuple)):
+            # Said in the words of columns, kept in those of a task.
+            object.__setattr__(self, "table_columns", list(columns))
         self.check_name_and_type()
         if not self.problem.has_label_column:
             self._check_text_alone()
@@ -165,7 +171,9 @@ class TaskSpec(TaskConfig):
         if self.fields:
             return tuple(self.fields)
         named = {**self.columns, **(self.local_columns or {})}
-        return self.problem.fields + tuple(name for name in self.problem.optional_fields if name in named)
+        optional = tuple(name for name in self.problem.optional_fields if name in named)
+        is_read_alone = "text" not in named and any(name in MODALITIES for name in optional)
+        return optional if is_read_alone else self.problem.fields + optional
 
     @property
     def metric_names(self) -> list[str]:
@@ -218,6 +226,8 @@ class TaskSpec(TaskConfig):
         columns = {**self.columns, **((self.local_columns or {}) if local else {})}
         if name == LABEL_FIELD and not self.problem.has_label_column:
             name = self.input_fields[0]
+        if name == TABLE and name not in columns:
+            return self.table_columns or name
         return columns.get(name, name)
 
 

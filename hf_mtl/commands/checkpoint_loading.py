@@ -6,6 +6,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
+from ..modeling.answering import tokenizer_of
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig
 from ..modeling.encoder_loading import reading_options
 from ..modeling.errors import InputError
@@ -14,8 +15,8 @@ from ..modeling.modeling_multitask import MultiTaskAttentionModel
 
 def load_checkpoint(
     name: str, trust_remote_code: bool = False, revision: str | None = None, subfolder: str = ""
-) -> tuple[MultiTaskAttentionModel, PreTrainedTokenizerBase]:
-    """Return the model of a checkpoint and its tokenizer.
+) -> tuple[MultiTaskAttentionModel, PreTrainedTokenizerBase | None]:
+    """Return the model of a checkpoint and its tokenizer, None of one that reads no texts.
 
     Args:
         name: A folder, or a name of the Hub.
@@ -40,7 +41,7 @@ def load_checkpoint(
         )
     try:
         model = MultiTaskAttentionModel.from_pretrained(name, trust_remote_code=trust_remote_code, **hub).eval()
-        return model, model.load_tokenizer()
+        return model, tokenizer_of(model)
     except InputError:
         raise
     except (OSError, ValueError) as error:

@@ -3,17 +3,14 @@
 import argparse
 from collections.abc import Sequence
 
-from transformers import AutoTokenizer
-
 from ..data.features import FeatureDataset
-from ..modeling.encoder_limits import check_tokenizer, limits_of
-from ..modeling.encoder_loading import find_encoder, load_encoder
+from ..modeling.answering import tokenizer_of
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..recipe import read_recipe
 from ..tables import mixture_table
 from ..training.sampling import build_sampler, choose_mixing, run_steps
 from .console import quiet_libraries
-from .recipe_parts import read_mixture
+from .recipe_parts import build_model, read_mixture
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,15 +29,10 @@ def main(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Print the mixture."""
     recipe = read_recipe(args.recipe, overrides)
     quiet_libraries()
-    # How long rows may be is what the encoder reads, so that they are cut here as they are in training.
-    tower, loading = recipe.model.settings()["tower"], recipe.model.encoder_kwargs()
-    limits = limits_of(load_encoder(recipe.encoder, pooler=False, tower=tower, **loading))
-    tokenizer = AutoTokenizer.from_pretrained(
-        find_encoder(recipe.encoder), trust_remote_code=recipe.model.trust_remote_code
-    )
-    check_tokenizer(limits, tokenizer, recipe.tasks)
     mixture = read_mixture(recipe)
-    processor = MultiTaskProcessor(tokenizer, mixture.specs, limits.positions)
+    # Rows are cut here as they are in training.
+    model = build_model(recipe, mixture)
+    processor = MultiTaskProcessor.for_model(model, tokenizer_of(model))
     specs = {spec.name: spec for spec in mixture.specs}
     train = FeatureDataset(processor, specs, mixture.train)
     sampler = build_sampler(train, choose_mixing(None, recipe.training, specs), recipe.training)

@@ -39,6 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--question", help="of question answering, beside --context")
     parser.add_argument("--context", help="of question answering, beside --question")
     parser.add_argument("--choices", nargs="+", help="of multiple choice, beside --text")
+    parser.add_argument("--image", help="the file of an image")
+    parser.add_argument("--audio", help="the file of a sound (wav; other formats where torchcodec is installed)")
+    parser.add_argument("--table", type=json.loads, help='the row of a table, as JSON: \'{"age": 39, "sex": null}\'')
     parser.add_argument("--file", help="a file whose rows have these fields (.csv, .tsv, .jsonl, .parquet, ...)")
     parser.add_argument("--output", help="the file to write, beside --file: .jsonl, or .csv with a column per answer")
     parser.add_argument(

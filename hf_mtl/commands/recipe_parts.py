@@ -6,6 +6,7 @@ from pathlib import Path
 from transformers import set_seed
 
 from ..data.mixture import Mixture, load_mixture
+from ..data.table_columns import with_measured_columns
 from ..inspection.run_report import RunReport, best_step_of, task_scores_of
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
@@ -47,9 +48,16 @@ def build_model(recipe: Recipe, mixture: Mixture) -> MultiTaskAttentionModel:
     if not {"pooling", "system"} & recipe.values.keys():
         # The encoder says which suits it.
         del settings["pooling"]
+    encoder = with_measured_columns(recipe.encoder, mixture.specs, mixture.train)
     return MultiTaskAttentionModel.from_encoder(
-        recipe.encoder, tasks=tasks, encoder_kwargs=recipe.model.encoder_kwargs(), **settings
+        encoder, tasks=tasks, encoder_kwargs=recipe.model.encoder_kwargs(), **settings
     )
+
+
+def _encoders_of(recipe: Recipe) -> str:
+    if isinstance(recipe.encoder, str):
+        return recipe.encoder
+    return f"encoders of {', '.join(recipe.encoder)}"
 
 
 def report_of_run(
@@ -77,14 +85,16 @@ def report_of_run(
         tasks=trainer.model.config.task_names,
         summary=[
             *([recipe.data.description.strip()] if recipe.data.description else []),
-            f"{len(scores)} tasks on {recipe.encoder}: {state.global_step:,} steps, learning rate "
+            f"{len(scores)} tasks on {_encoders_of(recipe)}: {state.global_step:,} steps, learning rate "
             f"{args.learning_rate:g}, seed {args.seed}. Mean over tasks: {mtl_average(scores):.1f}.",
         ],
         scores=score_cells(scores, baselines),
         score_notes=baseline_legend(scores, baselines),
         simple={
             "trivial": task_scores_of({name: simple.trivial for name, simple in baselines.items()}),
-            "TF-IDF + linear": task_scores_of({name: simple.tfidf for name, simple in baselines.items()}),
+            "TF-IDF + linear": task_scores_of(
+                {name: simple.tfidf for name, simple in baselines.items() if simple.tfidf}
+            ),
         },
         tests=score_cells(tests, {}) if tests else None,
         mixture=mixture_cells(shares, trainer.train_dataset),

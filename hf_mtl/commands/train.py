@@ -45,6 +45,9 @@ _EXAMPLES = {
     "question": '--question "…"',
     "context": '--context "…"',
     "choices": '--choices "…" "…"',
+    "image": "--image FILE",
+    "audio": "--audio FILE",
+    "table": "--table '{\"COLUMN\": …}'",
 }
 
 
@@ -77,7 +80,8 @@ def _train(recipe: Recipe) -> int:
         if recipe.training.push_to_hub and is_main_process():
             _push(recipe)
         return 0
-    find_encoder(recipe.encoder)
+    for name in recipe.encoder_names:
+        find_encoder(name)
     quiet_libraries()
     stages = _stages(recipe)
     mixture = read_mixture(recipe)
@@ -223,7 +227,8 @@ def _finish(
     """Save the chosen model, score it, print what a user wants to know, and return the scores."""
     if is_main_process():
         trainer.model.save_pretrained(folder)
-        trainer.processing_class.save_pretrained(folder)
+        if trainer.processing_class is not None:
+            trainer.processing_class.save_pretrained(folder)
     answers = answer_validation_rows(trainer)
     if not is_logged(trainer):
         trainer.log(answers.metrics)
@@ -232,7 +237,7 @@ def _finish(
     if is_main_process():
         baselines = baseline_scores(trainer.mixture, answers.rows) if recipe.data.baselines else {}
         trainer.card_values["trivial"] = {name: simple.trivial for name, simple in baselines.items()}
-        trainer.card_values["tfidf"] = {name: simple.tfidf for name, simple in baselines.items()}
+        trainer.card_values["tfidf"] = {name: simple.tfidf for name, simple in baselines.items() if simple.tfidf}
         say("", *score_table(scores, baselines))
     if trainer.mixture.test:
         output = trainer.predict(trainer.features_of(trainer.mixture.test), metric_key_prefix="test")
@@ -286,7 +291,7 @@ def _card_values(recipe: Recipe) -> dict[str, Any]:
         "description": recipe.data.description,
         "command": f"hf-mtl train {shlex.quote(f'{recipe.folder}/{RECIPE_FILE}')} --output_dir out/again",
         "reads_hub": recipe.data.data_dir is None,
-        "encoder": _package_encoder(recipe.encoder),
+        "encoder": _package_encoder(next(iter(recipe.encoder_names), "")),
     }
     return {key: value for key, value in values.items() if value is not None}
 

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 from datasets import Dataset
 
 from ..modeling.errors import InputError
+from ..modeling.modalities import MODALITIES
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec
 from .column_hints import give_texts
 from .label_columns import (
@@ -19,6 +21,7 @@ from .label_columns import (
 )
 from .label_kinds import label_kind
 from .label_values import choice_keys
+from .media_columns import media_column, with_media
 from .row_places import RowPlaces
 
 _LIST_FIELDS = ("tokens", "choices")
@@ -77,14 +80,25 @@ def canonical_inputs(spec: TaskSpec, rows: Dataset, split: str) -> Dataset:
     Raises:
         InputError: A missing column, or a field that is empty or of the wrong type.
     """
-    fields = {name: _field(spec, rows, name, RowPlaces(split), local=False) for name in spec.input_fields}
-    numbers = {} if spec.source is None else {ROW_FIELD: list(range(len(rows)))}
-    return Dataset.from_dict({**fields, **numbers})
+    places = RowPlaces(split)
+    texts, media = _fields_apart(spec)
+    fields = {name: _field(spec, rows, name, places, local=False) for name in texts}
+    numbers = {} if spec.source is None and texts else {ROW_FIELD: list(range(len(rows)))}
+    columns = {name: media_column(spec, rows, name, places, local=False) for name in media}
+    return with_media(Dataset.from_dict({**fields, **numbers}), columns)
+
+
+def _fields_apart(spec: TaskSpec) -> tuple[list[str], list[str]]:
+    """The fields of a task that are texts, and those that are not."""
+    media = [name for name in spec.input_fields if name in MODALITIES]
+    return [name for name in spec.input_fields if name not in media], media
 
 
 def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool) -> Dataset:
     """One split with input fields and label."""
-    fields = {name: _field(spec, rows, name, column.places, local) for name in spec.input_fields}
+    texts, media = _fields_apart(spec)
+    fields = {name: _field(spec, rows, name, column.places, local) for name in texts}
+    columns = {name: media_column(spec, rows, name, column.places, local) for name in media}
     keys = choice_keys(spec, rows, local) if "choices" in fields else None
     numbers = list(range(len(rows)))
     if spec.source is not None:
@@ -92,6 +106,7 @@ def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool) 
         if not numbers:
             raise InputError(f"Task {spec.name!r}: no row of the {column.places.split} split has a label.")
         fields = {name: [values[index] for index in numbers] for name, values in fields.items()}
+        columns = {name: values.take(pa.array(numbers)) for name, values in columns.items()}
         fields[ROW_FIELD] = numbers
     values = [column.values[index] for index in numbers]
     kept = LabelColumn(values, column.names, column.places, column.columns, numbers)
@@ -108,7 +123,7 @@ def _canonical(spec: TaskSpec, rows: Dataset, column: LabelColumn, local: bool) 
             kind.check(labels[-1], fields, index)
         except ValueError as error:
             raise InputError(f"{where}: {error}.") from None
-    return Dataset.from_dict({**fields, LABEL_FIELD: labels})
+    return with_media(Dataset.from_dict({**fields, LABEL_FIELD: labels}), columns)
 
 
 def _label_column(spec: TaskSpec, rows: Dataset, local: bool, places: RowPlaces) -> LabelColumn:

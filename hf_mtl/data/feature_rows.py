@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 
-from ..modeling.feature_encoding import Feature
+from ..modeling.media_features import Feature
 
 # Numbers in one chunk of a list column at most: Arrow counts them with 32 bits.
 _CHUNK_NUMBERS = 2**30
@@ -47,10 +47,11 @@ class FeatureRows:
 
     Args:
         features: The features.
+        media_fields: The fields that are read beside their word pieces.
     """
 
-    def __init__(self, features: Dataset) -> None:
-        self.features = features
+    def __init__(self, features: Dataset, media_fields: tuple[str, ...] = ()) -> None:
+        self.features, self.media_fields = features, media_fields
         self._set_up()
 
     def _set_up(self) -> None:
@@ -59,10 +60,10 @@ class FeatureRows:
         self._starts = np.cumsum([0, *map(len, batches)])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"features": self.features}
+        return {"features": self.features, "media_fields": self.media_fields}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.features = state["features"]
+        self.features, self.media_fields = state["features"], state["media_fields"]
         self._set_up()
 
     def __len__(self) -> int:

@@ -11,7 +11,8 @@ from datasets.utils import tqdm
 from torch.utils import data
 
 from ..modeling.errors import InputError
-from ..modeling.feature_encoding import Feature
+from ..modeling.media_features import Feature
+from ..modeling.modalities import MODALITIES
 from ..modeling.problem_heads import TASK_HEADS
 from ..modeling.processing_multitask import MultiTaskProcessor
 from ..tasks import LABEL_FIELD, ROW_FIELD, TaskSpec, tasks_by_source
@@ -54,12 +55,17 @@ class FeatureDataset(data.Dataset):
         seed: int = EVAL_SEED,
     ) -> None:
         self.rows = dict(rows)
+        # What is decoded when it is read, and so goes with every copy.
+        self.media = {name: _media_of(given) for name, given in rows.items()}
         self.specs = {name: specs[name] for name in rows}
         self.task_indices = {name: processor.indices[name] for name in rows}
         # Of the tokenizer once: hashing it takes longer than tokenising a task's few rows.
-        tokenizer = f"{tokenizer_key(processor.tokenizer)} {processor.most_pieces}" if progress else None
+        tokenizer = f"{_reading_key(processor)} {processor.most_pieces}" if progress else None
         self.features = {name: _tokenised(processor, specs[name], given, tokenizer) for name, given in rows.items()}
-        self._readers = {name: FeatureRows(features) for name, features in self.features.items()}
+        self._readers = {
+            name: FeatureRows(features, tuple(media.column_names if (media := self.media[name]) is not None else ()))
+            for name, features in self.features.items()
+        }
         self.truncated = {name: int(reader.numbers("truncated").sum()) for name, reader in self._readers.items()}
         self.tasks_of = tasks_by_source(self.specs.values())
         self._items = {source: self._items_of(names) for source, names in self.tasks_of.items()}
@@ -98,6 +104,13 @@ class FeatureDataset(data.Dataset):
         """
         return places + draw * len(self) if self._maskings else places
 
+    def _add_media(self, name: str, features: Sequence[Feature]) -> None:
+        media = self.media[name]
+        if media is not None:
+            rows = media[[feature["source"] for feature in features]]
+            for place, feature in enumerate(features):
+                feature["media"] = {field: values[place] for field, values in rows.items()}
+
     def __getitem__(self, index: int) -> Feature:
         return self.__getitems__([index])[0]
 
@@ -114,6 +127,7 @@ class FeatureDataset(data.Dataset):
             of_source = np.flatnonzero(numbers == number)
             for name, slots, rows in sources[number].members(places[of_source] - self._starts[number]):
                 features = self._readers[name].read(rows)
+                self._add_media(name, features)
                 for slot, feature in zip(of_source[slots].tolist(), features):
                     if name in self._maskings:
                         feature = self._maskings[name](feature, int(draws[slot]))
@@ -125,7 +139,20 @@ class FeatureDataset(data.Dataset):
 
 def _item(entries: list[dict[str, Any]]) -> Feature:
     first = entries[0]["feature"]
-    return {"sequences": first["sequences"], "segments": first["segments"], "entries": entries}
+    media = {"media": first["media"]} if "media" in first else {}
+    return {"sequences": first["sequences"], "segments": first["segments"], **media, "entries": entries}
+
+
+def _media_of(rows: Dataset) -> Dataset | None:
+    """The columns of images, sounds and tables; None where there are none."""
+    names = [name for name in rows.column_names if name in MODALITIES]
+    return rows.select_columns(names) if names else None
+
+
+def _reading_key(processor: MultiTaskProcessor) -> str:
+    """What features depend on beside rows and task: the tokenizer, and what reads all else."""
+    tokenizer = tokenizer_key(processor.tokenizer) if processor.tokenizer is not None else ""
+    return f"{tokenizer} {sorted((name, reader.key()) for name, reader in processor.readers.items())}"
 
 
 class _OneTaskItems:
@@ -166,7 +193,11 @@ class _SharedItems:
         item_of_member, tasks, places = [], [], []
         for task, (name, reader) in enumerate(readers.items()):
             sources = rows[name][reader.numbers("source")].tolist()
-            item_of_member += [items.setdefault(key, len(items)) for key in zip(sources, _inputs(reader))]
+            fields = reader.media_fields
+            item_of_member += [
+                items.setdefault((source, (*inputs, *fields)), len(items))
+                for source, inputs in zip(sources, _inputs(reader))
+            ]
             tasks.append(np.full(len(reader), task))
             places.append(np.arange(len(reader)))
         by_row = np.argsort([row for row, _ in items], kind="stable")
@@ -247,6 +278,8 @@ def _tokenise(processor: MultiTaskProcessor, spec: TaskSpec, rows: Dataset, star
     for feature in features:
         feature.setdefault("labels", head.hole(spec.num_outputs, len(feature["sequences"][0])))
         feature["source"] += start
-        feature["length"] = max(map(len, feature["sequences"]))
+        # Decoded again when it is read.
+        feature.pop("media", None)
+        feature["length"] = max(map(len, feature["sequences"])) + feature.get("states", 0)
         feature["pieces"] = len(feature["sequences"])
     return table_of(features)

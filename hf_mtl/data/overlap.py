@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import xxhash
 from datasets import Dataset
 
 from ..modeling.errors import InputError
@@ -28,10 +30,20 @@ def _parts(cells: Sequence[Any], inputs: str) -> Iterator[str]:
     for cell in cells:
         if isinstance(cell, str):
             yield letters_of(cell)
+        elif isinstance(cell, Mapping):
+            yield _hash_of(cell)
         elif inputs == "choices":
             yield from map(letters_of, cell)
         else:
             yield letters_of(" ".join(cell))
+
+
+def _hash_of(cell: Mapping[str, Any]) -> str:
+    """A hash of an image, a sound or a row of a table: of its bytes, or of its values."""
+    content = cell.get("bytes") if cell.keys() == {"bytes", "path"} else None
+    if content is None and cell.keys() == {"bytes", "path"} and Path(str(cell["path"])).is_file():
+        content = Path(str(cell["path"])).read_bytes()
+    return xxhash.xxh3_128_hexdigest(repr(sorted(cell.items())).encode() if content is None else content)
 
 
 def _drop_overlap(

@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -12,7 +11,8 @@ from transformers import PreTrainedTokenizerBase
 from .answer_decoding import word_places
 from .errors import InputError
 from .label_checks import IGNORED_LABEL
-from .modalities import TABLE, TEXT, modalities_of
+from .media_features import Feature, add_media, check_readers
+from .modalities import TEXT, modalities_of
 from .modality_readers import ModalityReader
 from .task_config import TaskConfig
 from .words import in_word, is_hidden, visible_part, word_spans
@@ -20,7 +20,6 @@ from .words import in_word, is_hidden, visible_part, word_spans
 Columns = Mapping[str, Sequence[Any]]
 # (first, past last) characters.
 _Place = tuple[int, int]
-Feature = dict[str, Any]
 # A word piece, the segment it is in, and its characters in the context, -1 outside it.
 _Piece = tuple[int, int, tuple[int, int]]
 
@@ -76,7 +75,7 @@ class FeatureEncoder:
         self.readers = dict(readers)
         self.tasks = {task.name: task for task in tasks}
         self.indices = {task.name: index for index, task in enumerate(tasks)}
-        self._check_readers()
+        check_readers(tasks, readers, tokenizer is not None)
         # Without a tokenizer no task has word pieces.
         most = 0 if tokenizer is None else tokenizer.model_max_length
         self.most_pieces = most if positions is None else min(most, positions)
@@ -99,18 +98,6 @@ class FeatureEncoder:
         for task in tasks:
             if TEXT in modalities_of(task.input_fields):
                 self._check_length(task)
-
-    def _check_readers(self) -> None:
-        """Raise `InputError` for a task that reads what nothing here does."""
-        for task in self.tasks.values():
-            for modality in modalities_of(task.input_fields):
-                if modality not in self.readers and not (modality == TEXT and self.tokenizer is not None):
-                    known = [*([TEXT] if self.tokenizer is not None else []), *self.readers]
-                    raise InputError(
-                        f"Task {task.name!r} reads {' and '.join(task.input_fields)}, and the model has encoders of "
-                        f"{', '.join(known) or 'nothing'}; give it one: from_encoder({{{modality!r}: ..., ...}}, "
-                        "tasks=[...])."
-                    )
 
     def _check_length(self, task: TaskConfig) -> None:
         """Raise `InputError` where special pieces leave no room; question answering needs two pieces, others one."""
@@ -156,30 +143,10 @@ class FeatureEncoder:
             ]
         if media := [field for field in task.input_fields if field in self.readers]:
             for index, feature in enumerate(features):
-                self._add_media(task, feature, {field: rows[field][index] for field in media})
+                add_media(self.readers, task, feature, {field: rows[field][index] for field in media})
         for feature, label in zip(features, rows.get("label", ())):
             feature["labels"] = label
         return features
-
-    def _add_media(self, task: TaskConfig, feature: Feature, media: dict[str, Any]) -> None:
-        """Add what a row has beside a text.
-
-        Raises:
-            InputError: It cannot be read.
-        """
-        feature["media"], feature["states"] = media, 0
-        for field, value in media.items():
-            try:
-                if field == TABLE and task.table_columns is not None:
-                    _check_columns(value, task.table_columns)
-                feature["states"] += self.readers[field].check(value)
-                feature["truncated"] |= self.readers[field].is_cut(value)
-            except ValueError as error:
-                if isinstance(error, InputError):
-                    raise
-                raise InputError(
-                    f"Task {task.name!r}, row {feature['source']}: the {field} is {_shortened(value)}; {error}."
-                ) from error
 
     def encode_masked(self, task: TaskConfig, rows: Columns) -> list[Feature]:
         """One sequence a row, and the places of masks in it; which other pieces are masked to learn them is drawn
@@ -314,20 +281,6 @@ _ENCODINGS = {
     "windows": FeatureEncoder.encode_windows,
     "choices": FeatureEncoder.encode_choices,
 }
-
-
-def _check_columns(value: Any, columns: Sequence[str]) -> None:
-    """Raise `ValueError` for a row of a table without some of the columns that a task reads."""
-    if isinstance(value, Mapping) and (lacking := [name for name in columns if name not in value]):
-        raise ValueError(f"it lacks the column {lacking[0]!r}; write None where a cell is empty")
-
-
-def _shortened(value: Any) -> str:
-    """What a message shows of a value: of files their path, of others their kind."""
-    if isinstance(value, Mapping) and value.keys() & {"bytes", "path", "array"}:
-        return repr(value.get("path") or "its bytes")
-    text = repr(value) if isinstance(value, str | Path | Mapping) else f"a {type(value).__name__}"
-    return text if len(text) < 100 else f"{text[:97]}..."
 
 
 def _length(rows: Columns) -> int:

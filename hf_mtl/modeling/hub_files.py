@@ -13,6 +13,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from .encoder_code import MODEL_TYPE
 from .errors import CheckpointError, InputError
 from .hub_card import read_card
+from .modalities import TEXT
 
 CARD_FILE = "README.md"
 EVAL_RESULTS_FOLDER = ".eval_results"
@@ -180,7 +181,8 @@ def _check_whole(folder: Path) -> None:
     _code(folder)
     for path in _weight_files(folder):
         _check_weights(path)
-    if not any((folder / name).is_file() for name in PROCESSOR_FILES):
+    modalities = [row["name"] for row in config.get("modalities") or ()]
+    if (not modalities or TEXT in modalities) and not any((folder / name).is_file() for name in PROCESSOR_FILES):
         raise InputError(
             f"{str(folder)!r} has no tokenizer, without which nobody can ask it. Save it there: "
             f"model.load_tokenizer().save_pretrained({str(folder)!r})."

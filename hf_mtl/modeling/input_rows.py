@@ -87,7 +87,8 @@ def _rows_of_table(table: Any) -> list[Any]:
 def _holds_columns(rows: Mapping[str, Any]) -> bool:
     """Return whether a mapping's values are of several rows: one of its texts is a list, or its lists hold lists."""
     for field in ROW_FIELDS:
-        values = _plain(rows.get(field))
+        # An array is one image or sound.
+        values = rows.get(field) if field in MODALITIES else _plain(rows.get(field))
         if isinstance(values, (list, tuple)):
             inside = (list, tuple, np.ndarray)
             if field not in LIST_FIELDS or (values and all(isinstance(value, inside) for value in values)):

@@ -4,6 +4,7 @@ To add one, write its class and its line in `READERS`.
 """
 
 import importlib.util
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,10 @@ class ModalityReader(ABC):
         """Return whether a value is longer than what is read of it."""
         return False
 
+    def key(self) -> str:
+        """Return what `check` and `is_cut` depend on."""
+        return ""
+
     @abstractmethod
     def read(self, values: Sequence[Any]) -> dict[str, torch.Tensor]:
         """Return the inputs of values by the names of the encoder's `forward`."""
@@ -113,6 +118,9 @@ class AudioReader(ModalityReader):
         sound = read_sound(value, self.rate)
         return math.ceil(len(sound) / self.rate * _STATES_PER_SECOND)
 
+    def key(self) -> str:
+        return f"{self.rate} {self.most}"
+
     def is_cut(self, value: Any) -> bool:
         return self.most is not None and len(read_sound(value, self.rate)) > self.most
 
@@ -158,6 +166,9 @@ class TableReader(ModalityReader):
             "categories": torch.tensor(categories, dtype=torch.long).reshape(len(values), len(self.categories)),
             "attention_mask": torch.tensor([[name in row for name in names] for row in values], dtype=torch.long),
         }
+
+    def key(self) -> str:
+        return repr((self.numbers, list(self.categories)))
 
     def _id(self, column: str, cell: Any) -> int:
         return MISSING if is_empty(cell) else self.categories[column].get(table_text(cell), UNSEEN)
@@ -235,10 +246,10 @@ def processor_of(modality: str, values: Mapping[str, Any] | None) -> Any:
             f"processing_class, or `processor: {{{key}: ...}}` beside the encoder in a recipe."
         )
     name = str(values.get(key, ""))
-    kind = getattr(transformers, name, None)
-    if importlib.util.find_spec("torchvision") is None and modality == "image":
-        # The same without torchvision; Transformers would take it with a warning.
-        kind = getattr(transformers, f"{name.removesuffix('Fast')}Pil", kind)
+    # The same without torchvision; Transformers would take it with a warning.
+    is_plain = modality == "image" and importlib.util.find_spec("torchvision") is None
+    kind = getattr(transformers, f"{name.removesuffix('Fast')}Pil", None) if is_plain else None
+    kind = kind or getattr(transformers, name, None)
     if kind is None:
         raise InputError(f"The processor of {modality} has {key}={name!r}, which is no class of transformers.")
     return kind.from_dict({name: value for name, value in values.items() if name != key})
@@ -261,6 +272,21 @@ def processor_values(modality: str, processor: Any) -> dict[str, Any]:
             f"The processor of {modality} is a {type(processor).__name__}; expected {example}.from_pretrained(name)."
         )
     return {name: plain for name, value in values.items() if (plain := _plain(value)) is not None}
+
+
+def save_processors(config: Any, folder: Path) -> None:
+    """Write what reads a model's images and sounds beside it, where `AutoImageProcessor` and `AutoFeatureExtractor`
+    look for it.
+
+    Args:
+        config: A `MultiTaskAttentionConfig`, in which the same stands.
+        folder: The checkpoint's.
+    """
+    rows = {row["name"]: row["processor"] for row in config.modalities or () if "processor" in row}
+    if rows:
+        keys = {"image": "image_processor", "audio": "feature_extractor"}
+        values = {keys[name]: values for name, values in rows.items()}
+        (folder / "processor_config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 def _plain(value: Any) -> Any:
@@ -312,6 +338,7 @@ __all__ = [
     "is_empty",
     "processor_values",
     "readers_of",
+    "save_processors",
     "table_number",
     "table_text",
 ]

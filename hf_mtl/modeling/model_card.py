@@ -9,6 +9,7 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 
 from .hub_card import sealed
+from .modalities import MODALITIES, TABLE
 from .model_card_facts import CardFacts, TaskFacts
 from .model_card_use import usage_section
 from .problem_types import PROBLEM_TYPES
@@ -89,7 +90,11 @@ def _front_matter(facts: CardFacts) -> str:
 
 
 def _pipeline_tag(task: TaskFacts) -> str:
-    return PROBLEM_TYPES[task.config.problem_type].pipeline_tag
+    problem = PROBLEM_TYPES[task.config.problem_type]
+    modality = next((name for name in task.config.input_fields if name in MODALITIES), None)
+    if modality != TABLE:
+        return problem.pipeline_tag if modality is None else f"{modality}-classification"
+    return "tabular-regression" if problem.labels == "number" else "tabular-classification"
 
 
 def _introduction(facts: CardFacts) -> str:

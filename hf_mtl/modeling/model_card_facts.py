@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from .modalities import TABLE
 from .task_config import TaskConfig
 
 NO_LICENSE = (
@@ -13,6 +14,8 @@ NO_LICENSE = (
 
 # What examples of the card ask, by input field; written for it.
 _EXAMPLE_INPUTS: dict[str, Any] = {
+    "image": "image.png",
+    "audio": "sound.wav",
     "text": "The kettle I ordered on Monday arrived broken, please send my money back.",
     "text_pair": "A customer wants a refund for a damaged kettle.",
     "tokens": ["Anna", "Weber", "wrote", "from", "Hamburg", "on", "Monday", "."],
@@ -112,4 +115,6 @@ def example_row(task: TaskConfig, mask_token: str = "[MASK]") -> dict[str, Any]:
     """Return the example that the card asks a task."""
     if task.problem.inputs == "masked":
         return {"text": _MASKED_TEXT.format(mask=mask_token)}
-    return {name: _EXAMPLE_INPUTS[name] for name in task.input_fields}
+    row = {name: _EXAMPLE_INPUTS.get(name) for name in task.input_fields}
+    # Empty cells are cells, and say nothing of anybody.
+    return {**row, TABLE: dict.fromkeys(task.table_columns or ())} if TABLE in row else row

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -77,16 +78,26 @@ def _rounded(value: Any) -> Any:
 
 def _python(row: Mapping[str, Any]) -> str:
     """Return a row as code, a line per field where it has several."""
-    text = json.dumps(row, ensure_ascii=False)
+    text = "{" + ", ".join(f"{json.dumps(name)}: {_literal(value)}" for name, value in row.items()) + "}"
     if len(row) == 1 and len(text) < _LONG_ANSWER - len("row = "):
         return text
-    fields = [f"    {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}," for name, value in row.items()]
+    fields = [f"    {json.dumps(name)}: {_literal(value)}," for name, value in row.items()]
     return "\n".join(["{", *fields, "}"])
+
+
+def _literal(value: Any) -> str:
+    """A value as code, on lines of its own where it is the row of a table."""
+    if not isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False)
+    cells = ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {cell!r}" for name, cell in value.items())
+    lines = textwrap.wrap("{" + cells + "}", _LONG_ANSWER - 8, break_long_words=False, break_on_hyphens=False)
+    return ("\n" + 8 * " ").join(lines)
 
 
 def _shell(facts: CardFacts, checkpoint: str) -> str:
     row = _example(facts.tasks[0])
-    given = {name: value if isinstance(value, list) else [value] for name, value in row.items()}
+    written = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in row.items()}
+    given = {name: value if isinstance(value, list) else [value] for name, value in written.items()}
     given = {"text" if name == "tokens" else name: value for name, value in given.items()}
     flags = [
         f"--{name} {shlex.quote(' '.join(value)) if name == 'text' else shlex.join(value)}"

@@ -20,6 +20,7 @@ from .encoder_loading import reading_options
 from .encoder_reader import EncoderReader
 from .encoder_towers import OfTheEncoder
 from .errors import CheckpointError, InputError, check_choice
+from .modality_readers import save_processors
 from .separate_encoders import SeparateEncoders, first_encoder
 from .setting_names import SETTINGS, TASK_VALUES, check_setting_names
 from .task_config import TaskConfig
@@ -145,6 +146,7 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         if is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             save_code(first_encoder(self.encoder), folder)
+            save_processors(self.config, folder)
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if push_to_hub and is_main_process:
             self._push(folder, given.pop("repo_id", folder.absolute().name), **given)

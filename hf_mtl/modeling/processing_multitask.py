@@ -24,14 +24,13 @@ from .errors import InputError, nearest
 from .feature_encoding import Feature, words_of
 from .given_labels import LabelsByTask, labels_of_rows
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, missing_fields, tasks_named
+from .media_features import media_tensors
 from .modalities import TEXT
 from .modality_readers import ModalityReader, encoders_by_modality, readers_of
-from .plain_rows import ROW_MODALITIES
 from .problem_heads import TASK_HEADS
 from .processor_loading import SavedProcessor
 from .task_config import TaskConfig
 from .task_head import Answer
-from .trunks import rows_name
 
 # Arguments of tokenizers that the processor has no use for, and why.
 _REFUSED = {
@@ -260,7 +259,7 @@ class MultiTaskProcessor(SavedProcessor):
     ) -> dict[str, torch.Tensor]:
         """Inputs and labels of one task as Transformers' models take them."""
         batch = self._inputs(features, least, multiple)
-        length = batch["input_ids"].shape[1] if self.has_texts(batch) else 1
+        length = batch["input_ids"].shape[1] if "input_ids" in batch else 1
         if task.problem.inputs == "choices":
             batch = stacked_choices(batch, [len(feature["sequences"]) for feature in features])
         if len(self.tasks) > 1:
@@ -289,26 +288,10 @@ class MultiTaskProcessor(SavedProcessor):
 
     def _inputs(self, features: Sequence[Feature], least: int = 0, multiple: int = 1) -> dict[str, torch.Tensor]:
         """Return what the encoders read: texts, images, sounds, rows of tables."""
-        if not self.readers:
-            return self._text_inputs(features, least, multiple)
-        present = {
-            name: [place for place, has in enumerate(_rows_with(features, name)) if has]
-            for name in ([TEXT] if self.tokenizer is not None else []) + list(self.readers)
-        }
-        count = sum(len(feature["sequences"]) for feature in features)
-        batch = self._text_inputs(features, least, multiple) if present.get(TEXT) else {}
-        values = [feature.get("media", {}) for feature in features for _ in feature["sequences"]]
-        for name, reader in self.readers.items():
-            if present[name]:
-                batch |= reader.tensors([values[place][name] for place in present[name]])
-        if len(present) > 1:
-            has = torch.zeros(count, len(present), dtype=torch.long)
-            for column, (name, places) in enumerate(present.items()):
-                has[places, column] = 1
-                if 0 < len(places) < count:
-                    batch[rows_name(name)] = torch.tensor(places)
-            batch[ROW_MODALITIES] = has
-        return batch
+        has_texts = any(sequence for feature in features for sequence in feature["sequences"])
+        batch = self._text_inputs(features, least, multiple) if has_texts else {}
+        media = media_tensors(features, self.readers, self.tokenizer is not None) if self.readers else {}
+        return {**batch, **media}
 
     def _text_inputs(self, features: Sequence[Feature], least: int, multiple: int) -> dict[str, torch.Tensor]:
         """Texts (rows, length): of the longest row's length, or `least`, up to a multiple."""
@@ -324,29 +307,15 @@ class MultiTaskProcessor(SavedProcessor):
             batch["token_type_ids"] = padded(segments, length, 0)
         return batch
 
-    @staticmethod
-    def has_texts(inputs: Mapping[str, Any]) -> bool:
-        """Return whether a batch holds texts."""
-        return "input_ids" in inputs
-
     def _with_routing(
         self, inputs: dict[str, torch.Tensor], features: Sequence[Feature], fill: bool = False, whole: bool = False
     ) -> dict[str, Any]:
         mask = inputs.get("attention_mask")
-        if mask is None or not self.has_texts(inputs):
+        if mask is None or "input_ids" not in inputs:
             # Nothing is said of word pieces where there are none.
             mask = torch.ones(sum(len(feature["sequences"]) for feature in features), 1, dtype=torch.long)
         routing = routing_of(features, list(self.tasks.values()), mask, fill, whole)
         return {**inputs, "routing": routing, "asked_tasks": stack_asked_tasks(features)}
-
-
-def _rows_with(features: Sequence[Feature], name: str) -> list[bool]:
-    """Whether each of the encoder's rows has a text, or what stands in a field."""
-    return [
-        bool(sequence) if name == TEXT else name in feature.get("media", ())
-        for feature in features
-        for sequence in feature["sequences"]
-    ]
 
 
 def answer_row(task: TaskConfig, row: Mapping[str, Any]) -> Row:

@@ -65,7 +65,7 @@ def _check_column(column: Any) -> None:
         if not isinstance(column.get("values"), list | tuple):
             raise InputError(f"The column {column['name']!r} of categories needs its `values`.")
         return
-    numbers = [column.get(name) for name in ("mean", "scale")]
+    numbers: list[Any] = [column.get(name) for name in ("mean", "scale")]
     if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers) or not numbers[1] > 0:
         raise InputError(
             f"The column {column['name']!r} of numbers has mean={numbers[0]!r} and scale={numbers[1]!r}; expected two "

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,21 @@ def _with_paths(values: Mapping[str, Any], change: Callable[[str, str], str], of
         value = values.get(key)
         if isinstance(value, str) and value:
             changed[key] = change(f"{of}{key}", value)
+        elif isinstance(value, Mapping) and key == "encoder":
+            changed[key] = {name: _encoder_path(one, partial(change, f"{of}{key}")) for name, one in value.items()}
         elif isinstance(value, Mapping):
             changed[key] = {
                 name: change(f"{of}{key}.{name}", path) if isinstance(path, str) else path
                 for name, path in value.items()
             }
     return changed
+
+
+def _encoder_path(encoder: Any, change: Callable[[str], str]) -> Any:
+    """One of several encoders with its path changed: a name, or a mapping that holds one."""
+    if isinstance(encoder, Mapping):
+        return {name: change(value) if name == "name" else value for name, value in encoder.items()}
+    return change(encoder) if isinstance(encoder, str) else encoder
 
 
 def _in_working_directory(key: str, path: str, folder: Path) -> str:

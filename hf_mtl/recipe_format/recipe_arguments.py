@@ -23,7 +23,13 @@ _Settings: Any = dataclasses.make_dataclass("_Settings", setting_fields())
 class ModelArguments(_Settings):
     """The encoder, and the settings of `MultiTaskAttentionConfig`."""
 
-    encoder: str | None = field(default=None, metadata={"help": "A Hub name, a folder, or package:<module>/<folder>."})
+    encoder: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "A Hub name, a folder, or package:<module>/<folder>; or encoders by modality (text, image, audio, "
+            "table), each of these or the values of its configuration; on a command line as JSON."
+        },
+    )
     trust_remote_code: bool = field(
         default=False, metadata={"help": "Whether to run the code that an encoder brings along; read it first."}
     )
@@ -37,6 +43,8 @@ class ModelArguments(_Settings):
 
     def __post_init__(self) -> None:
         check_choice("dtype", self.dtype, _DTYPES)
+        if not isinstance(self.encoder, str) or self.encoder.startswith("{"):
+            self.encoder = json_mapping("encoder", self.encoder, "a name, or encoders by modality")
         for name in mapping_settings():
             setattr(self, name, json_mapping(name, getattr(self, name), 'values by task such as {"rte": ...}'))
 

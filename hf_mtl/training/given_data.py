@@ -8,15 +8,21 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 from torch import nn
-from transformers import PreTrainedTokenizerBase, TrainingArguments, enable_full_determinism, set_seed
+from transformers import (
+    PreTrainedConfig,
+    PreTrainedTokenizerBase,
+    TrainingArguments,
+    enable_full_determinism,
+    set_seed,
+)
 
 from ..data.collator import MultiTaskCollator
 from ..data.dataset_forms import check_names, named_datasets, splits_of
 from ..data.fingerprint import fingerprint_rows
 from ..data.mixture import Mixture, mixture_from_datasets, mixture_from_streams
+from ..data.table_columns import with_measured_columns
 from ..data.unlabelled import rows_to_score
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig, current_settings
-from ..modeling.encoder_modules import main_input, reads_words
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.separate_encoders import first_encoder
@@ -58,10 +64,11 @@ def model_and_mixture(
     refuse_ignored_arguments(args)
     if isinstance(model, Path):
         model = str(model)
+    is_encoder = isinstance(model, str | Mapping | PreTrainedConfig)
     model_settings = current_settings(model_settings or {})
-    loading = ["encoder_kwargs", "system", *ENCODER_ARGUMENTS] if isinstance(model, str) else []
+    loading = ["encoder_kwargs", "system", *ENCODER_ARGUMENTS] if is_encoder else []
     check_setting_names(model_settings, loading)
-    if not isinstance(model, str):
+    if not is_encoder:
         model_type = getattr(getattr(model, "config", None), "model_type", None)
         if model_type != MultiTaskAttentionConfig.model_type:
             raise InputError(
@@ -84,14 +91,15 @@ def model_and_mixture(
         mixture = _held_mixture(model, eval_dataset, specs)
         written = [spec.name for spec in specs or ()]
     else:
-        labels = {} if isinstance(model, str) else {task.name: task.labels for task in model.config.task_configs}
+        labels = {} if is_encoder else {task.name: task.labels for task in model.config.task_configs}
         mixture = _built_mixture(train_dataset, eval_dataset, specs, labels, exclude_overlap)
         written = [spec.name for spec in specs or ()]
-    if isinstance(model, str):
+    if is_encoder:
         # As the program does: what is drawn for the new parts follows from the seed.
         enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
         rows = [spec.to_config() for spec in mixture.specs]
-        model = MultiTaskAttentionModel.from_encoder(model, tasks=rows, **model_settings)
+        encoder = with_measured_columns(model, mixture.specs, mixture.train)
+        model = MultiTaskAttentionModel.from_encoder(encoder, tasks=rows, **model_settings)
         model.measured_tasks.update(spec.name for spec in mixture.specs)
     _check_encoder(model, args)
     return model, agree_with_model(model, mixture, written)
@@ -113,14 +121,8 @@ def _check_adapters(model: nn.Module) -> None:
 
 
 def _check_encoder(model: MultiTaskAttentionModel, args: TrainingArguments) -> None:
-    """Raise `InputError` for an encoder of no texts, or for activation checkpointing of one that has none."""
+    """Raise `InputError` for activation checkpointing of an encoder that has none."""
     encoder, parts = first_encoder(model.encoder), model.modules()
-    if not reads_words(encoder):
-        raise InputError(
-            f"MultiTaskTrainer trains on texts, and a {type(encoder).__name__} reads {main_input(encoder)}; train "
-            "it with transformers.Trainer(model, TrainingArguments(remove_unused_columns=False, ...), "
-            "train_dataset=...), whose rows hold that and labels by task."
-        )
     if args.activation_checkpointing and all(getattr(part, "gradient_checkpointing", None) is None for part in parts):
         raise InputError(
             f"activation_checkpointing=True, and a {type(encoder).__name__} has no activation checkpointing; leave it "
@@ -196,7 +198,7 @@ def _own_mixture(given: Mixture, eval_dataset: Any, tasks: Sequence[TaskSpec] | 
 
 def _held_mixture(model: Any, eval_dataset: Any, specs: Sequence[TaskSpec] | None) -> Mixture:
     """Rows to score alone, of a model that exists; its tasks without rows are there too."""
-    if isinstance(model, str):
+    if isinstance(model, str | Mapping | PreTrainedConfig):
         raise InputError(
             f"train_dataset is missing, from which the tasks of a new model on {model!r} would follow; give it, or a "
             "model to evaluate."

@@ -26,6 +26,7 @@ from ..data.features import FeatureDataset
 from ..data.mixing import DevGapMixing, MixingStrategy, SharesFunction, TaskShare
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import StreamedMixture
+from ..modeling.answering import tokenizer_of
 from ..modeling.errors import InputError, check_choice
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.processing_multitask import MultiTaskProcessor
@@ -66,7 +67,7 @@ class MultiTaskTrainer(
     """Trains a `MultiTaskAttentionModel` on a mixture; takes what Transformers' `Trainer` takes, in its order.
 
     Args:
-        model: A model, or the name of an encoder to wrap for the tasks of the data.
+        model: A model, or the name of an encoder, or encoders by modality, to wrap for the tasks of the data.
         args: `MultiTaskTrainingArguments`, or `TrainingArguments`, which then have the settings of a mixture at their
             defaults beside them. `trainer.args` is the object that is given.
         data_collator: A `MultiTaskCollator`; by default one that pads to the longest row of a batch.
@@ -137,7 +138,7 @@ class MultiTaskTrainer(
             model, args, train_dataset, eval_dataset, tasks, model_settings, exclude_overlap
         )
         check_built_optimizer(optimizers[0], model, args, mixture.specs)
-        tokenizer = processing_class or model.load_tokenizer()
+        tokenizer = processing_class or tokenizer_of(model)
         self.mixture = mixture
         self.test_rows = test_rows_beside(train_dataset, eval_dataset, list(tasks_by_source(mixture.specs)))
         self.specs = {spec.name: spec for spec in mixture.specs}

@@ -1,0 +1,106 @@
+"""Columns of tables, measured in training rows: numbers by mean and scale, categories by their values."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from transformers.utils.logging import get_logger
+
+from ..modeling.errors import InputError
+from ..modeling.modalities import TABLE
+from ..modeling.modality_readers import is_empty, table_number, table_text
+from ..modeling.table_config import CATEGORY, NUMBER
+from ..tasks import TaskSpec
+
+logger = get_logger(__name__)
+
+# Values of a category that are told apart at most; the rarest others are unseen ones.
+_MOST_VALUES = 1000
+# Values that stand in one row alone teach nothing; as unseen ones they teach what is unseen.
+_LEAST_ROWS = 2
+
+
+def with_measured_columns(encoder: Any, specs: Iterable[TaskSpec], train: Mapping[str, Dataset]) -> Any:
+    """Return encoders by modality, that of tables with the columns of the tasks' training rows.
+
+    Args:
+        encoder: What `from_encoder` takes; anything else than a mapping with an encoder of tables stays as it is.
+        specs: The tasks.
+        train: Their training rows.
+
+    Raises:
+        InputError: A column that is neither of numbers nor of categories.
+    """
+    if not isinstance(encoder, Mapping) or not isinstance(encoder.get(TABLE), Mapping):
+        return encoder
+    values = dict(encoder[TABLE])
+    if "columns" in values or "name" in values:
+        return encoder
+    said = {kind: set(values.pop(plural, ())) for kind, plural in ((NUMBER, "numbers"), (CATEGORY, "categories"))}
+    cells: dict[str, list[Any]] = {}
+    read: set[tuple[str, str]] = set()
+    for spec in specs:
+        if TABLE not in spec.input_fields or spec.name not in train:
+            continue
+        # Tasks of one source have the same rows, but for those that lack a label.
+        names = [name for name in spec.table_columns or () if (spec.source_name, name) not in read]
+        read |= {(spec.source_name, name) for name in names}
+        table = train[spec.name].with_format("arrow")[:].column(TABLE).combine_chunks() if names else None
+        for name in names:
+            assert table is not None
+            cells.setdefault(name, []).extend(table.field(name).to_pylist())
+    if unknown := sorted((said[NUMBER] | said[CATEGORY]) - cells.keys()):
+        raise InputError(
+            f"The encoder of tables names a column {unknown[0]!r}, which no task reads; tasks read {', '.join(cells)}."
+        )
+    columns = [_measured(name, column, said) for name, column in cells.items()]
+    return {**encoder, TABLE: {**values, "columns": columns}}
+
+
+def _measured(name: str, cells: list[Any], said: Mapping[str, set[str]]) -> dict[str, Any]:
+    present = [cell for cell in cells if not is_empty(cell)]
+    if not present:
+        raise InputError(f"The column {name!r} of a table is empty in all {len(cells):,} training rows; leave it out.")
+    if name in said[NUMBER] or (name not in said[CATEGORY] and _are_numbers(name, present)):
+        try:
+            numbers = np.array([table_number(cell, name) for cell in present], dtype=np.float64)
+        except ValueError as error:
+            raise InputError(f"The column {name!r} of a table is to hold numbers; {error}.") from error
+        scale = float(numbers.std())
+        return {"name": name, "kind": NUMBER, "mean": float(numbers.mean()), "scale": scale if scale > 0 else 1.0}
+    counts = Counter(map(table_text, present))
+    values = sorted(value for value, count in counts.most_common(_MOST_VALUES) if count >= _LEAST_ROWS)
+    if not values:
+        raise InputError(
+            f"The column {name!r} of a table has another text in every row, so that nothing can be learned of it; "
+            "leave it out of the tasks' `table`."
+        )
+    if len(values) < len(counts):
+        logger.warning(
+            f"Of the {len(counts):,} values of column {name!r} the {len(values):,} that stand in {_LEAST_ROWS} rows "
+            "at least are told apart; the others count as unseen."
+        )
+    return {"name": name, "kind": CATEGORY, "values": values}
+
+
+def _are_numbers(name: str, cells: list[Any]) -> bool:
+    """Return whether cells are numbers; True and False are categories.
+
+    Raises:
+        InputError: They are texts that are numbers, and could be codes as well.
+    """
+    if not any(isinstance(cell, str) for cell in cells):
+        return not any(isinstance(cell, bool) for cell in cells)
+    try:
+        is_numeric = all(math.isfinite(float(cell)) for cell in cells)
+    except ValueError:
+        return False
+    if is_numeric:
+        raise InputError(
+            f"The column {name!r} of a table holds texts that are numbers, such as {cells[0]!r}: are they amounts or "
+            f"codes? Say it of the encoder of tables: numbers: [{name}] or categories: [{name}]."
+        )
+    return False
