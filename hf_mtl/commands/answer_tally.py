@@ -85,11 +85,7 @@ def lines_of_tally(tally: AnswerTally, answerer: Answerer, output: Path) -> list
         if cut := tally.cut.get(task.name):
             unread = tally.unread.get(task.name, 0)
             words = f" and {unread:,} of their words, which are tagged as outside, were not read" if unread else ""
-            most = answerer.processor.max_length(task)
-            lines.append(
-                f"{task.name}: {cut:,} of {tally.rows:,} rows were cut at max_length={most} word pieces "
-                f'("truncated": true){words}. Give shorter texts, or train the task with a larger max_length.'
-            )
+            lines.append(f"{task.name}: {cut:,} of {tally.rows:,} rows were cut {cut_at(answerer, task, words)}")
         if lacking := tally.lacking_rows.get(task.name):
             said = ", ".join(f"{count:,} without {name}" for name, count in tally.lacking[task.name].items())
             lines.append(f"{task.name}: {lacking:,} of {tally.rows:,} rows not answered: {said}")
@@ -101,3 +97,19 @@ def lines_of_tally(tally: AnswerTally, answerer: Answerer, output: Path) -> list
             f"hf-mtl predict: {tally.num_errors:,} of {tally.rows:,} rows not answered; `error` in {output} says why."
         )
     return lines
+
+
+def cut_at(answerer: Answerer, task: TaskConfig, unread: str = "") -> str:
+    """Return where inputs of a task are cut, and what to do about it.
+
+    Args:
+        answerer: What answers.
+        task: The task.
+        unread: What to say of words that were not read.
+    """
+    if "audio" in task.input_fields:
+        return 'at what its encoder reads of a sound ("truncated": true). Give shorter ones, or divide them.'
+    return (
+        f'at max_length={answerer.processor.max_length(task)} word pieces ("truncated": true){unread}. Give shorter '
+        "texts, or train the task with a larger max_length."
+    )

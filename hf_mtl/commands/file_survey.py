@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -10,8 +10,12 @@ from types import MappingProxyType
 from ..data.files import iterate_rows, place_of_row
 from ..modeling.errors import InputError, check_choice
 from ..modeling.input_rows import ROW_FIELDS
+from ..modeling.modalities import TABLE
+from ..modeling.task_config import TaskConfig
 
 _OUTPUT_SUFFIXES = (".jsonl", ".ndjson", ".csv")
+# Columns of a table that a message names.
+_SHOWN = 8
 # What the output says of a row beside its own values.
 _WRITTEN = ("answers", "error")
 
@@ -39,7 +43,7 @@ def survey_file(path: Path, named: Mapping[str, str] = MappingProxyType({})) -> 
         named: By input field the column that it is read from, where their names differ.
 
     Raises:
-        InputError: No row can be read, or has an input field; or a column has a name that the output needs.
+        InputError: No row can be read, or a column has a name that the output needs.
     """
     columns: dict[str, None] = {}
     count, first_fault, is_readable = 0, None, False
@@ -55,18 +59,35 @@ def survey_file(path: Path, named: Mapping[str, str] = MappingProxyType({})) -> 
         raise InputError(f"{place}: {first_fault.fault}. No row of the file can be read.")
     for name in named.values():
         check_choice(f"column of {path}:", name, list(columns))
-    if not (columns.keys() | named.keys()) & set(ROW_FIELDS):
-        first = next(iter(columns), "COLUMN")
-        raise InputError(
-            f"{path} has the columns {', '.join(columns) or 'of no name'}; expected input fields: "
-            f"{', '.join(ROW_FIELDS)}. Rename the columns to answer, or say which they are: --columns text={first}."
-        )
     for name in _WRITTEN:
         if name in columns:
             raise InputError(f"{path} has a column {name!r}, which the output would write over; rename it.")
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return Survey(count, tuple(columns), digest)
+
+
+def check_fields(path: Path, columns: Collection[str], tasks: Sequence[TaskConfig]) -> None:
+    """Check that a file has a column which some task reads.
+
+    Args:
+        path: The file.
+        columns: Its columns, and the fields that are read from some of them.
+        tasks: The tasks to answer.
+
+    Raises:
+        InputError: It has none.
+    """
+    cells = dict.fromkeys(name for task in tasks for name in task.table_columns or ())
+    if set(columns) & {*ROW_FIELDS, *cells}:
+        return
+    first = next(iter(columns), "COLUMN")
+    fields = dict.fromkeys(field for task in tasks for field in task.input_fields if field != TABLE)
+    expected = ", ".join([*fields, *list(cells)[:_SHOWN], *(["..."] if len(cells) > _SHOWN else [])])
+    raise InputError(
+        f"{path} has the columns {', '.join(columns) or 'of no name'}; the tasks read {expected}. Rename the columns "
+        f"to answer, or say which they are: --columns {next(iter(fields), 'text')}={first}."
+    )
 
 
 def check_output(path: Path) -> None:

@@ -15,6 +15,7 @@ from ..modeling.errors import InputError, check_choice
 from ..modeling.input_rows import ROW_FIELDS, missing_fields
 from ..modeling.problem_heads import TASK_HEADS
 from ..modeling.task_head import Answer
+from .answer_tally import cut_at, lines_of_tally
 from .checkpoint_loading import load_checkpoint
 from .console import quiet_libraries, say
 
@@ -107,7 +108,6 @@ def _device(name: str | None) -> torch.device:
 
 def _answer_file(args: argparse.Namespace) -> int:
     # Imported here, since a row that is typed needs no reader of files.
-    from .answer_tally import lines_of_tally
     from .file_survey import check_output, survey_file
     from .predict_file import FileAnswers, answer_file
 
@@ -148,12 +148,7 @@ def _say_cut(answerer: Answerer, answers: Mapping[str, Answer]) -> None:
         if (answer := answers.get(task.name, {})).get("truncated"):
             unread = len(answer["tokens"]) - answer["words_read"] if "words_read" in answer else 0
             words = f" and {unread:,} of its words, which are tagged as outside, were not read" if unread else ""
-            most = answerer.processor.max_length(task)
-            print(
-                f'{task.name}: 1 of 1 rows were cut at max_length={most} word pieces ("truncated": true){words}. Give '
-                "shorter texts, or train the task with a larger max_length.",
-                file=sys.stderr,
-            )
+            print(f"{task.name}: 1 of 1 rows were cut {cut_at(answerer, task, words)}", file=sys.stderr)
 
 
 def _lines(answerer: Answerer, answers: Mapping[str, Answer]) -> list[str]:

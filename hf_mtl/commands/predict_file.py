@@ -27,9 +27,10 @@ from ..data.text_lines import FileRow
 from ..modeling.answering import Answerer
 from ..modeling.errors import InputError
 from ..modeling.input_rows import LIST_FIELDS, Row, check_row, missing_fields
+from ..modeling.modalities import MODALITIES, TABLE
 from .answer_tally import AnswerTally
 from .console import is_main_process, say
-from .file_survey import Survey
+from .file_survey import Survey, check_fields
 
 # Rows of a part: as many as are lost when a run is stopped, and as are in memory at once.
 _ROWS_OF_PART = 2048
@@ -77,8 +78,12 @@ class FileAnswers:
                 twice.
         """
         columns = {*self.survey.columns, *self.named}
+        check_fields(self.path, [*self.survey.columns, *self.named], answerer.tasks_by_name(self.task_names))
         for task in answerer.tasks_by_name(self.task_names):
-            lacking = missing_fields(task, dict.fromkeys(columns, ""))
+            there = dict.fromkeys(columns, "")
+            if columns & set(task.table_columns or ()):
+                there[TABLE] = ""
+            lacking = missing_fields(task, there)
             if self.task_names is not None and lacking:
                 raise InputError(
                     f"{self.path} has no column {lacking[0]!r}, which task {task.name!r} needs; it has "
@@ -160,6 +165,10 @@ class FileAnswers:
             with self._answers(part).open(encoding="utf-8", newline="\n") as lines:
                 yield from lines
 
+    def _beside(self, value: Any) -> Any:
+        """The path of an image or a sound, which begins where the file lies; any other value as it is."""
+        return str(self.path.parent / value) if isinstance(value, str) and value else value
+
     def _answers(self, part: int) -> Path:
         return self.folder / f"{part:07}.jsonl"
 
@@ -187,6 +196,7 @@ class FileAnswers:
                 if row.fault:
                     raise InputError(f"{place}: {row.fault}.")
                 values = {**row.values, **{name: row.values.get(column) for name, column in self.named.items()}}
+                values |= {name: self._beside(values[name]) for name in MODALITIES if name in values}
                 if is_table:
                     values |= {name: _listed(values[name]) for name in LIST_FIELDS if name in values}
                 good[index] = check_row(values, place, tasks, self.task_names is not None)

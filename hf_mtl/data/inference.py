@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import ClassLabel, Dataset, LargeList, List, Value
+from datasets import Audio, ClassLabel, Dataset, Image, LargeList, List, Value
 
 from ..modeling.errors import InputError
 from ..modeling.problem_types import problem_type_with
@@ -49,7 +49,16 @@ def _labels_and_columns(name: str, rows: Dataset, features: Mapping[str, Any]) -
     if "tokens" in features and label is not None and isinstance(features[label], (List, LargeList)):
         return "tags", {"tokens": "tokens", "label": label}
     texts = [column for column in features if is_text(features[column]) and column not in (*ROW_NAMES, label)]
-    if label is None or not texts:
+    media = {
+        column: "image" if isinstance(kind, Image) else "audio"
+        for column, kind in features.items()
+        if isinstance(kind, Image | Audio)
+    }
+    if label is not None and len(media) == 1 and not texts:
+        column, field = next(iter(media.items()))
+        if (labels := _kind_of_labels(rows, features, label)) is not None:
+            return labels, {field: column, "label": label}
+    if label is None or media or not texts:
         raise _unknown(name, features, label)
     if "choices" in features and len(texts) == 1:
         choices = "choices.text" if isinstance(features["choices"], Mapping) else "choices"

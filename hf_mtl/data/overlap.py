@@ -9,6 +9,7 @@ import xxhash
 from datasets import Dataset
 
 from ..modeling.errors import InputError
+from ..modeling.modalities import TABLE
 from ..modeling.words import letters_of
 from ..tasks import TaskSpec
 
@@ -78,14 +79,18 @@ def without_overlap(
         train: Training rows by task.
         held_out: Rows by split and task.
         specs: The tasks by name.
-        said: True drops such rows, False keeps them; None drops them unless they are most of a task's rows.
+        said: True drops such rows, False keeps them; None drops them unless they are most of a task's rows, or rows of
+            a table, which repeat by chance.
 
     Raises:
         InputError: A task would lose all its rows, or, where nothing was said, more than half of them.
     """
     if said is False:
         return dict(train), {}
-    kept, dropped = _drop_overlap(train, held_out.values(), specs)
+    compared = {name: rows for name, rows in train.items() if said or specs[name].input_fields != (TABLE,)}
+    kept, dropped = _drop_overlap(compared, held_out.values(), specs)
+    kept = {name: kept.get(name, rows) for name, rows in train.items()}
+    dropped = {name: dropped.get(name, 0) for name in train}
     most = 1.0 if said else _MOST_DROPPED
     lost = [name for name, rows in train.items() if not kept[name] or dropped[name] > most * len(rows)]
     if not lost:

@@ -56,11 +56,15 @@ def with_measured_columns(encoder: Any, specs: Iterable[TaskSpec], train: Mappin
         raise InputError(
             f"The encoder of tables names a column {unknown[0]!r}, which no task reads; tasks read {', '.join(cells)}."
         )
-    columns = [_measured(name, column, said) for name, column in cells.items()]
+    rare: dict[str, int] = {}
+    columns = [_measured(name, column, said, rare) for name, column in cells.items()]
+    if rare:
+        counts = ", ".join(f"{name} {count:,}" for name, count in rare.items())
+        logger.warning(f"Values of tables that too few training rows have count as unseen ones: {counts}.")
     return {**encoder, TABLE: {**values, "columns": columns}}
 
 
-def _measured(name: str, cells: list[Any], said: Mapping[str, set[str]]) -> dict[str, Any]:
+def _measured(name: str, cells: list[Any], said: Mapping[str, set[str]], rare: dict[str, int]) -> dict[str, Any]:
     present = [cell for cell in cells if not is_empty(cell)]
     if not present:
         raise InputError(f"The column {name!r} of a table is empty in all {len(cells):,} training rows; leave it out.")
@@ -70,7 +74,13 @@ def _measured(name: str, cells: list[Any], said: Mapping[str, set[str]]) -> dict
         except ValueError as error:
             raise InputError(f"The column {name!r} of a table is to hold numbers; {error}.") from error
         scale = float(numbers.std())
-        return {"name": name, "kind": NUMBER, "mean": float(numbers.mean()), "scale": scale if scale > 0 else 1.0}
+        return {
+            "name": name,
+            "kind": NUMBER,
+            "mean": float(numbers.mean()),
+            "scale": scale if scale > 0 else 1.0,
+            "has_empty": len(present) < len(cells),
+        }
     counts = Counter(map(table_text, present))
     values = sorted(value for value, count in counts.most_common(_MOST_VALUES) if count >= _LEAST_ROWS)
     if not values:
@@ -79,10 +89,7 @@ def _measured(name: str, cells: list[Any], said: Mapping[str, set[str]]) -> dict
             "leave it out of the tasks' `table`."
         )
     if len(values) < len(counts):
-        logger.warning(
-            f"Of the {len(counts):,} values of column {name!r} the {len(values):,} that stand in {_LEAST_ROWS} rows "
-            "at least are told apart; the others count as unseen."
-        )
+        rare[name] = len(counts) - len(values)
     return {"name": name, "kind": CATEGORY, "values": values}
 
 

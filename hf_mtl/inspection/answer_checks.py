@@ -47,6 +47,9 @@ def truncated(trainer: "MultiTaskTrainer") -> list[Finding]:
                 if most < spec.setting("max_length")
                 else "They are cut; give the task's row a larger max_length if its label stands in what is lost."
             )
+            if "audio" in spec.input_fields:
+                what = f"{count:,} of {size:,} {split} rows ({count / size:.1%}) are longer than the encoder reads"
+                advice = "They are cut; give shorter sounds, or an encoder and a processor that read more."
             findings.append(Finding("truncated", spec.name, what, advice))
     return findings
 

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, ModelCardData, eval_result_entries_to_yaml
 
 from .hub_card import sealed
-from .modalities import MODALITIES, TABLE
+from .modalities import MODALITIES, TABLE, modalities_of
 from .model_card_facts import CardFacts, TaskFacts
 from .model_card_use import usage_section
 from .problem_types import PROBLEM_TYPES
@@ -20,7 +20,7 @@ _MANY_LABELS = 8
 
 _INTRODUCTION = """# {name}
 
-{description}One encoder that answers {count} in one pass: {tasks}.{base} It was trained with `hf_mtl`,
+{description}{encoders} {count} in one pass: {tasks}.{base} It was trained with `hf_mtl`,
 multitask learning for Transformers{loads}."""
 
 
@@ -103,8 +103,16 @@ def _introduction(facts: CardFacts) -> str:
     count = "one task" if len(names) == 1 else f"{len(names)} tasks"
     loads = ", and loads without it" if facts.checkpoint else ""
     description = f"{facts.description.strip()}\n\n" if facts.description else ""
+    read = modalities_of(field for task in facts.tasks for field in task.config.input_fields)
+    encoders = "One encoder that answers" if len(read) == 1 else f"Encoders of {', '.join(read)} that answer"
     return _INTRODUCTION.format(
-        name=facts.name, description=description, count=count, tasks=", ".join(names), base=base, loads=loads
+        name=facts.name,
+        description=description,
+        encoders=encoders,
+        count=count,
+        tasks=", ".join(names),
+        base=base if len(read) == 1 else base.replace("Its encoder", "Its first encoder"),
+        loads=loads,
     )
 
 

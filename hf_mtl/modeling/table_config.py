@@ -15,8 +15,8 @@ class TableConfig(PreTrainedConfig):
     """Configuration of a `TableEncoder`.
 
     Args:
-        columns: The columns in order: ``{"name", "kind": "number", "mean", "scale"}``, or ``{"name", "kind":
-            "category", "values": [...]}``, of which other values than these are unseen ones.
+        columns: The columns in order: ``{"name", "kind": "number", "mean", "scale", "has_empty"}``, or ``{"name",
+            "kind": "category", "values": [...]}``, of which other values than these are unseen ones.
         hidden_size: Width of the states, one per column.
         num_hidden_layers: Layers of self-attention between columns.
         num_attention_heads: Heads of each.

@@ -19,7 +19,7 @@ class ColumnTokens(nn.Module):
     """Cells become tokens: x w_c + b_c of a number x, an embedding per category (Gorishniy et al. 2021, section 3.3).
 
     Numbers are standardised, and far ones drawn in: sign(z) log(1 + |z|). A cell that is empty is a token of its
-    column's own.
+    column's own; of a column of numbers that has none in the training rows it is the mean's.
 
     Args:
         config: Gives the columns.
@@ -31,7 +31,8 @@ class ColumnTokens(nn.Module):
         hidden = config.hidden_size
         self.weight = nn.Parameter(torch.empty(len(numbers), hidden))
         self.bias = nn.Parameter(torch.empty(len(numbers), hidden))
-        self.empty = nn.Parameter(torch.empty(len(numbers), hidden))
+        self.holed = [place for place, column in enumerate(numbers) if column.get("has_empty")]
+        self.empty = nn.Parameter(torch.empty(len(self.holed), hidden)) if self.holed else None
         sizes = [len(column["values"]) + 2 for column in categories]
         self.starts = [sum(sizes[:place]) for place in range(len(sizes))]
         self.values = nn.Embedding(max(sum(sizes), 1), hidden) if categories else None
@@ -50,7 +51,12 @@ class ColumnTokens(nn.Module):
         is_empty = numbers.isnan()
         standard = (numbers.float().masked_fill(is_empty, 0.0) - means) / scales
         standard = (standard.sign() * standard.abs().log1p()).to(self.weight.dtype).unsqueeze(-1)
-        tokens = torch.where(is_empty.unsqueeze(-1), self.empty, standard * self.weight + self.bias)
+        # Of an empty cell z is 0 here, and its token b_c.
+        standard = standard.masked_fill(is_empty.unsqueeze(-1), 0.0)
+        tokens = standard * self.weight + self.bias
+        if self.empty is not None:
+            added = self.empty * is_empty[:, self.holed].unsqueeze(-1).to(tokens.dtype)
+            tokens = tokens.index_add(1, torch.tensor(self.holed, device=tokens.device), added)
         if self.values is None or categories is None:
             return tokens
         starts = categories.new_tensor(self.starts)
@@ -142,7 +148,7 @@ class TableEncoder(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, ColumnTokens):
-            for parameter in (module.weight, module.bias, module.empty):
+            for parameter in module.parameters(recurse=False):
                 init.normal_(parameter, mean=0.0, std=self.config.initializer_range)
         else:
             super()._init_weights(module)

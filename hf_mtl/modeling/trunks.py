@@ -17,7 +17,7 @@ from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_reader import Conditions, EncoderReader
 from .encoder_tensors import EncodedTokens, EncoderInputs
 from .errors import InputError
-from .head import HeadReading, LinearReading
+from .head import BranchReading, HeadReading
 from .interaction_base import TaskInteraction
 from .modalities import TEXT, modalities_of
 from .plain_rows import ROW_MODALITIES, WordInputs, other_inputs
@@ -236,6 +236,18 @@ class ModalityPooling(ModuleWithConstants):
         return states
 
 
+def tasks_without_company(config: MultiTaskAttentionConfig) -> list[str]:
+    """Return the tasks whose rows have no other task's state, where rows hold no more than what their tasks read."""
+    if len(config.modalities or ()) < 2:
+        return []
+    needs = {task.name: set(modalities_of(task.input_fields)) for task in config.task_configs}
+    return [
+        name
+        for name, read in needs.items()
+        if not any(others <= read for other, others in needs.items() if other != name)
+    ]
+
+
 def check_trunks(config: MultiTaskAttentionConfig, interaction: TaskInteraction, reading: HeadReading) -> None:
     """Raise `InputError` for a setting that several encoders do not have, or do not go with.
 
@@ -252,7 +264,7 @@ def check_trunks(config: MultiTaskAttentionConfig, interaction: TaskInteraction,
         f"lexical_rank={config.lexical_rank}": config.lexical_rank and one,
         f"pooling={config.pooling}": (pooling.reads_layers or pooling.reads_pooler) and one,
         f"pooling_entropy={config.pooling_entropy}": config.pooling_entropy and one,
-        f"head={config.head}": not isinstance(reading, LinearReading) and one,
+        f"head={config.head}": isinstance(reading, BranchReading) and reading.branch_class.reads_tokens and one,
         f"task_interaction={config.task_interaction}": not interaction.masks_tasks
         and "reads the states of all tasks, of which rows of one modality have some",
         "task_parents": bool(config.task_parents) and "reads the answers of other tasks to the same row",
@@ -272,4 +284,12 @@ def _joined(views: Sequence[EncodedTokens]) -> EncodedTokens:
     )
 
 
-__all__ = ["ModalityPooling", "TrunkReader", "Trunks", "check_trunks", "input_names", "rows_name"]
+__all__ = [
+    "ModalityPooling",
+    "TrunkReader",
+    "Trunks",
+    "check_trunks",
+    "input_names",
+    "rows_name",
+    "tasks_without_company",
+]
