@@ -8,18 +8,15 @@ from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
-from .answer_decoding import word_places
 from .errors import InputError
 from .label_checks import IGNORED_LABEL
 from .media_features import Feature, add_media, check_readers
 from .modalities import TEXT, modalities_of
 from .modality_readers import ModalityReader
+from .piece_places import answer_pieces, first_pieces, piece_places, words_of, words_within
 from .task_config import TaskConfig
-from .words import in_word, is_hidden, visible_part, word_spans
 
 Columns = Mapping[str, Sequence[Any]]
-# (first, past last) characters.
-_Place = tuple[int, int]
 # A word piece, the segment it is in, and its characters in the context, -1 outside it.
 _Piece = tuple[int, int, tuple[int, int]]
 
@@ -167,9 +164,9 @@ class FeatureEncoder:
         features = []
         for index, words in enumerate(places):
             feature = self._encoded_feature(encoded, [index], index)
-            pieces = _piece_places(texts[index], encoded["offset_mapping"][index])
-            feature["positions"] = _first_pieces(words, pieces)
-            feature["words_read"] = _words_within(words, pieces) if feature["truncated"] else len(words)
+            pieces = piece_places(texts[index], encoded["offset_mapping"][index])
+            feature["positions"] = first_pieces(words, pieces)
+            feature["words_read"] = words_within(words, pieces) if feature["truncated"] else len(words)
             if "label" in rows:
                 labels = [IGNORED_LABEL] * len(feature["sequences"][0])
                 for place, label in zip(feature["positions"], rows["label"][index], strict=True):
@@ -210,7 +207,7 @@ class FeatureEncoder:
         before, inside, after, is_cut = self._parts(encoded, source, context, max_length)
         size = max_length - len(before) - len(after)
         step = size - min(task.setting("stride"), max_length // 4, size - 1)
-        spans = _answer_pieces(answers, context, [place for _, _, place in inside]) if answers else []
+        spans = answer_pieces(answers, context, [place for _, _, place in inside]) if answers else []
         features = []
         for start in range(0, max(len(inside) - size, 0) + step, step):
             pieces = before + inside[start : start + size] + after
@@ -236,7 +233,7 @@ class FeatureEncoder:
         ids = encoded["input_ids"][source]
         segments = encoded["token_type_ids"][source] if "token_type_ids" in encoded else [0] * len(ids)
         pieces = [(ids[index], segments[index], (-1, -1)) for index in range(len(ids))]
-        places = _piece_places(context, encoded["offset_mapping"][source][first:past])
+        places = piece_places(context, encoded["offset_mapping"][source][first:past])
         inside = [(*pieces[index][:2], place) for index, place in zip(in_context, places)]
         before = [pieces[index] for index in range(first) if index not in surplus]
         return before or [(self.filler, 0, (-1, -1))], inside, pieces[past:], bool(surplus)
@@ -285,87 +282,3 @@ _ENCODINGS = {
 
 def _length(rows: Columns) -> int:
     return len(next(iter(rows.values())))
-
-
-def words_of(row: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
-    """Return the text of a row's words and where each stands in it; a row with only a text is split into words."""
-    if row.get("tokens") is None:
-        return row["text"], word_spans(row["text"])
-    return " ".join(row["tokens"]), word_places(row["tokens"])
-
-
-def _piece_places(text: str, offsets: Sequence[Sequence[int]]) -> list[_Place]:
-    """Return the (first, past last) characters that each word piece of a text stands for, none of them hidden.
-
-    Tokenizers count the blank before a word as its piece's (GPT-2), or leave out the first letter of a word behind a
-    blank (RobBERT), which makes the offsets of a letter that stands alone empty. Blanks and invisible characters are
-    no part of a place; a visible character that no piece has belongs to the next one of its word.
-    """
-    places, covered = [], 0
-    for start, end in offsets:
-        if start > covered:
-            start = _first_left_over(text, start, end, covered)
-        covered = max(covered, end)
-        places.append(visible_part(text, start, end))
-    return places
-
-
-def _first_left_over(text: str, start: int, end: int, covered: int) -> int:
-    """The first of the visible characters right before a piece that no piece has and that go with it."""
-    while start > covered and not is_hidden(text[start - 1]):
-        if start < end and in_word(text[start - 1]) != in_word(text[start]):
-            break
-        start -= 1
-    return start
-
-
-def _first_pieces(words: Sequence[_Place], places: Sequence[_Place]) -> list[int]:
-    """Return each word's first word piece, or -1 where a word has none (cut off, or dropped by the tokenizer).
-
-    A piece that begins in an earlier word is a word's only where none begins in the word itself.
-
-    Args:
-        words: Where the words stand, in order.
-        places: What the pieces stand for, of `_piece_places`.
-    """
-    filled = [(first, past, index) for index, (first, past) in enumerate(places) if first < past]
-    positions, current = [], 0
-    for start, end in words:
-        while current < len(filled) and filled[current][1] <= start:
-            current += 1
-        inner = current
-        while inner < len(filled) and filled[inner][0] < start:
-            inner += 1
-        if inner < len(filled) and filled[inner][0] < end:
-            positions.append(filled[inner][2])
-        elif current < len(filled) and filled[current][0] < end:
-            positions.append(filled[current][2])
-        else:
-            positions.append(-1)
-    return positions
-
-
-def _words_within(words: Sequence[_Place], places: Sequence[_Place]) -> int:
-    """Return how many words stand, at least in part, between the first and the last character of some pieces."""
-    filled = [place for place in places if place[0] < place[1]]
-    if not filled:
-        return 0
-    first, past = min(start for start, _ in filled), max(end for _, end in filled)
-    return sum(start < past and end > first for start, end in words)
-
-
-def _answer_pieces(answers: Mapping[str, Sequence[Any]], text: str, places: Sequence[_Place]) -> list[tuple[int, int]]:
-    """Return the first and last piece of each accepted answer in order; an answer that no piece stands for has none.
-
-    Args:
-        answers: Their ``text`` and where it begins, ``answer_start``.
-        text: What they stand in.
-        places: What its pieces stand for, of `_piece_places`.
-    """
-    spans = []
-    for answer, begin in zip(answers["text"], answers["answer_start"]):
-        start, end = visible_part(text, begin, begin + len(answer))
-        overlapping = [index for index, (first, past) in enumerate(places) if max(first, start) < min(past, end)]
-        if overlapping:
-            spans.append((overlapping[0], overlapping[-1]))
-    return spans

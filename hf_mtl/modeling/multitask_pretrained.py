@@ -87,10 +87,9 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
-    # The Trainer would otherwise scale the loss once more by the accumulated batches.
+    # The Trainer would otherwise scale the loss once more.
     accepts_loss_kwargs = False
-    # Transformers' trainer refuses quantized models without adapters; around a quantized encoder there are parts that
-    # learn.
+    # Transformers' trainer refuses quantized models without adapters; here parts around a quantized encoder learn.
     is_quantized = False
     # The class has no experts; a model's are its encoder's.
     _can_set_experts_implementation = OfTheEncoder(False, lambda encoder: True)
@@ -126,9 +125,8 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
             raise CheckpointError(f"The checkpoint {name!r} cannot be read: {error}") from error
         model, report = loaded
         # Saved again, tensors have the names of now.
-        model._weight_conversions = [
-            one for one in model._weight_conversions if one.source_patterns[0] not in _OLD_NAMES
-        ]
+        conversions = model._weight_conversions
+        model._weight_conversions = [one for one in conversions if one.source_patterns[0] not in _OLD_NAMES]
         model.hub_arguments = hub_arguments(kwargs)
         model.has_given_precision = any(kwargs.get(key) is not None for key in ("dtype", "torch_dtype"))
         if not kwargs.get("ignore_mismatched_sizes"):

@@ -10,7 +10,6 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.utils import ModelOutput
 
 from .batch_tensors import (
-    CONVERSIONS,
     MultiTaskBatch,
     converted,
     padded,
@@ -20,28 +19,19 @@ from .batch_tensors import (
 )
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_limits import check_tokenizer, limits_of_model
-from .errors import InputError, nearest
-from .feature_encoding import Feature, words_of
+from .errors import InputError
+from .feature_encoding import Feature
 from .given_labels import LabelsByTask, labels_of_rows
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, missing_fields, tasks_named
 from .media_features import media_tensors
 from .modalities import TEXT
 from .modality_readers import ModalityReader, encoders_by_modality, readers_of
+from .piece_places import words_of
 from .problem_heads import TASK_HEADS
+from .processor_arguments import check_arguments, check_kind
 from .processor_loading import SavedProcessor
 from .task_config import TaskConfig
 from .task_head import Answer
-
-# Arguments of tokenizers that the processor has no use for, and why.
-_REFUSED = {
-    "max_length": "a task reads as many word pieces as its `max_length` says",
-    "truncation": "rows are cut at their task's `max_length`, contexts are read in windows",
-    "return_overflowing_tokens": "contexts are read in windows, one row each; batch.row_indices(task) says whose",
-    "stride": "windows share as many word pieces as their task's `stride` says",
-    "text": "rows come first: processor(rows)",
-    "text_pair": "a second text is a field of its row: {'text': ..., 'text_pair': ...}",
-    "is_split_into_words": "words are a field of their row: {'tokens': [...]}",
-}
 
 
 class MultiTaskProcessor(SavedProcessor):
@@ -66,7 +56,7 @@ class MultiTaskProcessor(SavedProcessor):
         readers: Mapping[str, ModalityReader] = MappingProxyType({}),
     ) -> None:
         if tokenizer is not None or not readers:
-            _check_kind(tokenizer)
+            check_kind(tokenizer)
         if isinstance(tasks, PreTrainedConfig):
             tasks = cast(MultiTaskAttentionConfig, tasks).task_configs
         objects = [TaskConfig.from_dict(task) if isinstance(task, Mapping) else task for task in tasks]
@@ -83,7 +73,7 @@ class MultiTaskProcessor(SavedProcessor):
         readers, tasks = readers_of(model.config, encoders), model.config.task_configs
         if TEXT not in encoders:
             return cls(None, tasks, None, readers)
-        _check_kind(tokenizer)
+        check_kind(tokenizer)
         assert tokenizer is not None
         limits = limits_of_model(model)
         check_tokenizer(limits, tokenizer, tasks)
@@ -124,7 +114,7 @@ class MultiTaskProcessor(SavedProcessor):
             InputError: An unknown argument or task, a row that cannot be answered, or a label that its task does not
                 have.
         """
-        _check_arguments(others, padding, pad_to_multiple_of, return_tensors)
+        check_arguments(others, padding, pad_to_multiple_of, return_tensors)
         wanted = tasks_named(list(self.tasks.values()), tasks)
         given = listed_rows(rows)
         if not given:
@@ -324,34 +314,6 @@ def answer_row(task: TaskConfig, row: Mapping[str, Any]) -> Row:
         return dict(row)
     text, places = words_of(row)
     return {"text": text, "word_spans": places, "tokens": [text[start:end] for start, end in places]}
-
-
-def _check_kind(tokenizer: Any) -> None:
-    if not isinstance(tokenizer, PreTrainedTokenizerBase):
-        raise InputError(
-            f"The tokenizer is a {type(tokenizer).__name__}; expected the encoder's: "
-            "AutoTokenizer.from_pretrained(name)."
-        )
-
-
-def _check_arguments(
-    others: Mapping[str, Any], padding: Any, pad_to_multiple_of: int | None, return_tensors: Any
-) -> None:
-    """Refuse what the processor does not take, by name."""
-    for name in others:
-        if name == "truncation" and others[name] in (True, "longest_first"):
-            continue
-        served = ("rows", "tasks", "labels", "padding", "pad_to_multiple_of", "return_tensors")
-        reason = f": {_REFUSED[name]}." if name in _REFUSED else f".{nearest(name, served)}"
-        raise InputError(f"The processor takes no {name!r}{reason} It takes {', '.join(served)}.")
-    if padding not in (True, "longest", "max_length"):
-        raise InputError(
-            f"padding={padding!r}; expected True or 'longest', or 'max_length': the rows of a batch have one length."
-        )
-    if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
-        raise InputError(f"pad_to_multiple_of={pad_to_multiple_of!r}; expected a whole number >= 1.")
-    if return_tensors not in CONVERSIONS:
-        raise InputError(f"return_tensors={return_tensors!r}; expected 'pt', 'np', or None for lists.")
 
 
 def _as_array(logits: Any) -> np.ndarray:
