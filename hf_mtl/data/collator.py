@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..modeling.errors import InputError
-from ..modeling.feature_encoding import Feature
+from ..modeling.media_features import Feature
 from ..modeling.processing_multitask import MultiTaskProcessor
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 
-from ..modeling.feature_encoding import Feature
 from ..modeling.label_checks import IGNORED_LABEL
+from ..modeling.media_features import Feature
 from ..modeling.task_head import Answer
 from ..tasks import TaskSpec
 from .label_columns import LabelColumn

@@ -14,13 +14,11 @@ from ..data.features import FeatureDataset
 from ..data.label_kinds import label_kind
 from ..data.overlap import count_inputs
 from ..modeling.label_checks import IGNORED_LABEL
-from ..modeling.task_tensors import task_key
-from ..modeling.trunks import tasks_without_company
 from ..screen import rough_duration, table
 from ..tasks import LABEL_FIELD, TaskSpec
 from ..training.processor_watch import ProcessorWatch
 from .answer_checks import Finding, answers_in_no_window, long_answers, truncated, words_without_pieces
-from .gradient_reach import gradient_reach
+from .gradient_reach import gradient_reach, unreached_parameters
 from .step_timing import kept_statistics, step_seconds, typical_batches
 from .task_dependence import parts_without_tasks
 from .unread_settings import unread_settings
@@ -249,18 +247,7 @@ def _gradients(trainer: "MultiTaskTrainer", batches: Mapping[str, Mapping[str, A
         )
         for name in reach.bad_tasks
     ]
-    not_judged = [
-        parameter for name in trainer.specs if name not in reach.judged for parameter in model.task_parameters(name)
-    ]
-    unjudged = {id(parameter) for parameter in not_judged}
-    unreached = [
-        name
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and id(parameter) not in unjudged and name not in reach.reached
-    ]
-    # A task of a modality of its own reads itself alone, whatever it would prefer.
-    of_company = tuple(f".self_bias.{task_key(name)}" for name in tasks_without_company(model.config))
-    unreached = [name for name in unreached if not name.endswith(of_company)] if of_company else unreached
+    unreached = unreached_parameters(model, reach)
     if unreached:
         what = "no task's loss gives these trained parameters a gradient"
         advice = "Something detaches them or nothing reads them; repair it, or freeze them with requires_grad_(False)."

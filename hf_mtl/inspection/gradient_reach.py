@@ -10,6 +10,8 @@ from torch import nn
 
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.separate_encoders import PrivateEncoders
+from ..modeling.task_tensors import task_key
+from ..modeling.trunks import tasks_without_company
 
 # Paths that start closed (a zero matrix at their end) are opened by so much, to see what lies behind them.
 _OPENED_STD = 0.02
@@ -57,6 +59,22 @@ def gradient_reach(model: MultiTaskAttentionModel, batches: Mapping[str, Mapping
                 reach.bad_tasks.append(name)
             reach.reached |= {parameter for parameter, tensor in gradients.items() if bool(tensor.any())}
     return reach
+
+
+def unreached_parameters(model: MultiTaskAttentionModel, reach: GradientReach) -> list[str]:
+    """Return the names of trained parameters that no task's loss reached, those of tasks without labels left out."""
+    not_judged = [name for name in model.config.task_names if name not in reach.judged]
+    unjudged = {id(parameter) for name in not_judged for parameter in model.task_parameters(name)}
+    # A task of a modality of its own reads itself alone, whatever it would prefer.
+    of_company = tuple(f".self_bias.{task_key(name)}" for name in tasks_without_company(model.config))
+    return [
+        name
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+        and id(parameter) not in unjudged
+        and name not in reach.reached
+        and not (of_company and name.endswith(of_company))
+    ]
 
 
 @contextmanager

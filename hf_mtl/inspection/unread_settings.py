@@ -9,7 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.multitask_module import MultiTaskModule
-from ..modeling.separate_encoders import first_encoder
+from ..modeling.several_encoders import first_encoder
 
 
 class _Listened:

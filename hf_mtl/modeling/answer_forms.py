@@ -12,8 +12,9 @@ from transformers.pipelines.token_classification import AggregationStrategy
 
 from .answer_decoding import softmax
 from .errors import InputError, check_choice
-from .feature_encoding import Feature, words_of
 from .masked_language import MOST_BEST
+from .media_features import Feature
+from .piece_places import words_of
 from .task_config import TaskConfig
 from .task_head import Answer
 

@@ -14,12 +14,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .answer_forms import AnswerForm
 from .encoder_modules import reads_words
 from .errors import InputError, check_choice
-from .feature_encoding import Feature
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, tasks_named
+from .media_features import Feature
 from .multitask_output import MultiTaskOutput
 from .problem_heads import TASK_HEADS
 from .processing_multitask import MultiTaskProcessor
-from .separate_encoders import first_encoder
+from .several_encoders import first_encoder
 from .task_config import TaskConfig
 from .task_head import Answer
 

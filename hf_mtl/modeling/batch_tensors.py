@@ -9,7 +9,7 @@ import torch
 from transformers import BatchEncoding
 
 from .errors import InputError
-from .feature_encoding import Feature
+from .media_features import Feature
 from .problem_heads import TASK_HEADS
 from .problem_types import PROBLEM_TYPES
 from .task_config import TaskConfig

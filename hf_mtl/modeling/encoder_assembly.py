@@ -1,17 +1,17 @@
 """The encoders of a model, put together, and what reads them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Mapping
 
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_conditioning_base import TaskConditioning
-from .encoder_loading import build_encoder
+from .encoder_loading import built_encoder
 from .encoder_reader import EncoderReader
 from .pooling import TASK_POOLINGS
-from .trunks import TrunkReader, Trunks
+from .several_encoders import Trunks
+from .trunks import TrunkReader
 
 
 def encoder_and_reader(
@@ -32,7 +32,7 @@ def encoder_and_reader(
     rows = config.modalities or []
     if len(rows) > 1:
         encoders = {rows[0]["name"]: first}
-        encoders |= {row["name"]: others.get(row["name"]) or _built(row) for row in rows[1:]}
+        encoders |= {row["name"]: others.get(row["name"]) or built_encoder(row) for row in rows[1:]}
         trunks = Trunks(encoders, [config.hidden_size, *(row["width"] for row in rows[1:])])
         return trunks, TrunkReader(trunks, config, [config.encoder_axis, *(row["axis"] for row in rows[1:])])
     if (several := conditioning.several_encoders) is not None:
@@ -42,16 +42,4 @@ def encoder_and_reader(
     return first, EncoderReader(first, layers, *conditioned, config.encoder_axis)
 
 
-def built_others(rows: Sequence[Mapping[str, Any]]) -> dict[str, PreTrainedModel]:
-    """Return the encoders of all modalities but the first, with fresh weights."""
-    return {row["name"]: _built(row) for row in rows[1:]}
-
-
-def _built(row: Mapping[str, Any]) -> PreTrainedModel:
-    """The encoder that a modality's row describes, with fresh weights."""
-    values = dict(row["config"])
-    config = AutoConfig.for_model(cast(str, values.pop("model_type")), **values)
-    return build_encoder(config, False, row.get("tower"))
-
-
-__all__ = ["built_others", "encoder_and_reader"]
+__all__ = ["encoder_and_reader"]

@@ -19,7 +19,7 @@ from .encoder_reader import Conditions, EncoderReader
 from .encoder_tensors import EncoderInputs
 from .errors import InputError
 from .modalities import TEXT, modality_of_field
-from .separate_encoders import first_encoder
+from .several_encoders import first_encoder
 from .task_config import TaskConfig
 from .task_tensors import Carried
 from .trial_pass import UNREADABLE, trial_pass

@@ -282,6 +282,13 @@ def build_encoder(config: PreTrainedConfig, pooler: bool, tower: str | None = No
     return encoder_of(AutoModel.from_config(config, **pooler_argument(config, pooler), **options), tower)
 
 
+def built_encoder(row: Mapping[str, Any]) -> PreTrainedModel:
+    """Return the encoder that a row of `modalities` describes, with fresh weights."""
+    values = dict(row["config"])
+    config = AutoConfig.for_model(str(values.pop("model_type")), **values)
+    return build_encoder(config, False, row.get("tower"))
+
+
 def pooler_argument(config: PreTrainedConfig, pooler: bool) -> dict[str, bool]:
     """Return what keeps out a pooler that nobody reads, whose parameters had no gradient, where that can be said."""
     model_class = MODEL_MAPPING[type(config)] if type(config) in MODEL_MAPPING else None

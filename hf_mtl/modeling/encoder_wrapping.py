@@ -1,4 +1,4 @@
-"""What `from_encoder` does: encoders are found, loaded or built, and become the model of some tasks."""
+"""Encoders are looked up, loaded or built, and become the model of some tasks: the work of `from_encoder`."""
 
 import copy
 import importlib
@@ -21,7 +21,6 @@ from .encoder_measures import state_form, with_pooling
 from .errors import InputError, check_choice
 from .modalities import MODALITIES, TEXT, check_modality, modality_of_encoder
 from .modality_readers import PROCESSOR_CLASSES, processor_values
-from .multitask_module import check_config
 from .pooling import TASK_POOLINGS
 from .table_config import TableConfig
 
@@ -29,7 +28,7 @@ from .table_config import TableConfig
 _NAME, _TOWER, _PROCESSOR, _TYPE = "name", "tower", "processor", "model_type"
 
 
-class _Found(NamedTuple):
+class _Ready(NamedTuple):
     """An encoder that is at hand.
 
     Args:
@@ -38,6 +37,7 @@ class _Found(NamedTuple):
         source: Where it was loaded from; None of one that was given loaded, or has fresh weights.
         tower: Of a model of several the one that it is.
         processor: The values of what reads its images or sounds.
+        is_fresh: Whether its weights are random.
     """
 
     encoder: PreTrainedModel
@@ -45,63 +45,90 @@ class _Found(NamedTuple):
     source: str | None = None
     tower: str | None = None
     processor: Mapping[str, Any] | None = None
+    is_fresh: bool = False
 
 
-def wrapped(
-    model_class: Any,
-    encoder: Any,
-    tasks: Any,
-    encoder_kwargs: Mapping[str, Any] | None,
-    system: str | None,
-    arguments: Mapping[str, Any],
-) -> Any:
-    """Return a `MultiTaskAttentionModel` around an encoder; the arguments are those of its `from_encoder`."""
-    by_modality = _by_modality(encoder)
-    only = next(iter(by_modality.values()))
-    check_encoder_given(only)
-    values = read_tasks(tasks)
-    described = isinstance(only, Mapping | PreTrainedConfig)
-    settings, loading = (
-        split_arguments(_named(only) or "", system, encoder_kwargs, arguments)
-        if described
-        else (split_arguments(only, system, encoder_kwargs, arguments))
-    )
-    attention: dict[str, Any] = {"attn_implementation": loading.get("attn_implementation")}
-    check_config(config := MultiTaskAttentionConfig(tasks=values, **attention, **settings))
-    pooler = TASK_POOLINGS[config.pooling].reads_pooler
-    found = {
-        name: _found(one, pooler, config.tower if one is only else None, loading) for name, one in by_modality.items()
-    }
-    named = (
-        {name or modality_of_encoder(one.encoder): one for name, one in found.items()}
-        if "" not in found
-        else (_of_one(found[""]))
-    )
-    first = next(iter(named.values()))
-    settings = with_pooling({**settings, _TOWER: first.tower}, first.encoder)
-    rows = [_row(name, one, is_first=one is first) for name, one in named.items()]
-    is_plain = list(named) in ([TEXT], [""])
-    model = model_class(
-        MultiTaskAttentionConfig(
-            encoder_config=first.whole,
-            tasks=_with_fields(config.tasks or [], list(named)),
-            modalities=None if is_plain else rows,
-            **settings,
-        ),
-        first.encoder if len(named) == 1 else {name: one.encoder for name, one in named.items()},
-    )
-    if first.source is not None:
-        model.hub_arguments = hub_arguments(loading)
-    follow_mode(model, first.encoder)
-    return model
+class EncoderRequest:
+    """The arguments of `from_encoder`, read before anything is loaded.
 
+    Args:
+        encoder: As of `MultiTaskAttentionModel.from_encoder`, like the others.
+        tasks: See `encoder`.
+        encoder_kwargs: See `encoder`.
+        system: See `encoder`.
+        arguments: See `encoder`.
 
-def _of_one(one: _Found) -> dict[str, _Found]:
-    """An encoder under its modality; one that reads something else has none."""
-    try:
-        return {modality_of_encoder(one.encoder): one}
-    except InputError:
-        return {"": one}
+    Raises:
+        InputError: An argument that cannot be used.
+
+    Attributes:
+        config: The settings and tasks, of a model whose encoder is not known yet.
+    """
+
+    def __init__(
+        self,
+        encoder: Any,
+        tasks: Any,
+        encoder_kwargs: Mapping[str, Any] | None,
+        system: str | None,
+        arguments: Mapping[str, Any],
+    ) -> None:
+        self.encoders = _by_modality(encoder)
+        first = next(iter(self.encoders.values()))
+        _check_given(first)
+        values = read_tasks(tasks)
+        is_described = isinstance(first, Mapping | PreTrainedConfig)
+        loaded_by = (_named(first) or "") if is_described else first
+        self.settings, self.loading = split_arguments(loaded_by, system, encoder_kwargs, arguments)
+        attention: dict[str, Any] = {"attn_implementation": self.loading.get("attn_implementation")}
+        self.config = MultiTaskAttentionConfig(tasks=values, **attention, **self.settings)
+
+    def model(self, model_class: Any) -> Any:
+        """Return the model, its encoders loaded or built.
+
+        Args:
+            model_class: `MultiTaskAttentionModel`.
+
+        Raises:
+            InputError: An encoder cannot be found or loaded, or reads something else than it is given for.
+        """
+        ready = self._ready()
+        first = next(iter(ready.values()))
+        settings = with_pooling({**self.settings, _TOWER: first.tower}, first.encoder)
+        rows = [_row(name, one, is_first=one is first) for name, one in ready.items()]
+        model = model_class(
+            MultiTaskAttentionConfig(
+                encoder_config=first.whole,
+                tasks=_with_fields(self.config.tasks or [], list(ready)),
+                modalities=None if list(ready) in ([TEXT], [""]) else rows,
+                **settings,
+            ),
+            first.encoder if len(ready) == 1 else {name: one.encoder for name, one in ready.items()},
+        )
+        if first.source is not None:
+            model.hub_arguments = hub_arguments(self.loading)
+        follow_mode(model, first.encoder)
+        return model
+
+    def _ready(self) -> dict[str, _Ready]:
+        """The encoders by modality; a single one that reads something else has none."""
+        pooler, tower = TASK_POOLINGS[self.config.pooling].reads_pooler, self.config.tower
+        ready: dict[str, _Ready] = {}
+        for name, encoder in self.encoders.items():
+            one = _at_hand(encoder, pooler, None if ready else tower, self.loading)
+            try:
+                modality = modality_of_encoder(one.encoder)
+            except InputError:
+                if name:
+                    raise
+                modality = ""
+            if name and modality != name:
+                raise InputError(
+                    f"The encoder of {name} is a {type(one.encoder).__name__}, which reads {modality}; give it as "
+                    f"{modality!r}, or another one of {name}."
+                )
+            ready[modality] = one
+        return ready
 
 
 def _by_modality(encoder: Any) -> dict[str, Any]:
@@ -120,7 +147,7 @@ def _by_modality(encoder: Any) -> dict[str, Any]:
     return {name: encoder[name] for name in ordered}
 
 
-def check_encoder_given(encoder: Any) -> None:
+def _check_given(encoder: Any) -> None:
     """Raise `InputError` for something that is no encoder: a name, a loaded one, a configuration or its values."""
     if not isinstance(encoder, Mapping | PreTrainedConfig):
         check_encoder(encoder)
@@ -131,7 +158,7 @@ def _named(described: Any) -> str | None:
     return described.get(_NAME) if isinstance(described, Mapping) else None
 
 
-def _found(encoder: Any, pooler: bool, tower: str | None, loading: Mapping[str, Any]) -> _Found:
+def _at_hand(encoder: Any, pooler: bool, tower: str | None, loading: Mapping[str, Any]) -> _Ready:
     """Load, build or take an encoder.
 
     Args:
@@ -145,19 +172,19 @@ def _found(encoder: Any, pooler: bool, tower: str | None, loading: Mapping[str, 
         return _loaded(str(encoder), pooler, tower, loading, None)
     if isinstance(encoder, PreTrainedConfig):
         fresh = build_encoder(copy.deepcopy(encoder), pooler, tower)
-        return _Found(fresh, fresh.config if tower is None else encoder, None, tower)
+        return _Ready(fresh, fresh.config if tower is None else encoder, None, tower, is_fresh=True)
     if not isinstance(encoder, Mapping):
         check_encoder(encoder)
         bare, whole = bare_encoder(encoder, pooler, tower)
         source = str(encoder.name_or_path or "")
-        return _Found(bare, whole, None, tower, _processor_beside(source, bare, loading) if source else None)
+        return _Ready(bare, whole, None, tower, _processor_beside(source, bare, loading) if source else None)
     values = dict(encoder)
     name, tower, processor = values.pop(_NAME, None), values.pop(_TOWER, tower), values.pop(_PROCESSOR, None)
     if name is not None:
         return _loaded(str(name), pooler, tower, {**loading, **values}, processor)
     config = _built_config(values)
     fresh = build_encoder(config, pooler, tower)
-    return _Found(fresh, fresh.config if tower is None else config, None, tower, processor)
+    return _Ready(fresh, fresh.config if tower is None else config, None, tower, processor, is_fresh=True)
 
 
 def _built_config(values: dict[str, Any]) -> PreTrainedConfig:
@@ -177,11 +204,11 @@ def _built_config(values: dict[str, Any]) -> PreTrainedConfig:
 
 def _loaded(
     name: str, pooler: bool, tower: str | None, loading: Mapping[str, Any], processor: Mapping[str, Any] | None
-) -> _Found:
+) -> _Ready:
     loaded, whole = load_with_config(name, pooler, tower, **on_one_device(loading))
     if processor is None:
         processor = _processor_beside(name, loaded, loading)
-    return _Found(loaded, whole, name, tower, processor)
+    return _Ready(loaded, whole, name, tower, processor)
 
 
 def _processor_beside(name: str, encoder: PreTrainedModel, loading: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -203,14 +230,14 @@ def _processor_beside(name: str, encoder: PreTrainedModel, loading: Mapping[str,
         return None
 
 
-def _row(name: str, found: _Found, is_first: bool) -> dict[str, Any]:
+def _row(name: str, ready: _Ready, is_first: bool) -> dict[str, Any]:
     """What the configuration keeps of a modality."""
-    row: dict[str, Any] = {"name": name}
-    if found.processor is not None:
-        row["processor"] = dict(found.processor)
+    row: dict[str, Any] = {"name": name, "is_fresh": ready.is_fresh}
+    if ready.processor is not None:
+        row["processor"] = dict(ready.processor)
     if not is_first:
-        form = state_form(found.encoder)
-        row |= {"config": found.whole.to_dict(), "tower": found.tower, "width": form.width, "axis": form.axis}
+        form = state_form(ready.encoder)
+        row |= {"config": ready.whole.to_dict(), "tower": ready.tower, "width": form.width, "axis": form.axis}
     return row
 
 
@@ -222,4 +249,4 @@ def _with_fields(tasks: Sequence[Mapping[str, Any]], modalities: Sequence[str]) 
     return [{**task, "fields": task.get("fields") or [first]} for task in tasks]
 
 
-__all__ = ["wrapped"]
+__all__ = ["EncoderRequest"]

@@ -113,7 +113,7 @@ class CrossTaskAttention(SubsetInteraction):
     ) -> torch.Tensor:
         readable = self.readable(states, embeddings)
         scores = self.scorer(pick_tasks(readable, asked_tasks), readable)
-        weights = self.task_weights(scores, asked_tasks, mask_of_tasks(tokens))
+        weights = self.task_weights(scores, asked_tasks, _mask_of_tasks(tokens))
         weights = F.dropout(weights, self.dropout, self.training)
         mixed = weights @ split_heads(self.value(readable), self.scorer.num_heads)
         return pick_tasks(states, asked_tasks) + self.output(merge_heads(mixed))
@@ -122,7 +122,7 @@ class CrossTaskAttention(SubsetInteraction):
         self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
     ) -> torch.Tensor:
         readable = self.readable(states, embeddings)
-        return self.task_weights(self.scorer(readable, readable), task_mask=mask_of_tasks(tokens))
+        return self.task_weights(self.scorer(readable, readable), task_mask=_mask_of_tasks(tokens))
 
     def penalties(
         self, states: torch.Tensor, embeddings: torch.Tensor, tokens: EncodedTokens | None = None
@@ -131,7 +131,7 @@ class CrossTaskAttention(SubsetInteraction):
             return None
         readable = self.readable(states, embeddings)
         scores = self.scorer(readable, readable)
-        hidden = self.task_weights.masked(None, mask_of_tasks(tokens))
+        hidden = self.task_weights.masked(None, _mask_of_tasks(tokens))
         return self.penalty * relation_penalty(scores.masked_fill(hidden, float("-inf")))
 
 
@@ -170,7 +170,7 @@ class InducedAttention(SubsetInteraction):
         tokens: EncodedTokens | None = None,
     ) -> torch.Tensor:
         readable = self.readable(states, embeddings)
-        summaries = self._summaries(readable, mask_of_tasks(tokens))  # (batch, points, size)
+        summaries = self._summaries(readable, _mask_of_tasks(tokens))  # (batch, points, size)
         weights = attention_weights(self.task_scorer(pick_tasks(readable, asked_tasks), summaries))
         mixed = weights @ split_heads(self.value(summaries), self.task_scorer.num_heads)
         return pick_tasks(states, asked_tasks) + self.output(merge_heads(mixed))
@@ -180,7 +180,7 @@ class InducedAttention(SubsetInteraction):
     ) -> torch.Tensor:
         """Return (batch, heads, tasks, tasks), the product of the two attentions."""
         readable = self.readable(states, embeddings)
-        task_mask = mask_of_tasks(tokens)
+        task_mask = _mask_of_tasks(tokens)
         first = self._point_weights(readable, task_mask)
         return attention_weights(self.task_scorer(readable, self._summaries(readable, task_mask))) @ first
 
@@ -276,7 +276,7 @@ class InteractionStack(SubsetInteraction):
         return {name: torch.stack([layer[name] for layer in of_layers]).mean(dim=0) for name in of_layers[0]}
 
 
-def mask_of_tasks(tokens: EncodedTokens | None) -> torch.Tensor | None:
+def _mask_of_tasks(tokens: EncodedTokens | None) -> torch.Tensor | None:
     """Return (batch, tasks), False at tasks of which a row has no state; None where rows have all."""
     return None if tokens is None else tokens.task_mask
 

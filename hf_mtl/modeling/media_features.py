@@ -7,11 +7,9 @@ from typing import Any
 import torch
 
 from .errors import InputError
-from .modalities import TABLE, TEXT, modalities_of
+from .modalities import ROW_MODALITIES, TABLE, TEXT, modalities_of, rows_name
 from .modality_readers import ModalityReader
-from .plain_rows import ROW_MODALITIES
 from .task_config import TaskConfig
-from .trunks import rows_name
 
 Feature = dict[str, Any]
 # Of messages: how much of a value is shown.
@@ -26,13 +24,13 @@ def check_readers(tasks: Sequence[TaskConfig], readers: Mapping[str, ModalityRea
         readers: By modality, what reads all but texts.
         reads_texts: Whether there is a tokenizer.
     """
-    known = [*([TEXT] if reads_texts else []), *readers]
+    read = [*([TEXT] if reads_texts else []), *readers]
     for task in tasks:
         for modality in modalities_of(task.input_fields):
-            if modality not in known:
+            if modality not in read:
                 raise InputError(
                     f"Task {task.name!r} reads {' and '.join(task.input_fields)}, and the model has an encoder of "
-                    f"{', '.join(known) or 'nothing'}; give it one: from_encoder({{{modality!r}: ..., ...}}, "
+                    f"{', '.join(read) or 'nothing'}; give it one: from_encoder({{{modality!r}: ..., ...}}, "
                     "tasks=[...]), `encoder: {" + modality + ": ...}` in a recipe."
                 )
 

@@ -12,6 +12,10 @@ from .encoder_modules import main_input
 from .errors import InputError, check_choice
 
 TEXT, TABLE = "text", "table"
+# The input of several encoders that says which modalities each row has: (rows, modalities), 1 where it does.
+ROW_MODALITIES = "row_modalities"
+# What texts are given as; other encoders have some of these names too.
+_WORD_INPUTS = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "inputs_embeds")
 # By modality, but for texts: the beginnings of the names of what its encoders read first. A modality is called as the
 # field of a row that holds it.
 MODALITIES: dict[str, tuple[str, ...]] = {
@@ -58,3 +62,21 @@ def modality_row(config: Any, name: str) -> Mapping[str, Any]:
     """Return what a model's configuration says of a modality; nothing where it names none."""
     rows: Sequence[Mapping[str, Any]] = config.modalities or ()
     return next((row for row in rows if row["name"] == name), {})
+
+
+def input_names(name: str, encoder_inputs: Sequence[str]) -> dict[str, str]:
+    """Return by the names of a trunk's own inputs those by which the model takes them.
+
+    Texts keep their names; what another trunk calls like one of theirs has its modality in front, as in
+    ``audio_attention_mask``.
+
+    Args:
+        name: The modality.
+        encoder_inputs: What the trunk's `forward` takes.
+    """
+    return {one: f"{name}_{one}" if name != TEXT and one in _WORD_INPUTS else one for one in encoder_inputs}
+
+
+def rows_name(modality: str) -> str:
+    """Return the name of the input that says which rows a trunk's inputs are of."""
+    return f"{modality}_rows"

@@ -18,12 +18,11 @@ from transformers import PreTrainedModel
 
 from .encoder_modules import accepted_inputs
 from .errors import InputError
-from .modalities import TEXT, modality_of_encoder, modality_row
-from .separate_encoders import first_encoder
+from .modalities import TEXT, input_names, modality_of_encoder, modality_row
+from .several_encoders import Trunks, first_encoder
 from .sound_files import read_sound
 from .table_config import CATEGORY, NUMBER, TableConfig
 from .table_encoder import MISSING, UNSEEN
-from .trunks import Trunks, input_names
 
 # States of an image, and of a second of sound, that a batch is counted by.
 _IMAGE_STATES, _STATES_PER_SECOND = 64, 50
@@ -40,7 +39,7 @@ class ModalityReader(ABC):
     Args:
         encoder: What reads its tensors.
         processor: The values of the processor that makes them, of Transformers.
-        prefixed: Whether the model has other encoders too (see `trunks.input_names`).
+        prefixed: Whether the model has other encoders too (see `input_names`).
     """
 
     modality: ClassVar[str]
@@ -81,7 +80,7 @@ class ImageReader(ModalityReader):
 
     def __init__(self, encoder: PreTrainedModel, processor: Mapping[str, Any] | None, prefixed: bool) -> None:
         super().__init__(encoder, processor, prefixed)
-        self.processor = processor_of(self.modality, processor)
+        self.processor = _processor_of(self.modality, processor)
         channels = getattr(encoder.config, "num_channels", 3)
         self.mode = {1: "L", 4: "RGBA"}.get(channels, "RGB")
 
@@ -110,7 +109,7 @@ class AudioReader(ModalityReader):
 
     def __init__(self, encoder: PreTrainedModel, processor: Mapping[str, Any] | None, prefixed: bool) -> None:
         super().__init__(encoder, processor, prefixed)
-        self.processor = processor_of(self.modality, processor)
+        self.processor = _processor_of(self.modality, processor)
         self.rate = int(self.processor.sampling_rate)
         # Such encoders read windows of one length.
         self.most = getattr(self.processor, "n_samples", None)
@@ -152,8 +151,8 @@ class TableReader(ModalityReader):
             raise ValueError("expected a mapping of column to value")
         for name in value:
             if name not in self.categories and name not in self.numbers:
-                known = ", ".join([*self.numbers, *self.categories][:20])
-                raise ValueError(f"it has a column {name!r}; expected some of {known}")
+                names = ", ".join([*self.numbers, *self.categories][:20])
+                raise ValueError(f"it has a column {name!r}; expected some of {names}")
         for name in self.numbers:
             table_number(value.get(name), name)
         return len(value)
@@ -232,7 +231,7 @@ def encoders_by_modality(encoder: Any) -> dict[str, PreTrainedModel]:
     return {modality_of_encoder(first): first}
 
 
-def processor_of(modality: str, values: Mapping[str, Any] | None) -> Any:
+def _processor_of(modality: str, values: Mapping[str, Any] | None) -> Any:
     """Return the processor of images or sounds that these values say.
 
     Raises:

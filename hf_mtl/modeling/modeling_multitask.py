@@ -119,9 +119,11 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
             InputError: The encoder cannot be found or lacks weights, or a setting, argument or task cannot be used.
         """
         # Imported here, since a checkpoint that answers needs none of it.
-        from .encoder_wrapping import wrapped
+        from .encoder_wrapping import EncoderRequest
 
-        return wrapped(cls, encoder, tasks, encoder_kwargs, system, arguments)
+        request = EncoderRequest(encoder, tasks, encoder_kwargs, system, arguments)
+        check_config(request.config)
+        return request.model(cls)
 
     def forward(
         self,
@@ -182,11 +184,9 @@ class MultiTaskAttentionModel(MultiTaskPreTrainedModel):
         rows = read_inputs(words, encoder_inputs, cast(EncoderReader, self.read_encoder).accepted)
         check_texts(self.encoder, rows.inputs, attention_mask)
         positions = Positions(start_positions, end_positions)
-        is_plain = routing is None
-        answerable: Collection[int] = range(self.num_tasks)
+        is_plain, answerable = routing is None, self._answerable(rows.inputs)
         check_routing(routing, asked_tasks, (labels, task_ids, *positions))
         if routing is None:
-            answerable = self._answerable(rows.inputs)
             routing = plain_entries(self._heads(), rows, task_ids, labels, positions, answerable)
         placed = all("slots" in entries for entries in routing.values())
         if asked_tasks is None or not placed or self.mtl.reads_all(asked_tasks) is None:

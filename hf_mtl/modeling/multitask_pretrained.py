@@ -21,8 +21,9 @@ from .encoder_reader import EncoderReader
 from .encoder_towers import OfTheEncoder
 from .errors import CheckpointError, InputError, check_choice
 from .modality_readers import save_processors
-from .separate_encoders import SeparateEncoders, first_encoder
+from .separate_encoders import SeparateEncoders
 from .setting_names import SETTINGS, TASK_VALUES, check_setting_names
+from .several_encoders import first_encoder
 from .task_config import TaskConfig
 from .task_head import TaskHead
 from .task_tensors import (
@@ -71,8 +72,7 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
 
     encoder: nn.Module
     read_encoder: nn.Module
-    # Where a wrapped encoder came from; its tokenizer lies there until the model is saved. Not `name_or_path`, where
-    # others look for a checkpoint of this class.
+    # The wrapped encoder's origin, and its tokenizer's. Others look at `name_or_path` for a checkpoint of this class.
     encoder_source: str = ""
     # Which of its files are read, and whether code among them is run.
     hub_arguments: Mapping[str, Any] = MappingProxyType({"trust_remote_code": False})

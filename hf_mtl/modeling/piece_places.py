@@ -1,4 +1,4 @@
-"""Where words and answers stand among the word pieces of a text."""
+"""The places of words and answers among the word pieces of a text."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

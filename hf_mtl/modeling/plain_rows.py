@@ -7,9 +7,7 @@ import torch
 
 from .encoder_tensors import EncoderInputs
 from .errors import InputError, check_choice
-
-# Of several encoders (`trunks`): (B, modalities), 1 where a row has one.
-ROW_MODALITIES = "row_modalities"
+from .modalities import ROW_MODALITIES
 
 
 class WordInputs(NamedTuple):

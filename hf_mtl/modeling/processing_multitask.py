@@ -20,10 +20,9 @@ from .batch_tensors import (
 from .configuration_multitask import MultiTaskAttentionConfig
 from .encoder_limits import check_tokenizer, limits_of_model
 from .errors import InputError
-from .feature_encoding import Feature
 from .given_labels import LabelsByTask, labels_of_rows
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, missing_fields, tasks_named
-from .media_features import media_tensors
+from .media_features import Feature, media_tensors
 from .modalities import TEXT
 from .modality_readers import ModalityReader, encoders_by_modality, readers_of
 from .piece_places import words_of

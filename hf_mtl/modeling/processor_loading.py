@@ -9,10 +9,9 @@ from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_assembly import built_others
 from .encoder_code import hub_arguments, with_encoder_code
 from .encoder_limits import check_tokenizer, check_words, limits_of
-from .encoder_loading import build_encoder
+from .encoder_loading import build_encoder, built_encoder
 from .errors import InputError
 from .feature_encoding import FeatureEncoder
 from .modalities import TEXT
@@ -116,4 +115,5 @@ def _without_weights(config: MultiTaskAttentionConfig) -> dict[str, PreTrainedMo
     """Return a model's encoders by modality, whose weights have whatever values."""
     with kept_random_states(torch.device("cpu")), no_init_weights():
         first = build_encoder(cast(PreTrainedConfig, config.encoder_config), False, config.tower)
-        return encoders_by_modality(first) | built_others(config.modalities or [])
+        others = {row["name"]: built_encoder(row) for row in (config.modalities or [])[1:]}
+        return encoders_by_modality(first) | others

@@ -1,9 +1,6 @@
-"""Several encoders in one model; an encoder of each task's own, with or without one that tasks share, and what reads
-them.
-"""
+"""An encoder of each task's own, with or without one that tasks share, and what reads them."""
 
 import copy
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
@@ -15,28 +12,8 @@ from transformers import PreTrainedModel
 from .encoder_reader import Conditions, EncoderReader, refuse_export
 from .encoder_tensors import EncodedTokens, EncoderInputs
 from .errors import InputError
+from .several_encoders import SeveralEncoders
 from .task_tensors import Carried, task_key
-
-
-class SeveralEncoders(nn.Module, ABC):
-    """The encoders of a model that has several."""
-
-    @abstractmethod
-    def __iter__(self) -> Iterator[Any]:
-        """Go through the encoders, in order."""
-
-    @property
-    @abstractmethod
-    def first(self) -> Any:
-        """The encoder that speaks for all."""
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the first encoder's."""
-        return self.first.get_input_embeddings()
-
-    @abstractmethod
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the first encoder's, or raise `InputError` where that cannot be."""
 
 
 class SeparateEncoders(SeveralEncoders):
@@ -219,8 +196,3 @@ def _mean(first: Any, second: Any) -> Any:
     if isinstance(first, tuple):
         return tuple(map(_mean, first, second))
     return None if first is None else (first + second) / 2
-
-
-def first_encoder(encoder: Any) -> PreTrainedModel:
-    """Return a model's encoder; of several, the one that speaks for all."""
-    return encoder.first if isinstance(encoder, SeveralEncoders) else encoder

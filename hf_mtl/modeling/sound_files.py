@@ -23,13 +23,13 @@ def read_sound(value: Any, rate: int) -> np.ndarray:
     Raises:
         ValueError: It cannot be read, holds nothing, or has another rate and torchcodec is not installed.
     """
-    samples, found = _samples_of(value, rate)
+    samples, given_rate = _samples_of(value, rate)
     if not samples.size:
         raise ValueError("it holds no samples")
-    if found != rate:
+    if given_rate != rate:
         raise ValueError(
-            f"it has {found:,} samples per second and the encoder reads {rate:,}; resample it, or type: pip install "
-            "torchcodec, which does"
+            f"it has {given_rate:,} samples per second and the encoder reads {rate:,}; resample it, or type: pip "
+            "install torchcodec, which does"
         )
     return samples
 
@@ -48,10 +48,10 @@ def _samples_of(value: Any, rate: int) -> tuple[np.ndarray, int]:
     except OSError as error:
         raise ValueError(f"{error.strerror}") from error
     try:
-        samples, found = _wave_samples(content)
+        samples, file_rate = _wave_samples(content)
     except (wave.Error, EOFError, ValueError) as error:
         return _decoded(content, rate, str(error) or "it ends too early"), rate
-    return (samples, found) if found == rate or not _has_codec() else (_decoded(content, rate, ""), rate)
+    return (samples, file_rate) if file_rate == rate or not _has_codec() else (_decoded(content, rate, ""), rate)
 
 
 def _wave_samples(content: bytes) -> tuple[np.ndarray, int]:

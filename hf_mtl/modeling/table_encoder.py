@@ -15,7 +15,7 @@ from .table_config import CATEGORY, NUMBER, TableConfig
 MISSING, UNSEEN = 0, 1
 
 
-class ColumnTokens(nn.Module):
+class _ColumnTokens(nn.Module):
     """Cells become tokens: x w_c + b_c of a number x, an embedding per category (Gorishniy et al. 2021, section 3.3).
 
     Numbers are standardised, and far ones drawn in: sign(z) log(1 + |z|). A cell that is empty is a token of its
@@ -63,7 +63,7 @@ class ColumnTokens(nn.Module):
         return torch.cat([tokens, self.values(categories + starts)], dim=1)
 
 
-class TableLayer(nn.Module):
+class _TableLayer(nn.Module):
     """Self-attention between columns and a small network, each behind a norm.
 
     Args:
@@ -113,8 +113,8 @@ class TableEncoder(PreTrainedModel):
     def __init__(self, config: TableConfig) -> None:
         super().__init__(config)
         config.check()
-        self.tokens = ColumnTokens(config)
-        self.layers = nn.ModuleList(TableLayer(config) for _ in range(config.num_hidden_layers))
+        self.tokens = _ColumnTokens(config)
+        self.layers = nn.ModuleList(_TableLayer(config) for _ in range(config.num_hidden_layers))
         self.norm = nn.LayerNorm(config.hidden_size)
         self.post_init()
 
@@ -147,7 +147,7 @@ class TableEncoder(PreTrainedModel):
         )
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, ColumnTokens):
+        if isinstance(module, _ColumnTokens):
             for parameter in module.parameters(recurse=False):
                 init.normal_(parameter, mean=0.0, std=self.config.initializer_range)
         else:

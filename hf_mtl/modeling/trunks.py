@@ -5,7 +5,7 @@ is pooled from its own fields' trunks. In a row that lacks one of them the task 
 task reads it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -19,68 +19,11 @@ from .encoder_tensors import EncodedTokens, EncoderInputs
 from .errors import InputError
 from .head import BranchReading, HeadReading
 from .interaction_base import TaskInteraction
-from .modalities import TEXT, modalities_of
-from .plain_rows import ROW_MODALITIES, WordInputs, other_inputs
+from .modalities import ROW_MODALITIES, TEXT, input_names, modalities_of, rows_name
+from .plain_rows import other_inputs
 from .pooling import TASK_POOLINGS, TaskPooling
-from .separate_encoders import SeveralEncoders
-from .task_tensors import Carried, ModuleWithConstants, UnitScaleLinear, pick_tasks
-
-# The input that says which rows a modality's inputs are of, where these are not all.
-_ROWS = "{}_rows"
-# Of the names of word inputs those that other encoders have too.
-_WORD_NAMES = frozenset(WordInputs._fields)
-
-
-class Trunks(SeveralEncoders):
-    """The encoders of several modalities.
-
-    Args:
-        encoders: By modality, in order; the first one's width is that of the model.
-        widths: Of the encoders' states, in the same order.
-    """
-
-    def __init__(self, encoders: Mapping[str, PreTrainedModel], widths: Sequence[int]) -> None:
-        super().__init__()
-        self.encoders = nn.ModuleDict(dict(encoders))
-        self.projections = nn.ModuleDict(
-            {name: UnitScaleLinear(width, widths[0]) for name, width in zip(encoders, widths) if width != widths[0]}
-        )
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.encoders.values())
-
-    @property
-    def first(self) -> Any:
-        """The encoder that speaks for all: the first modality's."""
-        return next(iter(self))
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the first trunk's."""
-        self.first.set_input_embeddings(value)
-
-    def projected(self, name: str, view: EncodedTokens) -> EncodedTokens:
-        """Return what a trunk said, its states as wide as the first one's."""
-        if name not in self.projections:
-            return view
-        return view._replace(states=self.projections[name](view.states))
-
-
-def input_names(name: str, encoder_inputs: Sequence[str]) -> dict[str, str]:
-    """Return by the names of a trunk's own inputs those by which the model takes them.
-
-    Texts keep their names; what another trunk calls like one of theirs has its modality in front, as in
-    ``audio_attention_mask``.
-
-    Args:
-        name: The modality.
-        encoder_inputs: What the trunk's `forward` takes.
-    """
-    return {one: f"{name}_{one}" if name != TEXT and one in _WORD_NAMES else one for one in encoder_inputs}
-
-
-def rows_name(modality: str) -> str:
-    """Return the name of the input that says which rows a trunk's inputs are of."""
-    return _ROWS.format(modality)
+from .several_encoders import Trunks
+from .task_tensors import Carried, ModuleWithConstants, pick_tasks
 
 
 class TrunkReader(nn.Module):
@@ -168,7 +111,7 @@ class TrunkReader(nn.Module):
     def _inputs_of(self, name: str, inputs: EncoderInputs) -> EncoderInputs | None:
         """A trunk's own inputs by its own names; None where there are none."""
         names = self.names[name]
-        others = {own: inputs.others[given] for own, given in names.items() if given in inputs.others}
+        others = {name_there: inputs.others[given] for name_there, given in names.items() if given in inputs.others}
         if name == TEXT:
             return inputs._replace(others={}) if inputs.is_of_words else None
         if not others:
@@ -284,12 +227,4 @@ def _joined(views: Sequence[EncodedTokens]) -> EncodedTokens:
     )
 
 
-__all__ = [
-    "ModalityPooling",
-    "TrunkReader",
-    "Trunks",
-    "check_trunks",
-    "input_names",
-    "rows_name",
-    "tasks_without_company",
-]
+__all__ = ["ModalityPooling", "TrunkReader", "check_trunks", "tasks_without_company"]

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from ..data.collator import EvaluationBatch, MultiTaskCollator
 from ..data.features import FeatureDataset
-from ..modeling.feature_encoding import Feature
+from ..modeling.media_features import Feature
 from .arguments import MultiTaskTrainingArguments
 
 

@@ -25,8 +25,8 @@ from ..data.unlabelled import rows_to_score
 from ..modeling.configuration_multitask import MultiTaskAttentionConfig, current_settings
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
-from ..modeling.separate_encoders import first_encoder
 from ..modeling.setting_names import ENCODER_ARGUMENTS, check_setting_names
+from ..modeling.several_encoders import first_encoder
 from ..modeling.task_config import TaskConfig
 from ..tasks import TaskSpec, as_spec, tasks_by_source
 from .ignored_arguments import refuse_ignored_arguments
@@ -97,12 +97,18 @@ def model_and_mixture(
     if is_encoder:
         # As the program does: what is drawn for the new parts follows from the seed.
         enable_full_determinism(args.seed) if args.full_determinism else set_seed(args.seed)
-        rows = [spec.to_config() for spec in mixture.specs]
-        encoder = with_measured_columns(model, mixture.specs, mixture.train)
-        model = MultiTaskAttentionModel.from_encoder(encoder, tasks=rows, **model_settings)
-        model.measured_tasks.update(spec.name for spec in mixture.specs)
+        model = _wrapped(model, mixture, model_settings)
     _check_encoder(model, args)
     return model, agree_with_model(model, mixture, written)
+
+
+def _wrapped(encoder: Any, mixture: Mixture, settings: Mapping[str, Any]) -> MultiTaskAttentionModel:
+    """A model around an encoder for the tasks of a mixture."""
+    tasks = [spec.to_config() for spec in mixture.specs]
+    encoder = with_measured_columns(encoder, mixture.specs, mixture.train)
+    model = MultiTaskAttentionModel.from_encoder(encoder, tasks=tasks, **settings)
+    model.measured_tasks.update(spec.name for spec in mixture.specs)
+    return model
 
 
 def _check_adapters(model: nn.Module) -> None:

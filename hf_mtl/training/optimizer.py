@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..modeling.task_tensors import owner_of, owners_by_key
 from ..tasks import TaskSpec
 from .arguments import MultiTaskTrainingArguments
@@ -48,8 +49,8 @@ class OptimizingTrainer(TaskTrainer):
 def _parameter_groups(
     model: nn.Module, args: MultiTaskTrainingArguments, specs: Iterable[TaskSpec], decayed: Collection[str]
 ) -> list[dict[str, Any]]:
-    """Return an optimizer's groups: the encoder at `learning_rate`, everything behind it at `parts_learning_rate`, and
-    a task's own parameters at the rate its row gives.
+    """Return an optimizer's groups: the encoder at `learning_rate`, everything behind it and encoders of fresh weights
+    beside it at `parts_learning_rate`, and a task's own parameters at the rate its row gives.
 
     Args:
         model: The model, wrapped or not.
@@ -59,10 +60,12 @@ def _parameter_groups(
     """
     rates = {spec.name: spec.learning_rate for spec in specs if spec.learning_rate is not None}
     owners = owners_by_key(rates)
+    new = (".mtl.", ".encoder.projections.", *_fresh_encoders(model))
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            shared = args.parts_learning_rate if ".mtl." in f".{name}" else args.learning_rate
+            is_new = any(mark in f".{name}" for mark in new)
+            shared = args.parts_learning_rate if is_new else args.learning_rate
             rate = rates.get(owner_of(name, owners) or "", shared)
             assert rate is not None
             groups.setdefault((float(rate), name in decayed), []).append(parameter)
@@ -70,3 +73,12 @@ def _parameter_groups(
         {"params": parameters, "lr": rate, "weight_decay": args.weight_decay if decays else 0.0}
         for (rate, decays), parameters in groups.items()
     ]
+
+
+def _fresh_encoders(model: nn.Module) -> list[str]:
+    """The parts of names by which the parameters of encoders of fresh weights are told."""
+    wrapped = next((part for part in model.modules() if isinstance(part, MultiTaskAttentionModel)), None)
+    rows = wrapped.config.modalities or [] if wrapped is not None else []
+    if len(rows) == 1:
+        return [".encoder."] if rows[0].get("is_fresh") else []
+    return [f".encoder.encoders.{row['name']}." for row in rows if row.get("is_fresh")]

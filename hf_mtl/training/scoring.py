@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ..data.label_kinds import label_kind
 from ..metrics import METRICS, task_score
 from ..modeling.errors import InputError
-from ..modeling.feature_encoding import Feature
+from ..modeling.media_features import Feature
 from ..modeling.problem_heads import TASK_HEADS
 from ..modeling.processing_multitask import answer_row
 from ..modeling.task_head import Answer

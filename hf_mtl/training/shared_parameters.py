@@ -8,7 +8,8 @@ from ..balancing.gradient_balancing import BALANCED_PARAMETERS
 from ..modeling.encoder_modules import layers_of
 from ..modeling.errors import InputError
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
-from ..modeling.separate_encoders import PrivateEncoders, SeparateEncoders, first_encoder
+from ..modeling.separate_encoders import PrivateEncoders, SeparateEncoders
+from ..modeling.several_encoders import first_encoder
 from ..modeling.task_tensors import owner_of, owners_by_key
 
 

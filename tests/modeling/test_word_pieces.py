@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hf_mtl import InputError, TaskConfig
-from hf_mtl.modeling.feature_encoding import _answer_pieces, _first_pieces, _piece_places
 from hf_mtl.modeling.label_checks import IGNORED_LABEL
+from hf_mtl.modeling.piece_places import answer_pieces, first_pieces, piece_places
 from hf_mtl.modeling.problem_heads import QuestionAnsweringHead, TokenClassificationHead
 from hf_mtl.modeling.processing_multitask import MultiTaskProcessor
 from hf_mtl.modeling.words import word_spans
@@ -178,8 +178,8 @@ def test_lengths_without_room_are_refused(problem_type):
 def test_the_first_answer_that_a_window_holds_is_its_label():
     text, places = "Ann or Bob or Cid", [(0, 3), (4, 6), (7, 10), (11, 13), (14, 17)]
     answers = {"text": ["Bob or", "Ann", " Cid", " "], "answer_start": [7, 0, 13, 3]}
-    assert _answer_pieces(answers, text, places) == [(2, 3), (0, 0), (4, 4)]
-    assert _answer_pieces({"text": [], "answer_start": []}, text, places) == []
+    assert answer_pieces(answers, text, places) == [(2, 3), (0, 0), (4, 4)]
+    assert answer_pieces({"text": [], "answer_start": []}, text, places) == []
 
 
 @pytest.mark.parametrize(
@@ -197,10 +197,10 @@ def test_the_first_answer_that_a_window_holds_is_its_label():
     ],
 )
 def test_places_of_pieces(text, offsets, places):
-    assert _piece_places(text, offsets) == places
+    assert piece_places(text, offsets) == places
 
 
 def test_words_that_share_a_piece_or_have_none():
     words = [(0, 2), (2, 3), (4, 6), (7, 9)]
-    assert _first_pieces(words, [(0, 0), (0, 3), (4, 4), (4, 6)]) == [1, 1, 3, -1]
-    assert _first_pieces(words, [(0, 1), (1, 3), (2, 3), (7, 9)]) == [0, 2, -1, 3]
+    assert first_pieces(words, [(0, 0), (0, 3), (4, 4), (4, 6)]) == [1, 1, 3, -1]
+    assert first_pieces(words, [(0, 1), (1, 3), (2, 3), (7, 9)]) == [0, 2, -1, 3]
