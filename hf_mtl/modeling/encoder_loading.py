@@ -23,6 +23,7 @@ from .encoder_code import TRUST_HELP, awaits_code, carries_code, code_files, hub
 from .encoder_towers import encoder_of
 from .errors import InputError
 from .setting_names import ENCODER_ARGUMENTS, TASK_VALUES, check_setting_names
+from .table_config import TableConfig
 
 logger = get_logger(__name__)
 
@@ -166,6 +167,7 @@ def load_with_config(
         _refuse_checkpoint(name, config)
         check_setting_names(given, value_names(config))
         config.update(given)
+        _know_tables(config)
         # Other shapes are refused below, by name; Transformers would refuse them with a table in its log.
         reported: Any = {"ignore_mismatched_sizes": True, "output_loading_info": True}
         model, report = AutoModel.from_pretrained(
@@ -278,8 +280,17 @@ def build_encoder(config: PreTrainedConfig, pooler: bool, tower: str | None = No
     """
     if awaits_code(config):
         raise InputError(f"The encoder has code of its own. {TRUST_HELP}")
+    _know_tables(config)
     options = {"dtype": torch.get_default_dtype(), "trust_remote_code": carries_code(config)}
     return encoder_of(AutoModel.from_config(config, **pooler_argument(config, pooler), **options), tower)
+
+
+def _know_tables(config: PreTrainedConfig) -> None:
+    """Let `AutoModel` know the encoder of tables, where one is built; most models have none."""
+    if config.model_type == TableConfig.model_type:
+        from .table_encoder import TableEncoder
+
+        AutoModel.register(type(config), TableEncoder, exist_ok=True)
 
 
 def built_encoder(row: Mapping[str, Any]) -> PreTrainedModel:

@@ -12,7 +12,7 @@ from .errors import InputError
 from .label_checks import IGNORED_LABEL
 from .media_features import Feature, add_media, check_readers
 from .modalities import TEXT, modalities_of
-from .modality_readers import ModalityReader
+from .modality_reader import ModalityReader
 from .piece_places import answer_pieces, first_pieces, piece_places, words_of, words_within
 from .task_config import TaskConfig
 

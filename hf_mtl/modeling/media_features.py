@@ -8,7 +8,7 @@ import torch
 
 from .errors import InputError
 from .modalities import ROW_MODALITIES, TABLE, TEXT, modalities_of, rows_name
-from .modality_readers import ModalityReader
+from .modality_reader import ModalityReader
 from .task_config import TaskConfig
 
 Feature = dict[str, Any]

@@ -3,7 +3,9 @@
 To add one, write its row in `MODALITIES` and its reader in `modality_readers.py`.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -80,3 +82,17 @@ def input_names(name: str, encoder_inputs: Sequence[str]) -> dict[str, str]:
 def rows_name(modality: str) -> str:
     """Return the name of the input that says which rows a trunk's inputs are of."""
     return f"{modality}_rows"
+
+
+def save_processors(rows: Iterable[Mapping[str, Any]], folder: Path) -> None:
+    """Write what reads a model's images and sounds beside it, where `AutoImageProcessor` and `AutoFeatureExtractor`
+    look for it.
+
+    Args:
+        rows: The `modalities` of its configuration, in which the same stands.
+        folder: The checkpoint's.
+    """
+    keys = {"image": "image_processor", "audio": "feature_extractor"}
+    values = {keys[row["name"]]: row["processor"] for row in rows if "processor" in row}
+    if values:
+        (folder / "processor_config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", "utf-8")

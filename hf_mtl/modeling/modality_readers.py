@@ -3,23 +3,21 @@
 To add one, write its class and its line in `READERS`.
 """
 
+import importlib
 import importlib.util
-import json
 import math
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from .encoder_modules import accepted_inputs
 from .errors import InputError
-from .modalities import TEXT, input_names, modality_of_encoder, modality_row
-from .several_encoders import Trunks, first_encoder
+from .modalities import TEXT, modality_row
+from .modality_reader import ModalityReader
 from .sound_files import read_sound
 from .table_config import CATEGORY, NUMBER, TableConfig
 from .table_encoder import MISSING, UNSEEN
@@ -31,46 +29,6 @@ _IMAGE_STATES, _STATES_PER_SECOND = 64, 50
 # By modality the class that finds its processor, and what names the processor's own class among its values.
 PROCESSOR_CLASSES = {"image": "AutoImageProcessor", "audio": "AutoFeatureExtractor"}
 _PROCESSOR_KEYS = {"image": "image_processor_type", "audio": "feature_extractor_type"}
-
-
-class ModalityReader(ABC):
-    """Reads the values of one field.
-
-    Args:
-        encoder: What reads its tensors.
-        processor: The values of the processor that makes them, of Transformers.
-        prefixed: Whether the model has other encoders too (see `input_names`).
-    """
-
-    modality: ClassVar[str]
-
-    def __init__(self, encoder: PreTrainedModel, processor: Mapping[str, Any] | None, prefixed: bool) -> None:
-        accepted = list(accepted_inputs(encoder))
-        self.names = input_names(self.modality, accepted) if prefixed else dict(zip(accepted, accepted))
-
-    @abstractmethod
-    def check(self, value: Any) -> int:
-        """Return about how many states a value becomes; look no further into it than that takes.
-
-        Raises:
-            ValueError: It cannot be read; the message follows "the image is ...; ".
-        """
-
-    def is_cut(self, value: Any) -> bool:
-        """Return whether a value is longer than what is read of it."""
-        return False
-
-    def key(self) -> str:
-        """Return what `check` and `is_cut` depend on."""
-        return ""
-
-    @abstractmethod
-    def read(self, values: Sequence[Any]) -> dict[str, torch.Tensor]:
-        """Return the inputs of values by the names of the encoder's `forward`."""
-
-    def tensors(self, values: Sequence[Any]) -> dict[str, torch.Tensor]:
-        """Return the inputs of values by the names that the model takes."""
-        return {self.names[name]: value for name, value in self.read(values).items() if name in self.names}
 
 
 class ImageReader(ModalityReader):
@@ -90,10 +48,9 @@ class ImageReader(ModalityReader):
 
     def image(self, value: Any) -> Any:
         """Return a value as an image of PIL, upright, of the encoder's channels."""
-        from PIL import ImageOps
-
+        image = _opened_image(value)
         try:
-            return ImageOps.exif_transpose(_opened_image(value)).convert(self.mode)
+            return importlib.import_module("PIL.ImageOps").exif_transpose(image).convert(self.mode)
         except OSError as error:
             raise ValueError(str(error)) from error
 
@@ -211,7 +168,7 @@ def readers_of(config: Any, encoders: Mapping[str, PreTrainedModel]) -> dict[str
 
     Args:
         config: A `MultiTaskAttentionConfig`.
-        encoders: By modality, see `encoders_by_modality`.
+        encoders: By modality, see `several_encoders.encoders_by_modality`.
 
     Raises:
         InputError: A processor is missing, or its class does not exist.
@@ -221,14 +178,6 @@ def readers_of(config: Any, encoders: Mapping[str, PreTrainedModel]) -> dict[str
         for name, encoder in encoders.items()
         if name != TEXT
     }
-
-
-def encoders_by_modality(encoder: Any) -> dict[str, PreTrainedModel]:
-    """Return the encoders of a model by what they read; of separate ones of one modality the first."""
-    if isinstance(encoder, Trunks):
-        return cast(dict[str, PreTrainedModel], dict(encoder.encoders.items()))
-    first = first_encoder(encoder)
-    return {modality_of_encoder(first): first}
 
 
 def _processor_of(modality: str, values: Mapping[str, Any] | None) -> Any:
@@ -277,21 +226,6 @@ def processor_values(modality: str, processor: Any) -> dict[str, Any]:
     return {name: plain for name, value in values.items() if (plain := _plain(value)) is not None}
 
 
-def save_processors(config: Any, folder: Path) -> None:
-    """Write what reads a model's images and sounds beside it, where `AutoImageProcessor` and `AutoFeatureExtractor`
-    look for it.
-
-    Args:
-        config: A `MultiTaskAttentionConfig`, in which the same stands.
-        folder: The checkpoint's.
-    """
-    rows = {row["name"]: row["processor"] for row in config.modalities or () if "processor" in row}
-    if rows:
-        keys = {"image": "image_processor", "audio": "feature_extractor"}
-        values = {keys[name]: values for name, values in rows.items()}
-        (folder / "processor_config.json").write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", "utf-8")
-
-
 def _plain(value: Any) -> Any:
     """A value as JSON holds it; None of one that is made anew of the others, such as filters."""
     if isinstance(value, np.ndarray):
@@ -336,12 +270,9 @@ def _opened_image(value: Any) -> Any:
 __all__ = [
     "PROCESSOR_CLASSES",
     "READERS",
-    "ModalityReader",
-    "encoders_by_modality",
     "is_empty",
     "processor_values",
     "readers_of",
-    "save_processors",
     "table_number",
     "table_text",
 ]

@@ -20,7 +20,7 @@ from .encoder_loading import reading_options
 from .encoder_reader import EncoderReader
 from .encoder_towers import OfTheEncoder
 from .errors import CheckpointError, InputError, check_choice
-from .modality_readers import save_processors
+from .modalities import save_processors
 from .separate_encoders import SeparateEncoders
 from .setting_names import SETTINGS, TASK_VALUES, check_setting_names
 from .several_encoders import first_encoder
@@ -144,7 +144,7 @@ class MultiTaskPreTrainedModel(PreTrainedModel):
         if is_main_process:
             folder.mkdir(parents=True, exist_ok=True)
             save_code(first_encoder(self.encoder), folder)
-            save_processors(self.config, folder)
+            save_processors(self.config.modalities or (), folder)
         super().save_pretrained(save_directory, is_main_process=is_main_process, **kwargs)
         if push_to_hub and is_main_process:
             self._push(folder, given.pop("repo_id", folder.absolute().name), **given)

@@ -24,11 +24,12 @@ from .given_labels import LabelsByTask, labels_of_rows
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, missing_fields, tasks_named
 from .media_features import Feature, media_tensors
 from .modalities import TEXT
-from .modality_readers import ModalityReader, encoders_by_modality, readers_of
+from .modality_reader import ModalityReader
 from .piece_places import words_of
 from .problem_heads import TASK_HEADS
 from .processor_arguments import check_arguments, check_kind
-from .processor_loading import SavedProcessor
+from .processor_loading import SavedProcessor, read_modalities
+from .several_encoders import encoders_by_modality
 from .task_config import TaskConfig
 from .task_head import Answer
 
@@ -68,8 +69,8 @@ class MultiTaskProcessor(SavedProcessor):
         Raises:
             InputError: The tokenizer gives what the encoder cannot read.
         """
-        encoders = encoders_by_modality(cast(Any, model).encoder)
-        readers, tasks = readers_of(model.config, encoders), model.config.task_configs
+        encoders, tasks = encoders_by_modality(cast(Any, model).encoder), model.config.task_configs
+        readers = read_modalities(cast(Any, model).config, encoders)
         if TEXT not in encoders:
             return cls(None, tasks, None, readers)
         check_kind(tokenizer)
@@ -113,7 +114,7 @@ class MultiTaskProcessor(SavedProcessor):
             InputError: An unknown argument or task, a row that cannot be answered, or a label that its task does not
                 have.
         """
-        check_arguments(others, padding, pad_to_multiple_of, return_tensors)
+        check_arguments(others, padding, pad_to_multiple_of, return_tensors, CONVERSIONS)
         wanted = tasks_named(list(self.tasks.values()), tasks)
         given = listed_rows(rows)
         if not given:

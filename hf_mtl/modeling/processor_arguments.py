@@ -1,11 +1,10 @@
 """Arguments of a processor: those that tokenizers take and it does not are refused by name."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from .batch_tensors import CONVERSIONS
 from .errors import InputError, nearest
 
 # Arguments of tokenizers that the processor has no use for, and why.
@@ -30,7 +29,11 @@ def check_kind(tokenizer: Any) -> None:
 
 
 def check_arguments(
-    others: Mapping[str, Any], padding: Any, pad_to_multiple_of: int | None, return_tensors: Any
+    others: Mapping[str, Any],
+    padding: Any,
+    pad_to_multiple_of: int | None,
+    return_tensors: Any,
+    conversions: Collection[Any],
 ) -> None:
     """Raise `InputError` for what the processor does not take, by name.
 
@@ -39,6 +42,7 @@ def check_arguments(
         padding: See `MultiTaskProcessor.__call__`.
         pad_to_multiple_of: Likewise.
         return_tensors: Likewise.
+        conversions: What `return_tensors` may be.
     """
     for name in others:
         if name == "truncation" and others[name] in (True, "longest_first"):
@@ -52,5 +56,5 @@ def check_arguments(
         )
     if pad_to_multiple_of is not None and pad_to_multiple_of < 1:
         raise InputError(f"pad_to_multiple_of={pad_to_multiple_of!r}; expected a whole number >= 1.")
-    if return_tensors not in CONVERSIONS:
+    if return_tensors not in conversions:
         raise InputError(f"return_tensors={return_tensors!r}; expected 'pt', 'np', or None for lists.")

@@ -15,8 +15,9 @@ from .encoder_loading import build_encoder, built_encoder
 from .errors import InputError
 from .feature_encoding import FeatureEncoder
 from .modalities import TEXT
-from .modality_readers import encoders_by_modality, readers_of
+from .modality_reader import ModalityReader
 from .random_states import kept_random_states
+from .several_encoders import encoders_by_modality
 
 
 class SavedProcessor(FeatureEncoder):
@@ -71,7 +72,7 @@ class SavedProcessor(FeatureEncoder):
         try:
             config = _read_config(name, arguments)
             encoders = _without_weights(config)
-            readers = readers_of(config, encoders)
+            readers = read_modalities(config, encoders)
             if TEXT not in encoders:
                 processor = cls(None, config.task_configs, None, readers)
                 processor.config = config
@@ -96,6 +97,23 @@ class SavedProcessor(FeatureEncoder):
             self.tokenizer.save_pretrained(save_directory)
         if self.config is not None and not (Path(save_directory) / "config.json").exists():
             self.config.save_pretrained(save_directory)
+
+
+def read_modalities(
+    config: MultiTaskAttentionConfig, encoders: Mapping[str, PreTrainedModel]
+) -> dict[str, ModalityReader]:
+    """Return what reads each modality but texts.
+
+    Args:
+        config: The model's.
+        encoders: Its encoders by modality.
+    """
+    if list(encoders) == [TEXT]:
+        return {}
+    # Most models read texts alone, and load no library of anything else.
+    from .modality_readers import readers_of
+
+    return readers_of(config, encoders)
 
 
 def _read_config(name: str, arguments: Mapping[str, Any]) -> MultiTaskAttentionConfig:

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 from transformers import PreTrainedModel
 
 from .encoder_tensors import EncodedTokens
+from .modalities import modality_of_encoder
 from .task_tensors import UnitScaleLinear
 
 
@@ -69,3 +70,11 @@ class Trunks(SeveralEncoders):
 def first_encoder(encoder: Any) -> PreTrainedModel:
     """Return a model's encoder; of several, the one that speaks for all."""
     return encoder.first if isinstance(encoder, SeveralEncoders) else encoder
+
+
+def encoders_by_modality(encoder: Any) -> dict[str, PreTrainedModel]:
+    """Return the encoders of a model by what they read; of separate ones of one modality the first."""
+    if isinstance(encoder, Trunks):
+        return cast(dict[str, PreTrainedModel], dict(encoder.encoders.items()))
+    first = first_encoder(encoder)
+    return {modality_of_encoder(first): first}

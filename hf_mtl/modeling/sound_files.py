@@ -84,10 +84,12 @@ def _decoded(content: bytes, rate: int, why: str) -> np.ndarray:
     Raises:
         ValueError: It is not installed, or cannot read it either.
     """
-    if not _has_codec():
-        raise ValueError(f"it is no wav file that can be read ({why}); for other formats type: pip install torchcodec")
-    from torchcodec.decoders import AudioDecoder
-
+    try:
+        from torchcodec.decoders import AudioDecoder
+    except ImportError as error:
+        raise ValueError(
+            f"it is no wav file that can be read ({why}); for other formats type: pip install torchcodec"
+        ) from error
     try:
         return AudioDecoder(content, sample_rate=rate, num_channels=1).get_all_samples().data[0].numpy()
     except RuntimeError as error:

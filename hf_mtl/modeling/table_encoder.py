@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModel, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -153,7 +153,5 @@ class TableEncoder(PreTrainedModel):
         else:
             super()._init_weights(module)
 
-
-AutoModel.register(TableConfig, TableEncoder, exist_ok=True)
 
 __all__ = ["MISSING", "TableEncoder", "UNSEEN"]
