@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from transformers.utils import ModelOutput
 
 from .batch_tensors import (
+    CONVERSIONS,
     MultiTaskBatch,
     converted,
     padded,

@@ -150,7 +150,6 @@ def test_what_cannot_be_served_is_refused(arguments, message, folder):
 @pytest.mark.parametrize(
     ("encoder", "arguments", "message"),
     [
-        (encoder_config(), {}, "is a BertConfig, which holds no weights.*AutoModel.from_config"),
         ([MOOD], {}, "is a list; expected its name"),
         (BertModel(encoder_config()), {"dtype": torch.float16}, "a loaded BertModel is given. Write encoder.to"),
         (BertModel(encoder_config()), {"revision": "v2"}, "revision='v2'.*Load it with revision="),

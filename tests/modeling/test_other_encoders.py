@@ -286,12 +286,16 @@ def test_it_is_exported_with_the_encoders_own_inputs(name):
     torch.testing.assert_close(program.module()(**inputs).logits, model(**inputs).logits)
 
 
-def test_the_trainer_says_that_it_reads_texts(tmp_path):
+def test_the_trainer_asks_for_what_reads_images_and_for_images(tmp_path):
     rows = Dataset.from_dict({"text": ["a"], "label": ["cat"]})
     model = MultiTaskAttentionModel.from_encoder(CASES["resnet"][0](), tasks=TASKS[:1])
     arguments = MultiTaskTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
-    with pytest.raises(InputError, match="trains on texts, and a ResNetModel reads pixel_values; train it with"):
+    with pytest.raises(InputError, match="the model reads image, the data have text"):
         MultiTaskTrainer(model, arguments, eval_dataset={"kind": rows}, tasks=TASKS[:1])
+    pictures = rows.rename_column("text", "image")
+    with pytest.raises(InputError, match="how the encoder of image reads its input: give AutoImageProcessor"):
+        task = {**TASKS[0], "fields": ["image"]}
+        MultiTaskTrainer(model, arguments, eval_dataset={"kind": pictures}, tasks=[task])
 
 
 def test_activation_checkpointing_of_an_encoder_without_is_refused_by_the_trainer(tmp_path):

@@ -154,13 +154,17 @@ def test_words_behind_an_image_are_read():
 def test_of_an_encoder_of_images_no_text_is_asked(kind, tmp_path):
     model = mean_model(ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1])))
     model.save_pretrained(tmp_path)
-    ask = {
-        "answers": lambda: model.predict(["a text"], tokenizer=object()),
-        "tokenizer": model.load_tokenizer,
-        "processor": lambda: MultiTaskProcessor.from_pretrained(tmp_path),
-    }
-    with pytest.raises(InputError, match="A ResNetModel reads pixel_values and no texts; give it that"):
-        ask[kind]()
+    reading = "how the encoder of image reads its input"
+    ask, message = {
+        "answers": (lambda: model.predict(["a text"]), reading),
+        "tokenizer": (model.load_tokenizer, "A ResNetModel reads pixel_values and no texts; give it that"),
+        "processor": (
+            lambda: MultiTaskProcessor.from_pretrained(tmp_path),
+            "how the encoder of image reads its input",
+        ),
+    }[kind]
+    with pytest.raises(InputError, match=message):
+        ask()
 
 
 @pytest.mark.parametrize("vocabulary", range(8, 34))
