@@ -1,6 +1,7 @@
 """The tables that a run prints: the mixture before it, the scores after it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -194,27 +195,32 @@ def baseline_scores(
     """
     baselines = {}
     for spec in mixture.specs:
-        scored = spec.name in mixture.validation and label_kind(spec).baseline_field is not None
-        if scored and not all(METRICS[name].reads_scores for name in spec.metric_names):
-            validation = mixture.validation[spec.name]
-            task = _baseline_task(spec, mixture.train[spec.name], validation)
-            if TEXT not in modalities_of(spec.input_fields):
-                # Nothing simple reads images and sounds.
-                baselines[spec.name] = BaselineScores(trivial_answers(task).score(), {})
-                continue
-            simple = (trivial_answers(task), tfidf_answers(task))
-            above: dict[str, tuple[int, int]] = {}
-            if spec.name in answered:
-                keys = input_keys(validation, spec)
-                trivial, tfidf = (paired_scores(answered[spec.name], rows, keys) for rows in simple)
-                above = {metric: (_sign(trivial, metric), _sign(tfidf, metric)) for metric in trivial.values if metric}
-            baselines[spec.name] = BaselineScores(simple[0].score(), simple[1].score(), above)
+        if spec.name not in mixture.validation or label_kind(spec).baseline_field is None:
+            continue
+        validation = mixture.validation[spec.name]
+        task = _baseline_task(spec, mixture.train[spec.name], validation)
+        # One answer for all rows has scores too: all of them tie.
+        trivial = trivial_answers(task)
+        decided = replace(task, metrics=[name for name in task.metrics if not METRICS[name].reads_scores])
+        arms = [trivial]
+        if TEXT in modalities_of(spec.input_fields) and decided.metrics:
+            arms.append(tfidf_answers(decided))
+        above: dict[str, tuple[int, int]] = {}
+        if spec.name in answered:
+            keys = input_keys(validation, spec)
+            signs = [_signs(paired_scores(answered[spec.name], rows, keys)) for rows in arms]
+            # Nothing simple reads images, sounds and tables.
+            of_tfidf = signs[1] if len(signs) > 1 else {}
+            above = {metric: (sign, of_tfidf.get(metric, 0)) for metric, sign in signs[0].items()}
+        tfidf = arms[1].score() if len(arms) > 1 else {}
+        baselines[spec.name] = BaselineScores(trivial.score(), tfidf, above)
     return baselines
 
 
-def _sign(paired: PairedScores, metric: str) -> int:
-    sign = paired.difference(metric).sign
-    return sign if METRICS[metric].higher_is_better else -sign
+def _signs(paired: PairedScores) -> dict[str, int]:
+    """By metric, whether a difference is for the better (1), for the worse (-1), or neither."""
+    signs = {metric: paired.difference(metric).sign for metric in paired.values if metric}
+    return {metric: sign if METRICS[metric].higher_is_better else -sign for metric, sign in signs.items()}
 
 
 def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> BaselineTask:
@@ -222,7 +228,7 @@ def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> Basel
         name=spec.name,
         problem_type=spec.problem_type,
         labels=spelled_as_bioes(spec.labels) if spec.problem.labels == "tags" and spec.labels else spec.labels,
-        metrics=tuple(metric for metric in spec.metric_names if not METRICS[metric].reads_scores),
+        metrics=spec.metric_names,
         train=_baseline_rows(spec, train),
         validation=_baseline_rows(spec, validation),
     )

@@ -27,9 +27,9 @@ def sha256(path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def optimizer_state(folder) -> str:
+def optimizer_state(folder, steps=STEPS) -> str:
     """A hash of the last checkpoint's optimizer; the file itself holds names of its own folder."""
-    state = torch.load(folder / f"checkpoint-{STEPS}" / "optimizer.pt", weights_only=True)["state"]
+    state = torch.load(folder / f"checkpoint-{steps}" / "optimizer.pt", weights_only=True)["state"]
     found = hashlib.sha256()
     for _, own in sorted(state.items()):
         for _, value in sorted(own.items()):
@@ -53,10 +53,10 @@ def whole(workplace):
     return workplace / "undisturbed"
 
 
-def kill_when(workplace, name, ready) -> None:
+def kill_when(workplace, name, ready, command=COMMAND) -> None:
     """Start the run, and kill it as soon as `ready` says so."""
     with subprocess.Popen(
-        [*PROGRAM, *COMMAND, name],
+        [*PROGRAM, *command, name],
         cwd=workplace,
         env=environment(workplace),
         stdout=subprocess.DEVNULL,

@@ -14,7 +14,15 @@ from transformers import (
 )
 
 from .configuration_multitask import MultiTaskAttentionConfig
-from .encoder_arguments import bare_encoder, check_encoder, follow_mode, on_one_device, read_tasks, split_arguments
+from .encoder_arguments import (
+    bare_encoder,
+    check_encoder,
+    follow_mode,
+    on_one_device,
+    read_tasks,
+    refuse_loading_of_config,
+    split_arguments,
+)
 from .encoder_code import hub_arguments
 from .encoder_loading import build_encoder, find_encoder, load_with_config, reading_options
 from .encoder_measures import state_form, with_pooling
@@ -80,6 +88,8 @@ class EncoderRequest:
         is_described = isinstance(first, Mapping | PreTrainedConfig)
         loaded_by = (_named(first) or "") if is_described else first
         self.settings, self.loading = split_arguments(loaded_by, system, encoder_kwargs, arguments)
+        if is_described and not any(map(_is_loaded, self.encoders.values())):
+            refuse_loading_of_config(self.loading)
         attention: dict[str, Any] = {"attn_implementation": self.loading.get("attn_implementation")}
         self.config = MultiTaskAttentionConfig(tasks=values, **attention, **self.settings)
 
@@ -151,6 +161,10 @@ def _check_given(encoder: Any) -> None:
     """Raise `InputError` for something that is no encoder: a name, a loaded one, a configuration or its values."""
     if not isinstance(encoder, Mapping | PreTrainedConfig):
         check_encoder(encoder)
+
+
+def _is_loaded(encoder: Any) -> bool:
+    return isinstance(encoder, str | Path) or _named(encoder) is not None
 
 
 def _named(described: Any) -> str | None:

@@ -27,7 +27,8 @@ from transformers import (
 from hf_mtl import InputError, MultiTaskAttentionConfig, MultiTaskAttentionModel
 from hf_mtl.modeling.encoder_conditioning import TASK_CONDITIONINGS
 from hf_mtl.modeling.encoder_modules import norms_of
-from hf_mtl.modeling.separate_encoders import PrivateEncoders, SeparateEncoders, first_encoder
+from hf_mtl.modeling.separate_encoders import PrivateEncoders, SeparateEncoders
+from hf_mtl.modeling.several_encoders import first_encoder
 from hf_mtl.training.shared_parameters import shared_parameters
 from tests.conftest import (
     TASKS,
