@@ -201,7 +201,7 @@ def baseline_scores(
         task = _baseline_task(spec, mixture.train[spec.name], validation)
         # One answer for all rows has scores too: all of them tie.
         trivial = trivial_answers(task)
-        decided = replace(task, metrics=[name for name in task.metrics if not METRICS[name].reads_scores])
+        decided = replace(task, metrics=tuple(name for name in task.metrics if not METRICS[name].reads_scores))
         arms = [trivial]
         if TEXT in modalities_of(spec.input_fields) and decided.metrics:
             arms.append(tfidf_answers(decided))
@@ -228,7 +228,7 @@ def _baseline_task(spec: TaskSpec, train: Dataset, validation: Dataset) -> Basel
         name=spec.name,
         problem_type=spec.problem_type,
         labels=spelled_as_bioes(spec.labels) if spec.problem.labels == "tags" and spec.labels else spec.labels,
-        metrics=spec.metric_names,
+        metrics=tuple(spec.metric_names),
         train=_baseline_rows(spec, train),
         validation=_baseline_rows(spec, validation),
     )

@@ -4,8 +4,9 @@ import copy
 import importlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import torch
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
@@ -185,7 +186,7 @@ def _at_hand(encoder: Any, pooler: bool, tower: str | None, loading: Mapping[str
     if isinstance(encoder, str | Path):
         return _loaded(str(encoder), pooler, tower, loading, None)
     if isinstance(encoder, PreTrainedConfig):
-        fresh = build_encoder(copy.deepcopy(encoder), pooler, tower)
+        fresh = _built(copy.deepcopy(encoder), pooler, tower, loading)
         return _Ready(fresh, fresh.config if tower is None else encoder, None, tower, is_fresh=True)
     if not isinstance(encoder, Mapping):
         check_encoder(encoder)
@@ -197,8 +198,21 @@ def _at_hand(encoder: Any, pooler: bool, tower: str | None, loading: Mapping[str
     if name is not None:
         return _loaded(str(name), pooler, tower, {**loading, **values}, processor)
     config = _built_config(values)
-    fresh = build_encoder(config, pooler, tower)
+    fresh = _built(config, pooler, tower, loading)
     return _Ready(fresh, fresh.config if tower is None else config, None, tower, processor, is_fresh=True)
+
+
+def _built(config: PreTrainedConfig, pooler: bool, tower: str | None, loading: Mapping[str, Any]) -> PreTrainedModel:
+    """An encoder with fresh weights, of the type of numbers that the others are loaded in."""
+    dtype = loading.get("dtype", loading.get("torch_dtype"))
+    fresh = build_encoder(config, pooler, tower)
+    if dtype is None or dtype == "auto":
+        return fresh
+    if isinstance(dtype, str):
+        name, dtype = dtype, getattr(torch, dtype.removeprefix("torch."), None)
+        if not isinstance(dtype, torch.dtype):
+            raise InputError(f"dtype={name!r}; expected float32, bfloat16, float16 or auto.")
+    return cast(Any, fresh).to(dtype)
 
 
 def _built_config(values: dict[str, Any]) -> PreTrainedConfig:

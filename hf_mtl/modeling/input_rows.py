@@ -4,6 +4,7 @@ import difflib
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -67,9 +68,9 @@ def listed_rows(rows: Any) -> list[Any]:
         )
     if isinstance(rows, Mapping):
         return _rows_of_columns(rows) if _holds_columns(rows) else [rows]
-    if isinstance(rows, str):
+    if isinstance(rows, (str, bytes, PurePath)) or type(rows).__module__.partition(".")[0] == "PIL":
         return [rows]
-    if isinstance(rows, bytes) or not isinstance(rows, Iterable):
+    if not isinstance(rows, Iterable):
         raise InputError(
             f"The rows are {rows!r}; expected a text, a mapping of input fields such as {{'text': '...'}}, or a list "
             "of them."
@@ -130,7 +131,7 @@ def check_row(row: Any, place: str, tasks: Sequence[TaskConfig], needs_all: bool
     """Return the input fields of a row; its other columns are left out.
 
     Args:
-        row: A text or a mapping.
+        row: A text or a mapping; an image or a sound itself, where tasks read nothing else.
         place: What a message calls it.
         tasks: The tasks to answer.
         needs_all: Whether it must have the fields of all of them, or of one at least.
@@ -139,6 +140,8 @@ def check_row(row: Any, place: str, tasks: Sequence[TaskConfig], needs_all: bool
         InputError: The row is of another type, one of its fields is missing or of the wrong type, or a column's name
             is so like a field which it lacks that it may stand for it.
     """
+    if not isinstance(row, Mapping) and (field := _only_medium(tasks)):
+        row = {field: row}
     if not isinstance(row, (str, Mapping)):
         listed = isinstance(row, (list, tuple)) and all(isinstance(part, str) for part in row)
         hint = " Words are {'tokens': [...]}, two texts {'text': ..., 'text_pair': ...}." if listed else ""
@@ -160,6 +163,12 @@ def check_row(row: Any, place: str, tasks: Sequence[TaskConfig], needs_all: bool
         holds = ", ".join(f"{field}={_shortened(value)}" for field, value in checked.items()) or "no field"
         raise InputError(f"{place}: {holds}; no task can be answered from that: {needs}.{_columns_to_rename(given)}")
     return checked
+
+
+def _only_medium(tasks: Sequence[TaskConfig]) -> str | None:
+    """The field of images or sounds, where tasks read nothing else, so that a row is one of them."""
+    fields = {field for task in tasks for field in task.input_fields}
+    return fields.pop() if len(fields) == 1 and fields <= MODALITIES.keys() - {TABLE} else None
 
 
 def _with_table(row: Mapping[str, Any], tasks: Sequence[TaskConfig]) -> Mapping[str, Any]:

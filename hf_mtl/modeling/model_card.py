@@ -205,11 +205,14 @@ def _training(facts: CardFacts) -> str:
 
 
 def _limits(facts: CardFacts) -> list[str]:
-    lengths = {task.config.setting("max_length") for task in facts.tasks if task.config.problem.inputs != "windows"}
+    texts = [task.config for task in facts.tasks if set(task.config.input_fields) - MODALITIES.keys()]
+    lengths = {task.setting("max_length") for task in texts if task.problem.inputs != "windows"}
     lines = []
     if lengths:
         most = ", ".join(f"{length}" for length in sorted(lengths))
         whose = " (each task has its own length)" if len(lengths) > 1 else ""
-        lines.append(f"Inputs of more than {most} word pieces{whose} are cut; such an answer says `truncated`.")
-    lines.append("It answers what its training rows are like; on other texts its scores may mean nothing.")
+        what = "Texts" if len(texts) < len(facts.tasks) else "Inputs"
+        lines.append(f"{what} of more than {most} word pieces{whose} are cut; such an answer says `truncated`.")
+    others = "texts" if len(texts) == len(facts.tasks) else "inputs"
+    lines.append(f"It answers what its training rows are like; on other {others} its scores may mean nothing.")
     return lines

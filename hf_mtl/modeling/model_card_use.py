@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .modalities import TABLE, modalities_of
 from .model_card_facts import CardFacts, TaskFacts, example_row
 
 _LONG_ANSWER = 116
@@ -95,15 +96,23 @@ def _literal(value: Any) -> str:
 
 
 def _shell(facts: CardFacts, checkpoint: str) -> str:
-    row = _example(facts.tasks[0])
-    written = {name: json.dumps(value) if isinstance(value, Mapping) else value for name, value in row.items()}
-    given = {name: value if isinstance(value, list) else [value] for name, value in written.items()}
+    """A command for each modality, that of tables with a file, whose rows have more cells than a line."""
+    commands: dict[tuple[str, ...], str] = {}
+    for task in facts.tasks:
+        row = _example(task)
+        if (read := modalities_of(row)) not in commands:
+            flags = ["--file rows.csv --output answers.csv"] if TABLE in row else _flags(row)
+            commands[read] = " ".join(["hf-mtl predict", shlex.quote(checkpoint), *flags])
+    return "\n".join(commands.values())
+
+
+def _flags(row: Mapping[str, Any]) -> list[str]:
+    given = {name: value if isinstance(value, list) else [value] for name, value in row.items()}
     given = {"text" if name == "tokens" else name: value for name, value in given.items()}
-    flags = [
+    return [
         f"--{name} {shlex.quote(' '.join(value)) if name == 'text' else shlex.join(value)}"
         for name, value in given.items()
     ]
-    return " ".join(["hf-mtl predict", shlex.quote(checkpoint), *flags])
 
 
 def _shortened(text: str) -> str:

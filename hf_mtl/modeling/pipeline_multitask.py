@@ -53,7 +53,8 @@ class MultiTaskPipeline(Pipeline):
     _load_processor: Any = False
     _load_image_processor: Any = False
     _load_feature_extractor: Any = False
-    _load_tokenizer: Any = True
+    # There is none where no task reads a text.
+    _load_tokenizer: Any = None
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         for name in options:
