@@ -70,12 +70,16 @@ def _has_holes(source: str, data: FeatureDataset) -> bool:
 
 
 def dropped_lines(mixture: Mixture) -> list[str]:
-    """Say how many training rows stood in a held-out split, and of which tasks."""
+    """Say how many training rows stood in a held-out split, and of which tasks; nothing where nobody looked."""
     dropped = {name: count for name, count in mixture.dropped.items() if count}
-    if not dropped:
-        return ["No training row stands in a held-out split."] if mixture.dropped else []
-    parts = ", ".join(f"{name} {count}" for name, count in dropped.items())
-    return [f"Dropped {sum(dropped.values())} training rows whose input stands in a held-out split: {parts}."]
+    lines = ["No training row stands in a held-out split."] if mixture.dropped and not dropped else []
+    if dropped:
+        parts = ", ".join(f"{name} {count}" for name, count in dropped.items())
+        lines = [f"Dropped {sum(dropped.values())} training rows whose input stands in a held-out split: {parts}."]
+    uncompared = [name for name in mixture.train if name not in mixture.dropped]
+    if mixture.dropped and uncompared:
+        lines.append(f"Not compared, since rows of a table may be equal by chance: {', '.join(uncompared)}.")
+    return lines
 
 
 class BaselineScores(NamedTuple):
@@ -122,9 +126,11 @@ def score_cells(scores: Scores, baselines: Mapping[str, BaselineScores]) -> tupl
     is_below = of_simple[1] is not None and mtl_average(scores) < of_simple[1]
     cells[0] += ("<" if is_below else " ") if baselines else ""
     rows.append(["mean over tasks", "", *cells, ""])
-    keep = 3 if not baselines else 6 if any(simple.above for simple in baselines.values()) else 5
-    header = ["task", "metric", "score", "trivial", "TF-IDF + linear", "beats"][:keep]
-    return header, [row[:keep] for row in rows]
+    header = ["task", "metric", "score", "trivial", "TF-IDF + linear", "beats"]
+    keep = [0, 1, 2, *([3] if baselines else [])]
+    keep += [4] if any(simple.tfidf for simple in baselines.values()) else []
+    keep += [5] if any(simple.above for simple in baselines.values()) else []
+    return [header[place] for place in keep], [[row[place] for place in keep] for row in rows]
 
 
 def _mean_beside(scores: Scores, simple: Scores) -> float | None:

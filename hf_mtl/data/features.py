@@ -20,6 +20,7 @@ from .batch_forms import RowCosts
 from .caps import EVAL_SEED
 from .feature_cache import cached_features, features_key, tokenizer_key
 from .feature_rows import FeatureRows, join_tables, table_of
+from .image_augmentation import ImageAugmentation
 from .label_kinds import label_kind
 from .masked_pieces import PieceMasking
 
@@ -44,6 +45,7 @@ class FeatureDataset(data.Dataset):
         progress: Whether to show how far tokenising is, and to keep features for other runs; no use for rows that are
             read once.
         seed: Draws which word pieces are masked, of tasks that learn them; by default one that no run changes.
+        augmentation: What becomes of an image whenever it is drawn; None leaves it as it is.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class FeatureDataset(data.Dataset):
         rows: Mapping[str, Dataset],
         progress: bool = True,
         seed: int = EVAL_SEED,
+        augmentation: ImageAugmentation | None = None,
     ) -> None:
         self.rows = dict(rows)
         # What is decoded when it is read, and so goes with every copy.
@@ -77,6 +80,8 @@ class FeatureDataset(data.Dataset):
             for name, spec in self.specs.items()
             if not spec.problem.has_label_column and LABEL_FIELD in rows[name].column_names
         }
+        self._augmentation = augmentation
+        self._image_reader: Any = processor.readers.get("image")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "rows": {}}
@@ -99,10 +104,14 @@ class FeatureDataset(data.Dataset):
         return (self[index] for index in range(len(self)))
 
     def at_draw(self, places: np.ndarray, draw: int) -> np.ndarray:
-        """Return by which indices items are had as one draw masks them: item k of draw d is k + d times their number.
-        Where nothing is masked, an item is the same in every draw.
+        """Return by which indices items are had as one draw masks and changes them: item k of draw d is k + d times
+        their number. Where nothing is masked and no image changed, an item is the same in every draw.
         """
-        return places + draw * len(self) if self._maskings else places
+        return places + draw * len(self) if self._is_drawn else places
+
+    @property
+    def _is_drawn(self) -> bool:
+        return bool(self._maskings) or self._augmentation is not None
 
     def _add_media(self, name: str, features: Sequence[Feature]) -> None:
         media = self.media[name]
@@ -117,7 +126,7 @@ class FeatureDataset(data.Dataset):
     def __getitems__(self, indices: Sequence[int] | np.ndarray) -> list[Feature]:
         """Return several items at once, which takes a fraction of the time."""
         given = np.asarray(indices, dtype=np.int64)
-        draws, places = np.divmod(given, len(self)) if self._maskings else (np.zeros_like(given), given)
+        draws, places = np.divmod(given, len(self)) if self._is_drawn else (np.zeros_like(given), given)
         if len(places) and not (0 <= places.min() <= places.max() < len(self) and draws.min() >= 0):
             raise IndexError(f"The data set has items 0 to {len(self) - 1}; {list(indices)} were asked for.")
         numbers = np.searchsorted(self._starts, places, side="right") - 1
@@ -134,7 +143,19 @@ class FeatureDataset(data.Dataset):
                     labels = feature.pop("labels", None)
                     entry = {"task": self.task_indices[name], "name": name, "labels": labels, "feature": feature}
                     entries[slot].append(entry)
-        return [_item(of_item) for of_item in entries]
+        items = [_item(of_item) for of_item in entries]
+        if self._augmentation is not None:
+            names = list(self._items)
+            for item, number, place, draw in zip(items, numbers.tolist(), places.tolist(), draws.tolist()):
+                self._augment(item, names[number], place - int(self._starts[number]), draw)
+        return items
+
+    def _augment(self, item: Feature, source: str, place: int, draw: int) -> None:
+        """Change an item's image."""
+        if "image" in item.get("media", {}):
+            assert self._augmentation is not None
+            image = self._image_reader.image(item["media"]["image"])
+            item["media"] = {**item["media"], "image": self._augmentation(image, source, place, draw)}
 
 
 def _item(entries: list[dict[str, Any]]) -> Feature:

@@ -67,13 +67,19 @@ def _drop_overlap(
     return kept, dropped
 
 
+def repeats_by_chance(spec: TaskSpec) -> bool:
+    """Return whether two rows of a task may have one input without being the same row, as in a table of few values."""
+    return spec.input_fields == (TABLE,)
+
+
 def without_overlap(
     train: Mapping[str, Dataset],
     held_out: Mapping[str, Mapping[str, Dataset]],
     specs: Mapping[str, TaskSpec],
     said: bool | None,
 ) -> tuple[dict[str, Dataset], dict[str, int]]:
-    """Return the rows to train on, and how many each task lost because their input stands in a held-out split.
+    """Return the rows to train on, and how many each task that was compared lost because their input stands in a
+    held-out split.
 
     Args:
         train: Training rows by task.
@@ -87,12 +93,11 @@ def without_overlap(
     """
     if said is False:
         return dict(train), {}
-    compared = {name: rows for name, rows in train.items() if said or specs[name].input_fields != (TABLE,)}
+    compared = {name: rows for name, rows in train.items() if said or not repeats_by_chance(specs[name])}
     kept, dropped = _drop_overlap(compared, held_out.values(), specs)
     kept = {name: kept.get(name, rows) for name, rows in train.items()}
-    dropped = {name: dropped.get(name, 0) for name in train}
     most = 1.0 if said else _MOST_DROPPED
-    lost = [name for name, rows in train.items() if not kept[name] or dropped[name] > most * len(rows)]
+    lost = [name for name, rows in compared.items() if not kept[name] or dropped[name] > most * len(rows)]
     if not lost:
         return kept, dropped
     counts = " ".join(_loss(specs[name], train[name], dropped[name], held_out, specs) for name in lost)

@@ -18,6 +18,7 @@ from .collator import MultiTaskCollator
 from .dataset_forms import dataset_of_rows
 from .draws import CyclicDraws, FixedDraws
 from .features import FeatureDataset
+from .image_augmentation import ImageAugmentation
 from .label_columns import is_missing
 from .mixing import MixingStrategy, TaskShare
 from .sampler import WINDOW_STEPS
@@ -47,6 +48,7 @@ class StreamedMixture(data.IterableDataset):
         grouped: Whether rows of similar length share a batch.
         seed: Decides what is left open.
         process: This process, and how many there are.
+        augmentation: What becomes of an image whenever it is drawn; None leaves it as it is.
 
     Raises:
         InputError: A task whose rows become several inputs.
@@ -65,6 +67,7 @@ class StreamedMixture(data.IterableDataset):
         grouped: bool = True,
         seed: int = 42,
         process: tuple[int, int] = (0, 1),
+        augmentation: ImageAugmentation | None = None,
     ) -> None:
         for spec in specs.values():
             if spec.problem.inputs == "windows":
@@ -73,7 +76,7 @@ class StreamedMixture(data.IterableDataset):
                     "its data set into memory."
                 )
         self.processor, self.specs, self.shape, self.grouped, self.seed = processor, specs, shape, grouped, seed
-        self.processes = process[1]
+        self.processes, self.augmentation = process[1], augmentation
         self.tasks_of = tasks_by_source(specs.values())
         self.sizes = dict.fromkeys(self.tasks_of, 0)
         self.form = BATCH_FORMS[form]()
@@ -138,7 +141,8 @@ class StreamedMixture(data.IterableDataset):
         counts = np.bincount(tasks, minlength=len(self.sizes)) * self.block_rows
         read = {name: list(islice(rows[name], int(count))) for name, count in zip(self.sizes, counts) if count}
         self._read = list(read)
-        features = FeatureDataset(self.processor, self.specs, self._canonical(read), progress=False, seed=self.seed)
+        given, seed, augmentation = self._canonical(read), self.seed, self.augmentation
+        features = FeatureDataset(self.processor, self.specs, given, False, seed, augmentation)
         # The n-th block of a source holds its n-th rows of the window.
         blocks = np.empty((size, self.block_rows), dtype=np.int64)
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])

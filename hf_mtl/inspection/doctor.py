@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from ..data.features import FeatureDataset
 from ..data.label_kinds import label_kind
-from ..data.overlap import count_inputs
+from ..data.overlap import count_inputs, repeats_by_chance
 from ..modeling.label_checks import IGNORED_LABEL
 from ..screen import rough_duration, table
 from ..tasks import LABEL_FIELD, TaskSpec
@@ -271,10 +271,12 @@ def _shared_inputs(trainer: "MultiTaskTrainer", inputs: Mapping[str, Counter]) -
         trainer: The trainer.
         inputs: By task, its training inputs.
     """
-    rows_of = trainer.mixture.validation.items()
-    held_out = {name: count_inputs(rows, trainer.specs[name]) for name, rows in rows_of}
+    rows_of, specs = trainer.mixture.validation.items(), trainer.specs
+    held_out = {name: count_inputs(rows, specs[name]) for name, rows in rows_of}
     counts = {}
     for name, texts in inputs.items():
+        if repeats_by_chance(specs[name]):
+            continue
         for other, others in held_out.items():
             if count := sum(texts[key] for key in texts.keys() & others.keys()):
                 counts[name, other] = count

@@ -95,7 +95,7 @@ class TableReader(ModalityReader):
 
     def __init__(self, encoder: PreTrainedModel, processor: Mapping[str, Any] | None, prefixed: bool) -> None:
         super().__init__(encoder, processor, prefixed)
-        columns = cast(TableConfig, encoder.config).columns or []
+        self.columns = columns = cast(TableConfig, encoder.config).columns or []
         self.numbers = [column["name"] for column in columns if column["kind"] == NUMBER]
         self.categories = {
             column["name"]: {value: place + UNSEEN + 1 for place, value in enumerate(column["values"])}
@@ -126,6 +126,13 @@ class TableReader(ModalityReader):
 
     def key(self) -> str:
         return repr((self.numbers, list(self.categories)))
+
+    def usual_cells(self) -> dict[str, Any]:
+        """Return by column the mean of its numbers, with three digits, or the first of its categories."""
+        return {
+            column["name"]: column["values"][0] if column["kind"] == CATEGORY else float(f"{column['mean']:.3g}")
+            for column in self.columns
+        }
 
     def _id(self, column: str, cell: Any) -> int:
         return MISSING if is_empty(cell) else self.categories[column].get(table_text(cell), UNSEEN)

@@ -46,6 +46,9 @@ def usage_section(facts: CardFacts) -> str:
             for task in tasks
             if task.answer is not None
         ]
+        if files := [row[name] for name in ("image", "audio") if name in row]:
+            silent = ", ".join(task.config.name for task in tasks if task.answer is None)
+            lines.append(f"# {silent}: what they say of {' and '.join(files)}, files of your own")
     return _USE.format(python="\n".join(lines), shell=_shell(facts, facts.checkpoint))
 
 

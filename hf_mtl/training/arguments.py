@@ -15,6 +15,7 @@ from transformers.utils.logging import get_logger
 from ..balancing.gradient_balancing import BALANCED_PARAMETERS, GRADIENT_BALANCERS
 from ..balancing.loss_weighting import LOSS_WEIGHTINGS
 from ..data.batch_forms import BATCH_FORMS
+from ..data.image_augmentation import read_transforms
 from ..data.mixing import MIXING_STRATEGIES
 from ..modeling.errors import InputError, check_choice, nearest
 from ..modeling.step_loss import LOSS_REDUCTIONS
@@ -125,6 +126,13 @@ class MultiTaskTrainingArguments(TrainingArguments):
     length_grouping: bool = field(
         default=True, metadata={"help": "Whether rows of similar length share a batch (less padding)."}
     )
+    image_augmentation: list[Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "What becomes of the images of training rows whenever they are drawn: transforms of "
+            'torchvision.transforms.v2 by name, e.g. [{"RandomCrop": {"size": 36, "padding": 4}}].'
+        },
+    )
     single_task_scores: dict[str, Any] | str | None = field(
         default=None,
         metadata={
@@ -161,6 +169,7 @@ class MultiTaskTrainingArguments(TrainingArguments):
         for name in _POSITIVE:
             if getattr(self, name) is not None and not float(getattr(self, name)) > 0:
                 raise InputError(f"{name}={getattr(self, name)!r}; expected a number > 0.")
+        self.image_augmentation = read_transforms(self.image_augmentation)
         self.target_scores = json_mapping("target_scores", self.target_scores, 'scores by task such as {"rte": 70}')
         self.single_task_scores = json_mapping(
             "single_task_scores", self.single_task_scores, 'scores by task such as {"rte": 70}'

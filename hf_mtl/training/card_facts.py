@@ -18,6 +18,7 @@ from ..data.features import FeatureDataset
 from ..data.mixing import MIXING_STRATEGIES
 from ..metrics import METRICS
 from ..modeling.errors import InputError
+from ..modeling.modalities import TABLE
 from ..modeling.model_card_facts import NO_LICENSE, CardFacts, TaskFacts, example_row
 from ..modeling.modeling_multitask import MultiTaskAttentionModel
 from ..tasks import TaskSpec
@@ -112,7 +113,11 @@ def _task(trainer: Any, spec: TaskSpec, scores: Mapping[str, float], values: Map
 
 def _example(trainer: Any, spec: TaskSpec) -> dict[str, Any]:
     mask = getattr(trainer.processing_class, "mask_token", None)
-    return example_row(spec.to_config(), **({"mask_token": mask} if mask else {}))
+    row = example_row(spec.to_config(), **({"mask_token": mask} if mask else {}))
+    if TABLE in row:
+        usual = trainer.processor.readers[TABLE].usual_cells()
+        row[TABLE] = {name: usual[name] for name in row[TABLE]}
+    return row
 
 
 def _answer(trainer: Any, task: str, example: Mapping[str, Any]) -> Any:
@@ -129,7 +134,8 @@ def _answer(trainer: Any, task: str, example: Mapping[str, Any]) -> Any:
 
 def _training_lines(trainer: Any) -> list[str]:
     args = trainer.args
-    lines = [f"{trainer.state.global_step:,} steps, learning rate {args.learning_rate:g}, seed {args.seed}"]
+    parts = f" (new parts {args.parts_learning_rate:g})" if args.parts_learning_rate is not None else ""
+    lines = [f"{trainer.state.global_step:,} steps, learning rate {args.learning_rate:g}{parts}, seed {args.seed}"]
     if args.mixing_strategy in MIXING_STRATEGIES:
         lines.append(f"Tasks are drawn by `{args.mixing_strategy}` mixing: {_summary(type(trainer.mixing))}")
     if len(trainer.mixture.specs) > 1 or args.loss_weighting != "fixed":

@@ -30,6 +30,7 @@ _SET_WHEN_BUILT = (
     "deepspeed",
     "report_to",
     "disable_tqdm",
+    "image_augmentation",
 )
 
 

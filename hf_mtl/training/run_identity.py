@@ -35,6 +35,7 @@ _RUN_ARGUMENTS = (
     "tasks_per_step",
     "tokens_per_batch",
     "length_grouping",
+    "image_augmentation",
     "seed",
     "data_seed",
     "optim",

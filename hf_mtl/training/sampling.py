@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from datasets import IterableDataset
 
 from ..data.batch_forms import StepShape
 from ..data.features import FeatureDataset
+from ..data.image_augmentation import ImageAugmentation, transform_of
 from ..data.mixing import MIXING_STRATEGIES, CallableMixing, MixingOptions, MixingStrategy, SharesFunction
 from ..data.sampler import MixtureBatchSampler
 from ..data.streams import STREAM_STRATEGIES, StreamedMixture
@@ -43,6 +44,20 @@ def choose_mixing(
         tasks=list(sources),
     )
     return MIXING_STRATEGIES[args.mixing_strategy](options)
+
+
+def image_augmentation(args: MultiTaskTrainingArguments, specs: Mapping[str, TaskSpec]) -> ImageAugmentation | None:
+    """Return what changes the images of training rows.
+
+    Raises:
+        InputError: No task reads images, or torchvision does not have what is named.
+    """
+    if args.image_augmentation is None:
+        return None
+    if not any("image" in spec.input_fields for spec in specs.values()):
+        raise InputError("image_augmentation is given, and no task reads an image; leave it out.")
+    seed = args.data_seed if args.data_seed is not None else args.seed
+    return ImageAugmentation(transform_of(cast(list[Any], args.image_augmentation)), seed)
 
 
 def build_stream(
@@ -83,6 +98,7 @@ def build_stream(
         grouped=args.length_grouping,
         seed=args.data_seed if args.data_seed is not None else args.seed,
         process=(args.process_index, args.world_size),
+        augmentation=image_augmentation(args, specs),
     )
 
 

@@ -45,7 +45,7 @@ from .ignored_arguments import check_built_optimizer, check_optimizer, refuse_ig
 from .optimizer import OptimizingTrainer
 from .progress import show_by_task
 from .resuming import ResumingTrainer
-from .sampling import build_sampler, build_stream, choose_mixing, run_steps
+from .sampling import build_sampler, build_stream, choose_mixing, image_augmentation, run_steps
 from .scoring import source_scores
 from .step import SteppingTrainer
 from .task_agreement import agree_with_model
@@ -207,7 +207,8 @@ class MultiTaskTrainer(
         if self.mixture.streams:
             return build_stream(self.processor, self.specs, self.mixture.streams, self.mixing, args)
         seed = args.data_seed if args.data_seed is not None else args.seed
-        return FeatureDataset(self.processor, self.specs, self.mixture.train, seed=seed)
+        augmentation = image_augmentation(args, self.specs)
+        return FeatureDataset(self.processor, self.specs, self.mixture.train, seed=seed, augmentation=augmentation)
 
     def preview_mixture(self) -> list[TaskShare]:
         """Return rows, share, draws and passes of every source of rows over the whole run."""
