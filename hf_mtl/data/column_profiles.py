@@ -18,6 +18,16 @@ _WORDS_OF_TEXT = 2.5
 _MOST_NAMES = 0.2
 _MOST_CLASSES = 100
 _SHOWN = 8
+# How files of images and of sounds begin, and how their names end.
+_BEGINNINGS = {
+    "image": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*"),
+    "audio": (b"fLaC", b"OggS", b"ID3", b"\xff\xfb"),
+}
+_ENDINGS = {
+    "image": (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
+    "audio": (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus"),
+}
+_RIFF = {b"WEBP": "image", b"WAVE": "audio"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,12 @@ class ColumnProfile:
         return self._all(lambda value: isinstance(value, list))
 
     @cached_property
+    def medium(self) -> str | None:
+        """Modality of the files that all values are: image or audio; None of anything else."""
+        kinds = {_medium(value) for value in self.present}
+        return kinds.pop() if len(kinds) == 1 else None
+
+    @cached_property
     def is_numbering(self) -> bool:
         """Tell whether it numbers, dates or describes the rows, by its name or by its values."""
         looks_so = self._all(lambda value: isinstance(value, str) and _DATE.fullmatch(value.strip()) is not None)
@@ -96,6 +112,17 @@ class ColumnProfile:
 
     def _all(self, holds: Any) -> bool:
         return bool(self.present) and all(map(holds, self.present))
+
+
+def _medium(value: Any) -> str | None:
+    if isinstance(value, Mapping) and value.keys() == {"bytes", "path"}:
+        value = value["bytes"] if value["bytes"] is not None else value["path"]
+    if isinstance(value, bytes):
+        begins = (kind for kind, beginnings in _BEGINNINGS.items() if value.startswith(beginnings))
+        return _RIFF.get(value[8:12]) if value.startswith(b"RIFF") else next(begins, None)
+    if not isinstance(value, str):
+        return None
+    return next((kind for kind, endings in _ENDINGS.items() if value.lower().endswith(endings)), None)
 
 
 def profiles_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, ColumnProfile]:

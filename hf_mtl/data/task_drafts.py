@@ -111,10 +111,11 @@ def _choices(name: str, columns: Mapping[str, ColumnProfile]) -> list[TaskDraft]
 def _sentences(name: str, columns: Mapping[str, ColumnProfile]) -> list[TaskDraft]:
     """Classes, sets of labels and numbers of a text or two: one task per column that looks like a label."""
     texts, labels = _texts_and_labels(columns)
-    fields, question = _text_fields(texts)
+    media = {name: profile.medium for name, profile in columns.items() if profile.medium is not None}
+    fields, question = _input_fields(texts, media, _cells(columns, labels))
     if not labels:
         draft = TaskDraft(name, BLANK, {**fields, "label": BLANK})
-        others = ", ".join(column for column in columns if column not in texts)
+        others = ", ".join(column for column in columns if column not in texts and column not in media)
         draft.questions["columns"] = f"no column looks like a label; there are {others or 'no others'}"
         return [_with_question(draft, question)]
     drafts = []
@@ -133,7 +134,7 @@ def _with_question(draft: TaskDraft, question: str | None) -> TaskDraft:
 
 def _texts_and_labels(columns: Mapping[str, ColumnProfile]) -> tuple[list[str], list[str]]:
     """Return the columns that are read, and those that are answered: by their names, or else by their values."""
-    usable = {name: profile for name, profile in columns.items() if not profile.is_numbering}
+    usable = {name: profile for name, profile in columns.items() if not (profile.is_numbering or profile.medium)}
     by_name = [name for name in usable if name.lower() in _LABEL_NAMES]
     answers = [name for name in usable if name.lower() in _ANSWER_NAMES and not usable[name].is_text]
     texts = [name for name, profile in usable.items() if profile.is_text and name not in by_name]
@@ -150,16 +151,38 @@ def _texts_and_labels(columns: Mapping[str, ColumnProfile]) -> tuple[list[str], 
     return texts, by_value
 
 
-def _text_fields(texts: Sequence[str]) -> tuple[dict[str, Any], str | None]:
-    """Return the columns of the texts, and what to ask of them."""
+def _input_fields(
+    texts: Sequence[str], media: Mapping[str, str], cells: Sequence[str]
+) -> tuple[dict[str, Any], str | None]:
+    """Return the columns of the inputs, and what to ask of them.
+
+    Args:
+        texts: Columns of texts.
+        media: By column of images or sounds which of them it holds.
+        cells: Columns of a table, where a label's name says that they are no labels.
+    """
+    if len(media) == 1 and not texts:
+        return {kind: name for name, kind in media.items()}, None
+    if media:
+        kinds = {name: media.get(name, "text") for name in (*texts, *media)}
+        several = ", ".join(f"{kind}: {name}" for name, kind in kinds.items())
+        return {"text": BLANK}, f"which of {', '.join(kinds)} is read? A task may read several: {{{several}}}"
     if len(texts) == 1:
         return {"text": texts[0]}, None
     for first, second in PAIRS:
         if sorted(texts) == sorted((first, second)):
             return {"text": first, "text_pair": second}, None
-    if not texts:
-        return {"text": BLANK}, "no column looks like a text"
-    return {"text": BLANK}, f"which of {', '.join(texts)} is read? A second text is `text_pair`"
+    if texts:
+        return {"text": BLANK}, f"which of {', '.join(texts)} is read? A second text is `text_pair`"
+    return ({"table": list(cells)}, None) if len(cells) > 1 else ({"text": BLANK}, "no column looks like a text")
+
+
+def _cells(columns: Mapping[str, ColumnProfile], labels: Sequence[str]) -> list[str]:
+    """The columns beside a label that its name says is one: numbers and names."""
+    if not labels or not all(name.lower() in _LABEL_NAMES for name in labels):
+        return []
+    others = {name: profile for name, profile in columns.items() if name not in labels}
+    return [name for name, one in others.items() if not one.is_numbering and (one.is_number or one.is_names)]
 
 
 def _label_draft(name: str, profile: ColumnProfile) -> TaskDraft:

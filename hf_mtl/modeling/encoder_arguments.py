@@ -143,16 +143,6 @@ def _refuse_loading(encoder: PreTrainedModel, loading: Mapping[str, Any]) -> Non
             check_setting_names([name], value_names(encoder.config))
 
 
-def refuse_loading_of_config(loading: Mapping[str, Any]) -> None:
-    """Raise `InputError` for an argument that says how an encoder is loaded, where a configuration builds it."""
-    for name, value in loading.items():
-        if name not in ("attn_implementation", "dtype", "torch_dtype") and value is not None and value is not False:
-            raise InputError(
-                f"{_written(name, value)} says how an encoder is loaded, and a configuration is given, which builds "
-                "one with fresh weights. Leave it out, or give the name of an encoder."
-            )
-
-
 def _written(name: str, value: object) -> str:
     """An argument as it was written, where that fits a line."""
     return f"{name}={value!r}" if len(repr(value)) < 40 else f"{name}="

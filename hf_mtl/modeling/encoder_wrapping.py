@@ -21,7 +21,6 @@ from .encoder_arguments import (
     follow_mode,
     on_one_device,
     read_tasks,
-    refuse_loading_of_config,
     split_arguments,
 )
 from .encoder_code import hub_arguments
@@ -90,7 +89,7 @@ class EncoderRequest:
         loaded_by = (_named(first) or "") if is_described else first
         self.settings, self.loading = split_arguments(loaded_by, system, encoder_kwargs, arguments)
         if is_described and not any(map(_is_loaded, self.encoders.values())):
-            refuse_loading_of_config(self.loading)
+            _refuse_loading(self.loading)
         attention: dict[str, Any] = {"attn_implementation": self.loading.get("attn_implementation")}
         self.config = MultiTaskAttentionConfig(tasks=values, **attention, **self.settings)
 
@@ -140,6 +139,16 @@ class EncoderRequest:
                 )
             ready[modality] = one
         return ready
+
+
+def _refuse_loading(loading: Mapping[str, Any]) -> None:
+    """Raise `InputError` for an argument that says how an encoder is loaded, where none is."""
+    for name, value in loading.items():
+        if name not in ("attn_implementation", "dtype", "torch_dtype") and value is not None and value is not False:
+            raise InputError(
+                f"{name}={value!r} says how an encoder is loaded, and a configuration is given, which builds one with "
+                "fresh weights. Leave it out, or give the name of an encoder."
+            )
 
 
 def _by_modality(encoder: Any) -> dict[str, Any]:
