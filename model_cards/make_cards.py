@@ -20,7 +20,8 @@ from hf_mtl.modeling.hub_card import with_repository
 
 HERE = Path(__file__).parent
 RECIPES = HERE.parent / "recipes"
-CARDS = ("support_desk", "glue_small", "everything_small", "adversarial", "mmoe")
+MODALITIES = ("multimnist", "fsdd", "census_income", "cross_modal")
+CARDS = ("support_desk", "glue_small", "everything_small", "adversarial", "mmoe", *MODALITIES)
 # Long trainings learn from a part of their rows, which their cards say.
 ARGUMENTS = {
     "adversarial": ("--max_train_samples", "300", "--max_eval_samples", "150"),

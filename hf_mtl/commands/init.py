@@ -81,11 +81,7 @@ def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
         else estimate_time(encoder, EPOCHS, [_sample(*draft) for draft in drafts])
     )
     output.write_text(recipe_text(drafts, encoder, folder, output.parent, estimate), "utf-8")
-    rows = [
-        [draft.name, draft.problem_type, _fields(draft), f"{source.rows.get('train', 0):,}", ", ".join(source.rows)]
-        for source, draft in drafts
-    ]
-    say(*table(["task", "type", "columns", "rows", "splits"], rows), "")
+    say(*_table_of_drafts(drafts), "")
     questions = [
         f"- {draft.name}, {key}: {question}" for _, draft in drafts for key, question in draft.questions.items()
     ]
@@ -103,6 +99,14 @@ def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
     )
     say("To train it:", f"  hf-mtl train {recipe}", *filter(None, [estimate]))
     return 0
+
+
+def _table_of_drafts(drafts: Sequence[tuple[Source, TaskDraft]]) -> list[str]:
+    rows = [
+        [draft.name, draft.problem_type, _fields(draft), f"{source.rows.get('train', 0):,}", ", ".join(source.rows)]
+        for source, draft in drafts
+    ]
+    return table(["task", "type", "columns", "rows", "splits"], rows)
 
 
 def _estimate(encoder: Any, drafts: Sequence[tuple[Source, TaskDraft]]) -> str:

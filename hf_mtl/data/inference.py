@@ -48,12 +48,12 @@ def _labels_and_columns(name: str, rows: Dataset, features: Mapping[str, Any]) -
     label = _label_column(name, features)
     if "tokens" in features and label is not None and isinstance(features[label], (List, LargeList)):
         return "tags", {"tokens": "tokens", "label": label}
+    media = _media_columns(features)
+    if media and label is None:
+        # Beside an image or a sound there is nothing else that it could be.
+        others = [column for column in features if column not in media and column not in ROW_NAMES]
+        label = others[0] if len(others) == 1 else None
     texts = [column for column in features if is_text(features[column]) and column not in (*ROW_NAMES, label)]
-    media = {
-        column: "image" if isinstance(kind, Image) else "audio"
-        for column, kind in features.items()
-        if isinstance(kind, Image | Audio)
-    }
     if label is not None and len(media) == 1 and not texts:
         column, field = next(iter(media.items()))
         if (labels := _kind_of_labels(rows, features, label)) is not None:
@@ -72,6 +72,12 @@ def _labels_and_columns(name: str, rows: Dataset, features: Mapping[str, Any]) -
             f"tasks=[TaskSpec(name={name!r}, problem_type={types}, columns={columns})]."
         )
     return labels, columns
+
+
+def _media_columns(features: Mapping[str, Any]) -> dict[str, str]:
+    """By column of images or sounds the field that it is."""
+    kinds = {column: "image" if isinstance(kind, Image) else "audio" for column, kind in features.items()}
+    return {column: field for column, field in kinds.items() if isinstance(features[column], Image | Audio)}
 
 
 def _label_column(name: str, features: Mapping[str, Any]) -> str | None:
@@ -130,7 +136,9 @@ def _unknown(name: str, features: Mapping[str, Any], label: str | None) -> Input
     columns = {} if label is None else {"label": label}
     if advice := tokenised_help(features, label) or choices_help(features, name, columns):
         return InputError(reason + advice)
+    fields = {field: repr(column) for column, field in _media_columns(features).items()} or {"text": "..."}
+    written = ", ".join(f"{field!r}: {column}" for field, column in fields.items())
     return InputError(
         f"{reason} Say it: tasks=[TaskSpec(name={name!r}, problem_type={problem_type_with('class')!r}, "
-        "columns={'text': ..., 'label': ...})]."
+        f"columns={{{written}, 'label': {'...' if label is None else repr(label)}}})]."
     )

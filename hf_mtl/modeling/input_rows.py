@@ -66,6 +66,8 @@ def listed_rows(rows: Any) -> list[Any]:
         raise InputError(
             f"The rows are a data set with the splits {splits}; give one: rows[{next(iter(rows), '')!r}]."
         )
+    if "Dataset" in kinds:
+        rows = _undecoded(rows)
     if isinstance(rows, Mapping):
         return _rows_of_columns(rows) if _holds_columns(rows) else [rows]
     if isinstance(rows, (str, bytes, PurePath)) or type(rows).__module__.partition(".")[0] == "PIL":
@@ -76,6 +78,14 @@ def listed_rows(rows: Any) -> list[Any]:
             "of them."
         )
     return list(rows)
+
+
+def _undecoded(rows: Any) -> Any:
+    """A data set whose images and sounds are files, which are read here; anything else as it is."""
+    for name, feature in (getattr(rows, "features", None) or {}).items():
+        if type(feature).__name__ in ("Image", "Audio") and feature.decode:
+            rows = rows.cast_column(name, type(feature)(decode=False))
+    return rows
 
 
 def _rows_of_table(table: Any) -> list[Any]:

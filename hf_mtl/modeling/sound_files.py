@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 # By bytes of a sample: its type, and what it is divided by.
 _SAMPLES = {1: ("u1", 128.0), 2: ("<i2", 32768.0), 4: ("<i4", 2147483648.0)}
@@ -17,7 +18,8 @@ def read_sound(value: Any, rate: int) -> np.ndarray:
     """Return a sound as (samples,) of float32 between -1 and 1, its channels as their mean.
 
     Args:
-        value: A file, its bytes, ``{"bytes", "path"}``, ``{"array", "sampling_rate"}``, or samples at `rate`.
+        value: A file, its bytes, ``{"bytes", "path"}``, ``{"array", "sampling_rate"}``, a decoder of torchcodec, or
+            samples at `rate`.
         rate: Samples per second that are wanted.
 
     Raises:
@@ -35,10 +37,15 @@ def read_sound(value: Any, rate: int) -> np.ndarray:
 
 
 def _samples_of(value: Any, rate: int) -> tuple[np.ndarray, int]:
+    if callable(decode := getattr(value, "get_all_samples", None)):
+        # A decoder of torchcodec, as a column of datasets holds it.
+        decoded = decode()
+        return _mono(decoded.data.numpy()), int(decoded.sample_rate)
     if isinstance(value, Mapping) and value.get("array") is not None:
         return _mono(np.asarray(value["array"], dtype=np.float32)), int(value.get("sampling_rate") or rate)
     if isinstance(value, Mapping):
         value = value.get("bytes") if value.get("bytes") is not None else value.get("path")
+    value = value.numpy() if isinstance(value, torch.Tensor) else value
     if isinstance(value, np.ndarray):
         return _mono(value.astype(np.float32)), rate
     if not isinstance(value, bytes | str | Path):

@@ -31,6 +31,7 @@ _RENAMED = {
     **dict.fromkeys(("sampling", "sampling_strategy", "sampler", "mixing"), "mixing_strategy"),
     **dict.fromkeys(("num_workers", "preprocessing_num_workers"), "dataloader_num_workers"),
     **dict.fromkeys(("no_cuda", "cpu"), "use_cpu"),
+    **dict.fromkeys(("augmentation", "augmentations", "transforms", "image_transforms"), "image_augmentation"),
     "evaluation_strategy": "eval_strategy",
     "group_by_length": "length_grouping",
     "optimizer": "optim",
@@ -44,6 +45,8 @@ _RENAMED = {
 _ROW_DATA = "write `data_files: {train: FILE, validation: FILE}` in the task's row under `tasks:`"
 _ROW_SET = "write `dataset:` (and `subset:`) in the task's row under `tasks:`"
 _ROW_COLUMNS = "write `columns: {text: COLUMN, label: COLUMN}` in the task's row under `tasks:`"
+_MEDIA_COLUMNS = "write `columns: {image: COLUMN, label: COLUMN}`, or `audio:`, in the task's row under `tasks:`"
+_PROCESSOR = "it is the one beside the encoder; another's values go under `processor:` in `encoder: {image: {...}}`"
 _TOKENIZER = "the tokenizer is the one in the encoder's folder"
 _COMMAND = "`hf-mtl train`, `hf-mtl evaluate` and `hf-mtl predict` say what is done"
 _PRECISION = "write `bf16: true` or `fp16: true`"
@@ -53,6 +56,9 @@ _ELSEWHERE = {
     **dict.fromkeys(("train_file", "validation_file", "test_file", "train_data", "data_files"), _ROW_DATA),
     **dict.fromkeys(("dataset", "dataset_name", "dataset_config_name", "subset", "task_name", "task"), _ROW_SET),
     **dict.fromkeys(("columns", "text_column", "text_column_name", "label_column", "label_column_name"), _ROW_COLUMNS),
+    **dict.fromkeys(("image_column", "image_column_name", "audio_column", "audio_column_name"), _MEDIA_COLUMNS),
+    **dict.fromkeys(("image_processor", "image_processor_name", "feature_extractor"), _PROCESSOR),
+    **dict.fromkeys(("processor", "processor_name", "feature_extractor_name"), _PROCESSOR),
     **dict.fromkeys(("tokenizer", "tokenizer_name", "tokenizer_name_or_path", "config_name"), _TOKENIZER),
     **dict.fromkeys(("command", "mode"), _COMMAND),
     **dict.fromkeys(("mixed_precision", "precision"), _PRECISION),
