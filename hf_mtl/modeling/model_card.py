@@ -104,7 +104,11 @@ def _introduction(facts: CardFacts) -> str:
     loads = ", and loads without it" if facts.checkpoint else ""
     description = f"{facts.description.strip()}\n\n" if facts.description else ""
     read = modalities_of(field for task in facts.tasks for field in task.config.input_fields)
-    encoders = "One encoder that answers" if len(read) == 1 else f"Encoders of {', '.join(read)} that answer"
+    encoders = (
+        "One encoder that answers"
+        if len(read) == 1
+        else f"Encoders of {', '.join(read[:-1])} and {read[-1]} that answer"
+    )
     return _INTRODUCTION.format(
         name=facts.name,
         description=description,

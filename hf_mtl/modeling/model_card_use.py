@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +47,8 @@ def usage_section(facts: CardFacts) -> str:
         ]
         if files := [row[name] for name in ("image", "audio") if name in row]:
             silent = ", ".join(task.config.name for task in tasks if task.answer is None)
-            lines.append(f"# {silent}: what they say of {' and '.join(files)}, files of your own")
+            what = "a file" if len(files) == 1 else "files"
+            lines.append(f"# {silent}: what they say of {' and '.join(files)}, {what} of your own")
     return _USE.format(python="\n".join(lines), shell=_shell(facts, facts.checkpoint))
 
 
@@ -92,10 +92,14 @@ def _python(row: Mapping[str, Any]) -> str:
 def _literal(value: Any) -> str:
     """A value as code, on lines of its own where it is the row of a table."""
     if not isinstance(value, Mapping):
-        return json.dumps(value, ensure_ascii=False)
-    cells = ", ".join(f"{json.dumps(name, ensure_ascii=False)}: {cell!r}" for name, cell in value.items())
-    lines = textwrap.wrap("{" + cells + "}", _LONG_ANSWER - 8, break_long_words=False, break_on_hyphens=False)
-    return ("\n" + 8 * " ").join(lines)
+        return json.dumps(value, ensure_ascii=False) if value is not None else "None"
+    lines = ["{"]
+    for name, cell in value.items():
+        item = f"{json.dumps(name, ensure_ascii=False)}: {_literal(cell)}, "
+        if len(lines[-1]) + len(item) > _LONG_ANSWER - 8:
+            lines.append("")
+        lines[-1] += item
+    return ("\n" + 8 * " ").join(line.rstrip() for line in lines).rstrip(",") + "}"
 
 
 def _shell(facts: CardFacts, checkpoint: str) -> str:

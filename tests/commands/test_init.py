@@ -296,3 +296,43 @@ def test_an_unknown_argument_is_refused():
         from hf_mtl.commands import init
 
         init.main(init.build_parser().parse_args(["a.csv"]), ["--encodr"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        ([{"photo": f"a{n}.PNG", "label": "ab"[n % 2]} for n in range(40)], {"image": "photo", "label": "label"}),
+        ([{"clip": f"a{n}.wav", "who": "ab"[n % 2]} for n in range(40)], {"audio": "clip", "label": "who"}),
+        (
+            [{"image": {"bytes": b"\x89PNG\r", "path": None}, "label": "ab"[n % 2]} for n in range(40)],
+            {"image": "image", "label": "label"},
+        ),
+        (
+            [{"sound": {"bytes": b"RIFF1234WAVEfmt", "path": None}, "label": "ab"[n % 2]} for n in range(40)],
+            {"audio": "sound", "label": "label"},
+        ),
+        (
+            [{"age": n, "kind": "xyz"[n % 3], "id": f"r{n}", "label": "ab"[n % 2]} for n in range(40, 0, -1)],
+            {"table": ["age", "kind"], "label": "label"},
+        ),
+    ],
+    ids=["paths of images", "paths of sounds", "images", "sounds", "table"],
+)
+def test_images_sounds_and_tables_are_known_by_their_values(rows, columns):
+    assert draft(rows).columns == columns and not draft(rows).questions
+
+
+def test_a_text_beside_an_image_is_asked_about():
+    rows = [{**row, "photo": "a.jpg"} for row in table(label=lambda number: "ab"[number % 2])]
+    assert draft(rows).columns["text"] == BLANK
+    assert "{text: text, image: photo}" in draft(rows).questions["columns"]
+
+
+def test_a_recipe_of_images_names_an_encoder_of_images(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_csv(Path("parts.csv"), [{"photo": f"a{n}.png", "label": "ab"[n % 2]} for n in range(40)])
+    assert main(["init", "parts.csv"]) == 0
+    recipe = yaml.safe_load(Path("recipe.yaml").read_text("utf-8"))
+    assert recipe["encoder"] == {"image": "microsoft/resnet-18"}
+    assert main(["init", "parts.csv", "--encoder", "my/vit", "--output", "other.yaml"]) == 0
+    assert yaml.safe_load(Path("other.yaml").read_text("utf-8"))["encoder"] == {"image": "my/vit"}

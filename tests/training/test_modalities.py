@@ -13,7 +13,9 @@ from hf_mtl import (
     MultiTaskTrainingArguments,
 )
 from hf_mtl.data.canonical import canonical_task
+from hf_mtl.data.mixture import mixture_from_datasets
 from hf_mtl.data.table_columns import with_measured_columns
+from hf_mtl.tables import dropped_lines
 from hf_mtl.tasks import TaskSpec
 from tests.modality_data import RESNET, TABLE_TASK, TEXT, WHISPER, images, png, sounds, table, texts, wav
 
@@ -181,3 +183,27 @@ def test_rows_that_cannot_be_read_are_named(trained):
 def test_a_task_whose_modality_has_no_encoder_is_refused(tmp_path):
     with pytest.raises(InputError, match="'side' reads image"):
         MultiTaskTrainer(TEXT, arguments(tmp_path), train_dataset={"side": images()})
+
+
+@pytest.mark.parametrize(
+    ("name", "problem_type"), [("fine_label", "single_label_classification"), ("b", "regression")]
+)
+def test_the_only_column_beside_an_image_is_its_label(tmp_path, name, problem_type):
+    data = images().rename_columns({"image": "img", "label": "fine_label"})
+    data = data if name == "fine_label" else data.remove_columns("fine_label").add_column("b", [0.5, 1.5] * 20)
+    spec = MultiTaskTrainer({"image": RESNET}, arguments(tmp_path), train_dataset={"x": data}).specs["x"]
+    assert spec.problem_type == problem_type and spec.columns == {"image": "img", "label": name}
+
+
+def test_several_columns_beside_an_image_are_asked_about(tmp_path):
+    data = images().rename_columns({"image": "img", "label": "fine"}).add_column("coarse", [0, 1] * 20)
+    with pytest.raises(InputError, match="columns={'image': 'img', 'label': ...}"):
+        MultiTaskTrainer({"image": RESNET}, arguments(tmp_path), train_dataset={"x": data})
+
+
+def test_rows_of_a_table_that_repeat_are_no_leaks():
+    data, task = {"old": table(40)}, TaskSpec(**TABLE_TASK)
+    kept = mixture_from_datasets(data, data, [task], exclude_overlap=None)
+    assert len(kept.train["old"]) == 40 and kept.dropped == {} and dropped_lines(kept) == []
+    with pytest.raises(InputError, match="None would be left"):
+        mixture_from_datasets(data, data, [task], exclude_overlap=True)
