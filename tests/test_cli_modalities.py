@@ -4,17 +4,20 @@ import csv
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from tests.conftest import DATA
 from tests.modality_data import RESNET, TABLE_TASK, TEXT, WHISPER, images, png, sounds, table, texts, wav
 from tests.test_cli import NEEDS_ENCODER, environment, hf_mtl
 from tests.test_cli_kill import kill_when, optimizer_state, sha256, steps_done
 
 pytestmark = [NEEDS_ENCODER, pytest.mark.slow]
 
+RECIPES = Path(__file__).parent.parent / "recipes"
 STEPS = 120
 TASKS = {
     "mood": {"columns": {"text": "text", "label": "label"}},
@@ -151,3 +154,26 @@ def test_the_card_shows_how_a_file_is_asked(checkpoint):
     for flags in ("--image image.png", "--audio sound.wav", "--file rows.csv --output answers.csv"):
         assert f"hf-mtl predict whole {flags}\n" in card
     assert "# side, pitch: what they say of image.png and sound.wav, files of your own" in card
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the real data in {DATA}")
+@pytest.mark.parametrize("name", ["multimnist", "fsdd", "census_income"])
+def test_a_recipe_learns_from_some_of_its_rows(workplace, name):
+    """The whole recipes and their figures: recipes/<name>/README.md."""
+    few = (
+        "--max_train_samples",
+        "2000",
+        "--max_eval_samples",
+        "300",
+        "--save_strategy",
+        "no",
+        "--eval_strategy",
+        "no",
+    )
+    command = ("train", str(RECIPES / name / "train.yaml"), "--data_dir", str(DATA), "--output_dir", name)
+    done = hf_mtl(workplace, *command, *few, "--load_best_model_at_end", "false", "--report_parts", "false")
+    assert done.returncode == 0, done.stderr
+    table = [line.split() for line in done.stdout.splitlines() if line.endswith("trivial")]
+    scores = {(task, metric): (float(score), float(trivial)) for task, metric, score, trivial, _ in table[1:]}
+    first = [pair for (_, metric), pair in scores.items() if metric != "accuracy" or name != "census_income"]
+    assert len(first) == 2 and all(score >= trivial + 20 for score, trivial in first), done.stdout
