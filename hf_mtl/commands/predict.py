@@ -40,9 +40,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--question", help="of question answering, beside --context")
     parser.add_argument("--context", help="of question answering, beside --question")
     parser.add_argument("--choices", nargs="+", help="of multiple choice, beside --text")
-    parser.add_argument("--image", help="the file of an image")
-    parser.add_argument("--audio", help="the file of a sound (wav; other formats where torchcodec is installed)")
-    parser.add_argument("--table", type=json.loads, help='the row of a table, as JSON: \'{"age": 39, "sex": null}\'')
+    parser.add_argument("--image", action=_Once, help="the file of an image")
+    parser.add_argument(
+        "--audio", action=_Once, help="the file of a sound (wav; other formats where torchcodec is installed)"
+    )
+    table = 'the row of a table, as JSON: \'{"age": 39, "sex": null}\''
+    parser.add_argument("--table", action=_Once, type=_cells, help=table)
     parser.add_argument("--file", help="a file whose rows have these fields (.csv, .tsv, .jsonl, .parquet, ...)")
     parser.add_argument("--output", help="the file to write, beside --file: .jsonl, or .csv with a column per answer")
     parser.add_argument(
@@ -56,6 +59,28 @@ def build_parser() -> argparse.ArgumentParser:
         "--trust_remote_code", action="store_true", help="run the code that the checkpoint's encoder brought along"
     )
     return parser
+
+
+class _Once(argparse.Action):
+    """An argument that is given once: several rows stand in a file."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            parser.error(f"{option} is given twice; several rows stand in a file: --file in.jsonl --output out.jsonl")
+        setattr(namespace, self.dest, values)
+
+
+def _cells(text: str) -> dict[str, Any]:
+    """Read the row of a table that a command line gives."""
+    try:
+        cells = json.loads(text)
+    except json.JSONDecodeError:
+        cells = None
+    if not isinstance(cells, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is no row; expected JSON: \'{{"age": 39, "sex": null}}\'')
+    return cells
 
 
 def main(args: argparse.Namespace, rest: Sequence[str]) -> int:

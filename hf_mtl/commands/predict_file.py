@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,11 +28,13 @@ from ..data.text_lines import FileRow
 from ..modeling.answering import Answerer
 from ..modeling.errors import InputError
 from ..modeling.input_rows import LIST_FIELDS, Row, check_row, missing_fields
-from ..modeling.modalities import MODALITIES, TABLE
+from ..modeling.modalities import FILE_ENDINGS, TABLE
 from .answer_tally import AnswerTally
 from .console import is_main_process, say
 from .file_survey import Survey, check_fields
 
+# What a message says of a single row's place, which its file says better.
+_OF_ROW = re.compile(r"^(Task '[^']*', )?row 0: ")
 # Rows of a part: as many as are lost when a run is stopped, and as are in memory at once.
 _ROWS_OF_PART = 2048
 _JOB_FILE = "job.json"
@@ -186,6 +189,7 @@ class FileAnswers:
         self, answerer: Answerer, part: int, rows: Sequence[FileRow], progress: Callable[[int], object]
     ) -> None:
         tasks = answerer.tasks_by_name(self.task_names)
+        files = {field for task in tasks for field in task.input_fields if field in FILE_ENDINGS}
         outcomes: dict[int, dict[str, Any]] = {}
         good: dict[int, Row] = {}
         # Cells of a table are texts, whatever they hold.
@@ -196,7 +200,7 @@ class FileAnswers:
                 if row.fault:
                     raise InputError(f"{place}: {row.fault}.")
                 values = {**row.values, **{name: row.values.get(column) for name, column in self.named.items()}}
-                values |= {name: self._beside(values[name]) for name in MODALITIES if name in values}
+                values |= {name: self._beside(values[name]) for name in files if name in values}
                 if is_table:
                     values |= {name: _listed(values[name]) for name in LIST_FIELDS if name in values}
                 good[index] = check_row(values, place, tasks, self.task_names is not None)
@@ -277,7 +281,7 @@ def _outcomes(
     except InputError as error:
         if len(rows) == 1:
             progress(1)
-            return [{"error": f"{places[0]}: {error}"}]
+            return [{"error": f"{places[0]}: {_OF_ROW.sub('', str(error))}"}]
     middle = len(rows) // 2
     halves = (slice(None, middle), slice(middle, None))
     return [

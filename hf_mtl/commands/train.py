@@ -47,7 +47,7 @@ _EXAMPLES = {
     "choices": '--choices "…" "…"',
     "image": "--image FILE",
     "audio": "--audio FILE",
-    "table": "--table '{\"COLUMN\": …}'",
+    "table": "--file ROWS.csv --output ANSWERS.csv",
 }
 
 

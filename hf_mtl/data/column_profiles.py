@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from ..modeling.modalities import FILE_ENDINGS
+
 _WHOLE = re.compile(r"[-+]?\d+")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _DATE = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}.*|https?://\S*")
@@ -18,14 +20,10 @@ _WORDS_OF_TEXT = 2.5
 _MOST_NAMES = 0.2
 _MOST_CLASSES = 100
 _SHOWN = 8
-# How files of images and of sounds begin, and how their names end.
+# How files of images and of sounds begin.
 _BEGINNINGS = {
     "image": (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\x00", b"MM\x00*"),
     "audio": (b"fLaC", b"OggS", b"ID3", b"\xff\xfb"),
-}
-_ENDINGS = {
-    "image": (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
-    "audio": (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus"),
 }
 _RIFF = {b"WEBP": "image", b"WAVE": "audio"}
 
@@ -122,7 +120,7 @@ def _medium(value: Any) -> str | None:
         return _RIFF.get(value[8:12]) if value.startswith(b"RIFF") else next(begins, None)
     if not isinstance(value, str):
         return None
-    return next((kind for kind, endings in _ENDINGS.items() if value.lower().endswith(endings)), None)
+    return next((kind for kind, endings in FILE_ENDINGS.items() if value.lower().endswith(endings)), None)
 
 
 def profiles_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, ColumnProfile]:

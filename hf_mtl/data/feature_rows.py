@@ -47,11 +47,10 @@ class FeatureRows:
 
     Args:
         features: The features.
-        media_fields: The fields that are read beside their word pieces.
     """
 
-    def __init__(self, features: Dataset, media_fields: tuple[str, ...] = ()) -> None:
-        self.features, self.media_fields = features, media_fields
+    def __init__(self, features: Dataset) -> None:
+        self.features = features
         self._set_up()
 
     def _set_up(self) -> None:
@@ -60,10 +59,10 @@ class FeatureRows:
         self._starts = np.cumsum([0, *map(len, batches)])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"features": self.features, "media_fields": self.media_fields}
+        return {"features": self.features}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.features, self.media_fields = state["features"], state["media_fields"]
+        self.features = state["features"]
         self._set_up()
 
     def __len__(self) -> int:

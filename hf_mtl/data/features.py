@@ -65,10 +65,7 @@ class FeatureDataset(data.Dataset):
         # Of the tokenizer once: hashing it takes longer than tokenising a task's few rows.
         tokenizer = f"{_reading_key(processor)} {processor.most_pieces}" if progress else None
         self.features = {name: _tokenised(processor, specs[name], given, tokenizer) for name, given in rows.items()}
-        self._readers = {
-            name: FeatureRows(features, tuple(media.column_names if (media := self.media[name]) is not None else ()))
-            for name, features in self.features.items()
-        }
+        self._readers = {name: FeatureRows(features) for name, features in self.features.items()}
         self.truncated = {name: int(reader.numbers("truncated").sum()) for name, reader in self._readers.items()}
         self.tasks_of = tasks_by_source(self.specs.values())
         self._items = {source: self._items_of(names) for source, names in self.tasks_of.items()}
@@ -90,7 +87,8 @@ class FeatureDataset(data.Dataset):
         if len(names) == 1:
             return _OneTaskItems(names[0], len(self._readers[names[0]]))
         rows = {name: np.asarray(self.rows[name][ROW_FIELD][:]) for name in names}
-        return _SharedItems(rows, {name: self._readers[name] for name in names})
+        columns = {name: _media_columns(self.specs[name]) for name in names}
+        return _SharedItems(rows, {name: self._readers[name] for name in names}, columns)
 
     def _numbers(self, name: str) -> np.ndarray:
         """A column of all items, which is that of each one's first entry."""
@@ -170,6 +168,12 @@ def _media_of(rows: Dataset) -> Dataset | None:
     return rows.select_columns(names) if names else None
 
 
+def _media_columns(spec: TaskSpec) -> str:
+    """What a task reads beside texts, by which tasks of one source are told that read the same of a row."""
+    fields = [name for name in spec.input_fields if name in MODALITIES]
+    return repr([(name, spec.columns.get(name), (spec.local_columns or {}).get(name)) for name in fields])
+
+
 def _reading_key(processor: MultiTaskProcessor) -> str:
     """What features depend on beside rows and task: the tokenizer, and what reads all else."""
     tokenizer = tokenizer_key(processor.tokenizer) if processor.tokenizer is not None else ""
@@ -205,18 +209,20 @@ class _SharedItems:
     Args:
         rows: By task, the place in the source of each of its rows.
         readers: By task, its features.
+        columns: By task, the columns of its images, sounds and tables.
     """
 
-    def __init__(self, rows: Mapping[str, np.ndarray], readers: Mapping[str, FeatureRows]) -> None:
+    def __init__(
+        self, rows: Mapping[str, np.ndarray], readers: Mapping[str, FeatureRows], columns: Mapping[str, str]
+    ) -> None:
         self.names = list(readers)
         # The same row, and the same input: tags and classes of one text meet, windows stay apart.
         items: dict[Any, int] = {}
         item_of_member, tasks, places = [], [], []
         for task, (name, reader) in enumerate(readers.items()):
             sources = rows[name][reader.numbers("source")].tolist()
-            fields = reader.media_fields
             item_of_member += [
-                items.setdefault((source, (*inputs, *fields)), len(items))
+                items.setdefault((source, (*inputs, columns[name])), len(items))
                 for source, inputs in zip(sources, _inputs(reader))
             ]
             tasks.append(np.full(len(reader), task))

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Audio, Dataset, Image
+from datasets import Audio, ClassLabel, Dataset, Image
 
 from ..modeling.errors import InputError, nearest
 from ..modeling.modalities import TABLE
+from ..modeling.sound_files import sound_bytes
 from ..tasks import LABEL_FIELD, TaskSpec
 from .row_places import RowPlaces
 
@@ -54,6 +55,8 @@ def _files(spec: TaskSpec, values: Sequence[Any], name: str, places: RowPlaces) 
             files.append({"bytes": None, "path": str(folder / value)})
         elif isinstance(value, bytes):
             files.append({"bytes": value, "path": None})
+        elif isinstance(value, dict) and value.get("array") is not None and value.get("sampling_rate"):
+            files.append({"bytes": sound_bytes(value["array"], int(value["sampling_rate"])), "path": None})
         elif isinstance(value, dict) and value.keys() & {"bytes", "path"}:
             files.append({"bytes": value.get("bytes"), "path": value.get("path")})
         elif value is None:
@@ -71,6 +74,8 @@ def _table_column(spec: TaskSpec, rows: Dataset, source: Any, places: RowPlaces,
     if isinstance(source, str) and source in rows.column_names:
         return rows.with_format("arrow")[:].column(source)
     names = [source] if isinstance(source, str) else list(source)
+    if not names:
+        raise InputError(f"Task {spec.name!r} reads no column of its `table`; name some: columns: {{table: [...]}}.")
     _check_columns(spec, rows, names, places)
     label = spec.column_of(LABEL_FIELD, local)
     if leaked := [name for name in names if name in (label if isinstance(label, list) else [label])]:
@@ -79,8 +84,18 @@ def _table_column(spec: TaskSpec, rows: Dataset, source: Any, places: RowPlaces,
             "it out of them."
         )
     table = rows.select_columns(list(dict.fromkeys(names))).with_format("arrow")[:].combine_chunks()
-    arrays = [table.column(name).combine_chunks() for name in names]
+    arrays = [_cells(table.column(name).combine_chunks(), rows.features[name]) for name in names]
     return pa.chunked_array([pa.StructArray.from_arrays(arrays, names=names)])
+
+
+def _cells(cells: pa.Array, feature: Any) -> pa.Array:
+    """A column's cells; classes by their names, which say that their numbers are none."""
+    if not isinstance(feature, ClassLabel):
+        return cells
+    names = feature.names
+    return pa.array(
+        [names[cell] if cell is not None and cell >= 0 else None for cell in cells.to_pylist()], pa.string()
+    )
 
 
 def _check_columns(spec: TaskSpec, rows: Dataset, names: Sequence[str], places: RowPlaces) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,13 @@ def with_measured_columns(encoder: Any, specs: Iterable[TaskSpec], train: Mappin
         raise InputError(
             f"The encoder of tables names a column {unknown[0]!r}, which no task reads; tasks read {', '.join(cells)}."
         )
+    if unsettled := [name for name, column in cells.items() if not _is_said(name, said) and _are_numerals(column)]:
+        firsts = {name: next(cell for cell in cells[name] if not is_empty(cell)) for name in unsettled}
+        examples = ", ".join(f"{name} ({cell})" for name, cell in firsts.items())
+        raise InputError(
+            f"Columns of a table hold texts that are numbers: {examples}. Are they amounts or codes? Say it of the "
+            f"encoder of tables, of each: numbers: [{', '.join(unsettled)}], or categories: [...]."
+        )
     rare: dict[str, int] = {}
     columns = [_measured(name, column, said, rare) for name, column in cells.items()]
     if rare:
@@ -93,21 +101,34 @@ def _measured(name: str, cells: list[Any], said: Mapping[str, set[str]], rare: d
     return {"name": name, "kind": CATEGORY, "values": values}
 
 
-def _are_numbers(name: str, cells: list[Any]) -> bool:
-    """Return whether cells are numbers; True and False are categories.
+def _is_said(name: str, said: Mapping[str, set[str]]) -> bool:
+    """Return whether somebody said what a column holds."""
+    return any(name in names for names in said.values())
 
-    Raises:
-        InputError: They are texts that are numbers, and could be codes as well.
-    """
-    if not any(isinstance(cell, str) for cell in cells):
-        return not any(isinstance(cell, bool) for cell in cells)
+
+def _are_numerals(cells: list[Any]) -> bool:
+    """Return whether cells are texts that are numbers, and could be codes as well."""
+    present = [cell for cell in cells if not is_empty(cell)]
     try:
-        is_numeric = all(math.isfinite(float(cell)) for cell in cells)
+        return all(isinstance(cell, str) and math.isfinite(float(cell)) for cell in present) and bool(present)
     except ValueError:
         return False
-    if is_numeric:
-        raise InputError(
-            f"The column {name!r} of a table holds texts that are numbers, such as {cells[0]!r}: are they amounts or "
-            f"codes? Say it of the encoder of tables: numbers: [{name}] or categories: [{name}]."
-        )
-    return False
+
+
+def _are_numbers(name: str, cells: list[Any]) -> bool:
+    """Return whether cells are numbers; texts, True and False are categories.
+
+    Raises:
+        InputError: They are something else.
+    """
+    kinds = {type(cell) for cell in cells}
+    if kinds <= {str, bool}:
+        return False
+    if kinds <= {int, float, Decimal}:
+        return True
+    other = next((cell for cell in cells if not isinstance(cell, (str, bool, int, float))), cells[0])
+    raise InputError(
+        f"The column {name!r} of a table holds {', '.join(sorted(kind.__name__ for kind in kinds))}, such as "
+        f"{str(other)[:60]!r}; expected numbers, texts or truth values. Make it one of them, say it of the encoder of "
+        f"tables (categories: [{name}]), or leave it out."
+    )

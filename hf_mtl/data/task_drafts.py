@@ -174,7 +174,9 @@ def _input_fields(
             return {"text": first, "text_pair": second}, None
     if texts:
         return {"text": BLANK}, f"which of {', '.join(texts)} is read? A second text is `text_pair`"
-    return ({"table": list(cells)}, None) if len(cells) > 1 else ({"text": BLANK}, "no column looks like a text")
+    if len(cells) > 1:
+        return {"table": list(cells)}, None
+    return {"text": BLANK}, "no column looks like a text; columns of a table are `table: [...]`"
 
 
 def _cells(columns: Mapping[str, ColumnProfile], labels: Sequence[str]) -> list[str]:

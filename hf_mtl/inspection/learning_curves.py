@@ -99,7 +99,7 @@ def draw_learning_curves(
         raise InputError("The run has logged neither losses nor scores; there is nothing to draw.")
     columns = min(len(tasks), _PANELS_IN_A_ROW)
     rows = -(-len(tasks) // columns)
-    figure = Figure(figsize=(2.7 * columns + 0.6, 2.0 * rows + 0.7), layout="constrained")
+    figure = Figure(figsize=(max(2.7 * columns + 0.6, 5.6), 2.0 * rows + 0.7), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     handles: dict[str, Any] = {}
     for panel, task in zip(panels, tasks):

@@ -42,7 +42,8 @@ def draw_scores(target: Path, scores: _Scores, trivial: _Scores, tfidf: _Scores,
     from matplotlib.figure import Figure
 
     tasks = list(scores)[:_MOST_TASKS]
-    width = 1.8 + 0.75 * len(tasks)
+    # Wide enough for the title and the legend of one task.
+    width = max(1.8 + 0.75 * len(tasks), 4.4)
     widths = [width, 1.0 + 0.9 * len(means)] if means else [width]
     figure = Figure(figsize=(sum(widths), 3.4), layout="constrained")
     axes = figure.subplots(1, len(widths), squeeze=False, gridspec_kw={"width_ratios": widths})[0]

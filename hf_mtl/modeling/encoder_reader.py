@@ -132,7 +132,7 @@ class EncoderReader(nn.Module):
         """
         encoder = carried.module
         count = 0 if conditions.tokens is None else conditions.tokens.shape[0]
-        given = self._with_tokens(encoder, inputs, conditions) if count else self._plain(inputs)
+        given = self._with_tokens(encoder, inputs, conditions) if count else self._plain(encoder, inputs)
         if inputs.embeds is not None and conditions.added is not None:
             given["inputs_embeds"] = given["inputs_embeds"] + conditions.added.unsqueeze(1)
         self.conditions = conditions
@@ -176,9 +176,9 @@ class EncoderReader(nn.Module):
         start = 0 if self.has_words_first else count - length
         return slice(start, start + length)
 
-    def _plain(self, inputs: EncoderInputs) -> dict[str, Any]:
+    def _plain(self, encoder: Any, inputs: EncoderInputs) -> dict[str, Any]:
         if not inputs.is_of_words:
-            return dict(inputs.others)
+            return _in_precision(encoder, inputs.others)
         given = {
             **inputs.others,
             "input_ids": inputs.ids,
@@ -283,6 +283,15 @@ class EncoderReader(nn.Module):
             return output
         shape = (output.shape[0], *[1] * (output.ndim - 2), output.shape[-1])
         return output * (1 + scales[index].view(shape).to(output.dtype)) + shifts[index].view(shape).to(output.dtype)
+
+
+def _in_precision(encoder: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs as they are, and numbers in half precision where an encoder's weights are."""
+    dtype = encoder.dtype
+    if dtype not in (torch.bfloat16, torch.float16):
+        return dict(inputs)
+    numbers = [name for name, value in inputs.items() if isinstance(value, torch.Tensor) and value.is_floating_point()]
+    return {**inputs, **{name: inputs[name].to(dtype) for name in numbers}}
 
 
 def _selected(

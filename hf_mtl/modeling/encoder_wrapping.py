@@ -28,12 +28,12 @@ from .encoder_loading import build_encoder, find_encoder, load_with_config, read
 from .encoder_measures import state_form, with_pooling
 from .errors import InputError, check_choice
 from .modalities import MODALITIES, TEXT, check_modality, modality_of_encoder
-from .modality_readers import PROCESSOR_CLASSES, processor_values
+from .modality_readers import PROCESSOR_CLASSES, check_processor_values, processor_values
 from .pooling import TASK_POOLINGS
 from .table_config import TableConfig
 
 # Keys of an encoder that is described by a mapping, beside the values of its configuration.
-_NAME, _TOWER, _PROCESSOR, _TYPE = "name", "tower", "processor", "model_type"
+_NAME, _MODEL, _TOWER, _PROCESSOR, _TYPE = "name", "model", "tower", "processor", "model_type"
 
 
 class _Ready(NamedTuple):
@@ -83,6 +83,8 @@ class EncoderRequest:
     ) -> None:
         self.encoders = _by_modality(encoder)
         first = next(iter(self.encoders.values()))
+        if isinstance(first, Mapping) and _MODEL in first:
+            first = first[_MODEL]
         _check_given(first)
         values = read_tasks(tasks)
         is_described = isinstance(first, Mapping | PreTrainedConfig)
@@ -187,13 +189,13 @@ def _at_hand(encoder: Any, pooler: bool, tower: str | None, loading: Mapping[str
 
     Args:
         encoder: Its name or folder, the encoder, its configuration, or a mapping of ``name`` or the values of its
-            configuration, and ``tower`` and ``processor``.
+            configuration, or ``model``, a loaded one; and ``tower`` and ``processor``.
         pooler: Whether its pooler is read.
         tower: Of a model of several, the one that is meant, where the mapping does not say it.
         loading: What loads it.
     """
     if isinstance(encoder, str | Path):
-        return _loaded(str(encoder), pooler, tower, loading, None)
+        return _loaded(str(encoder), pooler, tower, loading)
     if isinstance(encoder, PreTrainedConfig):
         fresh = _built(copy.deepcopy(encoder), pooler, tower, loading)
         return _Ready(fresh, fresh.config if tower is None else encoder, None, tower, is_fresh=True)
@@ -203,18 +205,47 @@ def _at_hand(encoder: Any, pooler: bool, tower: str | None, loading: Mapping[str
         source = str(encoder.name_or_path or "")
         return _Ready(bare, whole, None, tower, _processor_beside(source, bare, loading) if source else None)
     values = dict(encoder)
-    name, tower, processor = values.pop(_NAME, None), values.pop(_TOWER, tower), values.pop(_PROCESSOR, None)
-    if name is not None:
-        return _loaded(str(name), pooler, tower, {**loading, **values}, processor)
-    config = _built_config(values)
-    fresh = _built(config, pooler, tower, loading)
-    return _Ready(fresh, fresh.config if tower is None else config, None, tower, processor, is_fresh=True)
+    name, model, given = (values.pop(key, None) for key in (_NAME, _MODEL, _PROCESSOR))
+    tower = values.pop(_TOWER, tower)
+    if model is not None:
+        if name is not None or values:
+            raise InputError(
+                f"An encoder is described by its `{_MODEL}` and {', '.join(values) or _NAME}; give the loaded model "
+                f"with its `{_TOWER}` and `{_PROCESSOR}` alone."
+            )
+        ready = _at_hand(model, pooler, tower, loading)
+    elif name is not None:
+        ready = _loaded(str(name), pooler, tower, {**loading, **values})
+    else:
+        config = _built_config(values)
+        fresh = _built(config, pooler, tower, loading)
+        ready = _Ready(fresh, fresh.config if tower is None else config, None, tower, is_fresh=True)
+    return ready if given is None else ready._replace(processor=_given_processor(ready.encoder, given, loading))
+
+
+def _given_processor(encoder: PreTrainedModel, given: Any, loading: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a processor: of one that is loaded, of its name, or as they are written."""
+    modality = modality_of_encoder(encoder)
+    if modality not in PROCESSOR_CLASSES:
+        raise InputError(f"An encoder of {modality} has no `{_PROCESSOR}`, as one of images has; leave it out.")
+    if isinstance(given, str | Path):
+        return _loaded_processor(str(given), modality, loading)
+    if isinstance(given, Mapping):
+        check_processor_values(modality, given)
+        return dict(given)
+    return processor_values(modality, given)
 
 
 def _built(config: PreTrainedConfig, pooler: bool, tower: str | None, loading: Mapping[str, Any]) -> PreTrainedModel:
     """An encoder with fresh weights, of the type of numbers that the others are loaded in."""
     dtype = loading.get("dtype", loading.get("torch_dtype"))
-    fresh = build_encoder(config, pooler, tower)
+    try:
+        fresh = build_encoder(config, pooler, tower)
+    except InputError:
+        raise
+    except ValueError as error:
+        why = str(error).splitlines()[0]
+        raise InputError(f"No encoder can be built of a {type(config).__name__}: {why}") from error
     if dtype is None or dtype == "auto":
         return fresh
     if isinstance(dtype, str):
@@ -239,32 +270,27 @@ def _built_config(values: dict[str, Any]) -> PreTrainedConfig:
     return AutoConfig.for_model(model_type, **values)
 
 
-def _loaded(
-    name: str, pooler: bool, tower: str | None, loading: Mapping[str, Any], processor: Mapping[str, Any] | None
-) -> _Ready:
+def _loaded(name: str, pooler: bool, tower: str | None, loading: Mapping[str, Any]) -> _Ready:
     loaded, whole = load_with_config(name, pooler, tower, **on_one_device(loading))
-    if processor is None:
-        processor = _processor_beside(name, loaded, loading)
-    return _Ready(loaded, whole, name, tower, processor)
+    return _Ready(loaded, whole, name, tower, _processor_beside(name, loaded, loading))
 
 
 def _processor_beside(name: str, encoder: PreTrainedModel, loading: Mapping[str, Any]) -> dict[str, Any] | None:
     """The values of the processor that lies beside an encoder of images or sounds; None where there is none."""
     try:
         modality = modality_of_encoder(encoder)
-    except InputError:
-        return None
-    if modality not in PROCESSOR_CLASSES:
-        return None
-    # Of texts alone no library of images is loaded.
-    kind = getattr(importlib.import_module("transformers"), PROCESSOR_CLASSES[modality])
-    try:
-        hub = hub_arguments(loading)
-        folder = find_encoder(name, hub)
-        return processor_values(modality, kind.from_pretrained(folder, **hub, **reading_options(folder)))
-    # Said when rows are read, with what to type.
+        return _loaded_processor(name, modality, loading) if modality in PROCESSOR_CLASSES else None
+    # Said when rows are read, with what to type; an `InputError` is a ValueError.
     except (OSError, ValueError, ImportError):
         return None
+
+
+def _loaded_processor(name: str, modality: str, loading: Mapping[str, Any]) -> dict[str, Any]:
+    # Of texts alone no library of images is loaded.
+    kind = getattr(importlib.import_module("transformers"), PROCESSOR_CLASSES[modality])
+    hub = hub_arguments(loading)
+    folder = find_encoder(name, hub)
+    return processor_values(modality, kind.from_pretrained(folder, **hub, **reading_options(folder)))
 
 
 def _row(name: str, ready: _Ready, is_first: bool) -> dict[str, Any]:

@@ -4,13 +4,13 @@ import difflib
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from .errors import InputError, check_choice
-from .modalities import MODALITIES, TABLE
+from .modalities import FILE_ENDINGS, MODALITIES, TABLE
 from .problem_types import input_fields
 from .task_config import TaskConfig
 
@@ -134,6 +134,10 @@ def _rows_of_columns(columns: Mapping[str, Any]) -> list[Row]:
 def missing_fields(task: TaskConfig, row: Mapping[str, Any]) -> list[str]:
     """Return the input fields a task needs and a row lacks; a text stands in for tokens."""
     lacking = [field for field in task.input_fields if row.get(field) is None]
+    cells, columns = row.get(TABLE), task.table_columns
+    if columns and isinstance(cells, Mapping) and not any(name in cells for name in columns):
+        # Another task's columns.
+        lacking.append(TABLE)
     return [field for field in lacking if field != "tokens" or row.get("text") is None]
 
 
@@ -152,9 +156,16 @@ def check_row(row: Any, place: str, tasks: Sequence[TaskConfig], needs_all: bool
     """
     if not isinstance(row, Mapping) and (field := _only_medium(tasks)):
         row = {field: row}
+    if isinstance(row, str) and (field := _file_of(row, tasks)):
+        raise InputError(
+            f"{place} is {row!r}, a file that would be read as a text; write {{{field!r}: {row!r}}}, or "
+            "{'text': ...} if its name is meant."
+        )
     if not isinstance(row, (str, Mapping)):
         listed = isinstance(row, (list, tuple)) and all(isinstance(part, str) for part in row)
         hint = " Words are {'tokens': [...]}, two texts {'text': ..., 'text_pair': ...}." if listed else ""
+        if media := [field for field in MODALITIES if any(field in task.input_fields for task in tasks)]:
+            hint += " Others are " + ", ".join(f"{{{field!r}: ...}}" for field in media) + "."
         raise InputError(
             f"{place} is {row!r}; expected a text, or a mapping of input fields: {{'text': '...'}}.{hint}"
         )
@@ -175,6 +186,13 @@ def check_row(row: Any, place: str, tasks: Sequence[TaskConfig], needs_all: bool
     return checked
 
 
+def _file_of(text: str, tasks: Sequence[TaskConfig]) -> str | None:
+    """The field of an image or a sound that tasks read, whose file a text is."""
+    read = {field for task in tasks for field in task.input_fields}
+    field = next((field for field, endings in FILE_ENDINGS.items() if text.lower().endswith(endings)), None)
+    return field if field in read and Path(text).is_file() else None
+
+
 def _only_medium(tasks: Sequence[TaskConfig]) -> str | None:
     """The field of images or sounds, where tasks read nothing else, so that a row is one of them."""
     fields = {field for task in tasks for field in task.input_fields}
@@ -184,10 +202,13 @@ def _only_medium(tasks: Sequence[TaskConfig]) -> str | None:
 def _with_table(row: Mapping[str, Any], tasks: Sequence[TaskConfig]) -> Mapping[str, Any]:
     """A row with the columns of tables that tasks read under one name, where they stand among its own."""
     columns = dict.fromkeys(name for task in tasks for name in task.table_columns or ())
-    if not columns or row.get(TABLE) is not None:
+    if not columns or isinstance(row.get(TABLE), Mapping):
         return row
     cells = {name: row[name] for name in columns if name in row}
-    return {**{name: value for name, value in row.items() if name not in cells}, TABLE: cells or None}
+    # A column may be called as a field is.
+    fields = {field for task in tasks for field in task.input_fields} - {TABLE}
+    others = {name: value for name, value in row.items() if name not in cells or name in fields}
+    return {**others, TABLE: cells or None}
 
 
 def _checked_value(field: str, value: Any, place: str) -> Any:
@@ -233,6 +254,12 @@ def _may_be_input(value: Any) -> bool:
     return all(isinstance(item, str) for item in value) if is_list else isinstance(value, str)
 
 
+def _is_medium(value: Any) -> bool:
+    """Return whether a value is an image or a sound, and no path of one."""
+    is_file = isinstance(value, Mapping) and bool(value.keys() & {"bytes", "array"})
+    return is_file or isinstance(value, bytes) or type(value).__module__.partition(".")[0] == "PIL"
+
+
 @functools.lru_cache(maxsize=1024)
 def _likely_field(column: str, fields: tuple[str, ...]) -> str | None:
     """Return the field among `fields` that a column of this name most likely stands for; None for none of them."""
@@ -246,7 +273,8 @@ def _likely_field(column: str, fields: tuple[str, ...]) -> str | None:
 
 def _columns_to_rename(given: Mapping[str, Any]) -> str:
     """Return what to say of a row's other columns, one of which may be the field that it lacks."""
-    texts = [str(name) for name, value in given.items() if name not in ROW_FIELDS and _may_be_input(value)]
+    others = {name: value for name, value in given.items() if name not in ROW_FIELDS}
+    texts = [str(name) for name, value in others.items() if _may_be_input(value) or _is_medium(value)]
     if "input_ids" in given and not texts:
         return " Give the texts, which are tokenised here; what a tokenizer returned is for model(**inputs)."
     return f" It has the columns {', '.join(texts[:6])}: rename the one that is meant." if texts else ""

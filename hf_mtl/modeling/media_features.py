@@ -52,8 +52,9 @@ def add_media(
     feature["media"], feature["states"] = media, 0
     for field, value in media.items():
         try:
-            if field == TABLE:
-                _check_columns(value, task.table_columns or ())
+            if field == TABLE and isinstance(value, Mapping):
+                # Of a row that other tasks read too, this one's columns.
+                media[field] = value = _own_columns(value, task.table_columns or ())
             feature["states"] += readers[field].check(value)
             feature["truncated"] |= readers[field].is_cut(value)
         except ValueError as error:
@@ -74,14 +75,16 @@ def media_tensors(
         readers: By field, what reads it.
         reads_texts: Whether the model has an encoder of texts too.
     """
-    media = [feature.get("media", {}) for feature in features for _ in feature["sequences"]]
+    owners = [feature for feature in features for _ in feature["sequences"]]
+    media = [feature.get("media", {}) for feature in owners]
     texts = [bool(sequence) for feature in features for sequence in feature["sequences"]]
     places = {TEXT: [place for place, has in enumerate(texts) if has]} if reads_texts else {}
     places |= {name: [place for place, values in enumerate(media) if name in values] for name in readers}
     batch: dict[str, torch.Tensor] = {}
     for name, reader in readers.items():
         if places[name]:
-            batch |= reader.tensors([media[place][name] for place in places[name]])
+            rows = places[name]
+            batch |= _read(name, reader, [owners[row] for row in rows], [media[row][name] for row in rows])
     if len(places) == 1:
         return batch
     has = torch.zeros(len(media), len(places), dtype=torch.long)
@@ -92,15 +95,41 @@ def media_tensors(
     return {**batch, ROW_MODALITIES: has}
 
 
-def _check_columns(value: Any, columns: Sequence[str]) -> None:
-    """Raise `ValueError` for a row of a table without some of the columns that a task reads."""
-    if isinstance(value, Mapping) and (lacking := [name for name in columns if name not in value]):
-        raise ValueError(f"it lacks the column {lacking[0]!r}; write None where a cell is empty")
+def _own_columns(value: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
+    """The cells of a task's columns; of a task that names none, all.
+
+    Raises:
+        ValueError: Some are lacking.
+    """
+    if lacking := [name for name in columns if name not in value]:
+        names = ", ".join(repr(name) for name in lacking)
+        raise ValueError(f"it lacks {names}; write None where a cell is empty")
+    return {name: value[name] for name in columns} if columns else dict(value)
+
+
+def media_key(feature: Feature) -> tuple[Any, ...]:
+    """Return by which fields and columns a feature reads what stands beside a text."""
+    media = feature.get("media", {})
+    return tuple((name, tuple(value)) if name == TABLE else name for name, value in media.items())
+
+
+def _read(name: str, reader: ModalityReader, features: Sequence[Feature], values: Sequence[Any]) -> dict[str, Any]:
+    """A batch's inputs of one modality; what cannot be read is named by its row."""
+    try:
+        return reader.tensors(values)
+    except ValueError as error:
+        for feature, value in zip(features, values):
+            try:
+                reader.tensors([value])
+            except ValueError as reason:
+                place = f"row {feature['source']}" if "source" in feature else "a row"
+                raise InputError(f"{place}: the {name} is {_shortened(value)}; {reason}.") from reason
+        raise InputError(f"Of the rows of a batch, {error}.") from error
 
 
 def _shortened(value: Any) -> str:
     """What a message shows of a value: of files their path, of others their kind."""
     if isinstance(value, Mapping) and value.keys() & {"bytes", "path", "array"}:
-        return repr(value.get("path") or "its bytes")
+        return repr(value["path"]) if value.get("path") else "an array" if "array" in value else "bytes"
     text = repr(value) if isinstance(value, str | Path | Mapping) else f"a {type(value).__name__}"
     return text if len(text) < _SHOWN else f"{text[: _SHOWN - 3]}..."

@@ -25,6 +25,11 @@ MODALITIES: dict[str, tuple[str, ...]] = {
     "audio": ("input_values", "input_features", "audio", "spectrogram"),
     TABLE: ("numbers",),
 }
+# How the names of their files end.
+FILE_ENDINGS = {
+    "image": (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp"),
+    "audio": (".wav", ".flac", ".ogg", ".mp3", ".m4a", ".opus"),
+}
 
 
 def modality_of_field(field: str) -> str:

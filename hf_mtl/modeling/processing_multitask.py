@@ -23,7 +23,7 @@ from .encoder_limits import check_tokenizer, limits_of_model
 from .errors import InputError
 from .given_labels import LabelsByTask, labels_of_rows
 from .input_rows import Row, Rows, TaskNames, check_row, listed_rows, missing_fields, tasks_named
-from .media_features import Feature, media_tensors
+from .media_features import Feature, media_key, media_tensors
 from .modalities import TEXT
 from .modality_reader import ModalityReader
 from .piece_places import words_of
@@ -215,8 +215,12 @@ class MultiTaskProcessor(SavedProcessor):
                 readings[reading] = list(self._features_of(rows, task, labels.get(task.name)))
             for row, feature in readings[reading]:
                 # Rows stay apart, so that what is remembered of an entry is the row's own.
-                media = tuple(feature.get("media", ()))
-                key = (row, media, *map(tuple, feature["sequences"]), *map(tuple, feature["segments"] or ()))
+                key = (
+                    row,
+                    media_key(feature),
+                    *map(tuple, feature["sequences"]),
+                    *map(tuple, feature["segments"] or ()),
+                )
                 together = shared.setdefault(key, {**feature, "entries": []})
                 entry = {"task": self.indices[task.name], "row": row, "feature": feature}
                 together["entries"].append({**entry, "labels": feature.get("labels")})
@@ -226,7 +230,8 @@ class MultiTaskProcessor(SavedProcessor):
         """Return what a task's features depend on beside the row."""
         inputs = task.problem.inputs
         stride = task.setting("stride") if inputs == "windows" else None
-        return inputs, tuple(task.input_fields), self.max_length(task), stride
+        columns = tuple(task.table_columns or ())
+        return inputs, tuple(task.input_fields), columns, self.max_length(task), stride
 
     def _features_of(
         self, rows: Sequence[Row], task: TaskConfig, labels: Sequence[Any] | None

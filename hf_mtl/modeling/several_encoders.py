@@ -64,7 +64,9 @@ class Trunks(SeveralEncoders):
         """Return what a trunk said, its states as wide as the first one's."""
         if name not in self.projections:
             return view
-        return view._replace(states=self.projections[name](view.states))
+        projection = cast(nn.Linear, self.projections[name])
+        # An encoder may be in half precision where the parts behind it are not.
+        return view._replace(states=projection(view.states.to(projection.weight.dtype)))
 
 
 def first_encoder(encoder: Any) -> PreTrainedModel:

@@ -18,7 +18,7 @@ MISSING, UNSEEN = 0, 1
 class _ColumnTokens(nn.Module):
     """Cells become tokens: x w_c + b_c of a number x, an embedding per category (Gorishniy et al. 2021, section 3.3).
 
-    Numbers are standardised, and far ones drawn in: sign(z) log(1 + |z|). A cell that is empty is a token of its
+    Numbers come standardised, and far ones are drawn in: sign(z) log(1 + |z|). A cell that is empty is a token of its
     column's own; of a column of numbers that has none in the training rows it is the mean's.
 
     Args:
@@ -36,20 +36,16 @@ class _ColumnTokens(nn.Module):
         sizes = [len(column["values"]) + 2 for column in categories]
         self.starts = [sum(sizes[:place]) for place in range(len(sizes))]
         self.values = nn.Embedding(max(sum(sizes), 1), hidden) if categories else None
-        self.means = [float(column["mean"]) for column in numbers]
-        self.scales = [float(column["scale"]) for column in numbers]
 
     def forward(self, numbers: torch.Tensor, categories: torch.Tensor | None) -> torch.Tensor:
         """Return (rows, columns, hidden), those of numbers first.
 
         Args:
-            numbers: (rows, columns of numbers), NaN where a cell is empty.
+            numbers: (rows, columns of numbers), standardised, NaN where a cell is empty.
             categories: (rows, columns of categories), ids.
         """
-        # Told anew in every pass, since numbers that are neither weights nor saved do not outlive loading.
-        means, scales = (numbers.new_tensor(values, dtype=torch.float32) for values in (self.means, self.scales))
         is_empty = numbers.isnan()
-        standard = (numbers.float().masked_fill(is_empty, 0.0) - means) / scales
+        standard = numbers.float()
         standard = (standard.sign() * standard.abs().log1p()).to(self.weight.dtype).unsqueeze(-1)
         # Of an empty cell z is 0 here, and its token b_c.
         standard = standard.masked_fill(is_empty.unsqueeze(-1), 0.0)
@@ -129,7 +125,8 @@ class TableEncoder(PreTrainedModel):
         """Return the columns' states (rows, columns, hidden), those of numbers first.
 
         Args:
-            numbers: (rows, columns of numbers), as they stand in the table, NaN where a cell is empty.
+            numbers: (rows, columns of numbers), less their column's mean and divided by its scale, as `TableReader`
+                makes them; NaN where a cell is empty.
             categories: (rows, columns of categories), ids of `TableReader`.
             attention_mask: (rows, columns), 0 at columns that a row does not have, 1 at all others.
             output_hidden_states: Whether to return the states before and behind each layer too.

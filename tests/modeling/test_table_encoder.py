@@ -24,7 +24,7 @@ def encoder():
 
 
 def test_tokens_are_the_formula(encoder):
-    tokens = encoder.tokens(torch.tensor([[60.0, math.nan]]), torch.tensor([[2]]))
+    tokens = encoder.tokens(torch.tensor([[2.0, math.nan]]), torch.tensor([[2]]))
     weight, bias = encoder.tokens.weight, encoder.tokens.bias
     # z = 2, drawn in: log 3; an empty cell of a column without any in training is its mean's token.
     torch.testing.assert_close(tokens[0, 0], math.log(3) * weight[0] + bias[0], atol=1e-6, rtol=0)
@@ -52,6 +52,8 @@ def test_the_reader_tells_empty_cells_from_unseen_values(encoder):
     assert tensors["categories"].flatten().tolist() == [2, MISSING, UNSEEN]
     assert tensors["numbers"].isnan().tolist() == [[False, True], [True, False], [False, True]]
     assert tensors["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 1], [1, 0, 1]]
+    # Numbers come standardised.
+    assert tensors["numbers"][0, 0] == 1 and tensors["numbers"][1, 1] == 0.5
     with pytest.raises(ValueError, match="'age' is 'old'"):
         reader.check({"age": "old"})
     with pytest.raises(ValueError, match="column 'hight'"):

@@ -173,7 +173,7 @@ def test_rows_that_cannot_be_read_are_named(trained):
         ({"image": np.zeros((3, 3), dtype="float32")}, "of uint8, found float32"),
         ({"audio": b"no sound"}, "no wav file"),
         ({"audio": {"array": [0.0] * 50, "sampling_rate": 44100}}, "44,100 samples per second"),
-        ({"table": {"age": 3}}, "lacks the column 'kind'"),
+        ({"table": {"age": 3}}, "it lacks 'kind'; write None"),
         ({"table": {"age": "old", "kind": "a"}}, "'age' is 'old'; expected a number"),
     ):
         with pytest.raises(InputError, match=message):
