@@ -140,7 +140,7 @@ def test_one_bad_row_of_every_format(answer_file, name, content, arguments, line
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("in.csv", "sentence,label\na,1\n", "columns sentence, label; expected input fields: text,"),
+        ("in.csv", "sentence,label\na,1\n", "columns sentence, label; the tasks read text,"),
         ("in.csv", 'text\na\n"b\nc\n', "line 3: a quoted field opens here"),
         ("in.csv", "text\ncafé\n".encode("latin1"), "line 2: byte 0xe9"),
         ("in.csv", "text,error\na,b\n", "a column 'error'"),
@@ -248,7 +248,7 @@ def test_an_empty_cell_is_no_text(answer_file):
         ([math.nan], {}, "Row 0 is nan"),
         (None, {}, "The rows are None; expected a text"),
         (5, {}, "The rows are 5; expected a text"),
-        (b"a", {}, "The rows are b'a'; expected a text"),
+        (b"a", {}, "Row 0 is b'a'; expected a text"),
         ({"text": None}, {}, "Row 0: text=None; no task can be answered from that: mood needs text"),
         ({}, {}, "Row 0: no field; no task can be answered"),
         (["a", {"tokens": []}], {}, "Row 1: tokens=[]; expected a list of texts that is not empty"),

@@ -536,7 +536,7 @@ def test_which_cap_holds(write, tmp_path, cap, of_all, row, typed, caps, says):
 
 
 def test_the_caps_that_hold_are_printed(write, capsys, monkeypatch):
-    monkeypatch.setattr(recipe_parts, "load_mixture", lambda *given: SimpleNamespace(dropped={}))
+    monkeypatch.setattr(recipe_parts, "load_mixture", lambda *given: SimpleNamespace(dropped={}, train={}))
     recipe = read_recipe(write(tasks=[{**TASKS[0], "max_train_samples": 50}]), ["--max_train_samples", "80"])
     recipe_parts.read_mixture(recipe)
     assert capsys.readouterr().out == "Task rte: --max_train_samples 80 holds, not the 50 in its row.\n"

@@ -287,7 +287,8 @@ class EncoderReader(nn.Module):
 
 def _in_precision(encoder: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Inputs as they are, and numbers in half precision where an encoder's weights are."""
-    dtype = encoder.dtype
+    # A function in an encoder's place has none.
+    dtype = getattr(encoder, "dtype", None)
     if dtype not in (torch.bfloat16, torch.float16):
         return dict(inputs)
     numbers = [name for name, value in inputs.items() if isinstance(value, torch.Tensor) and value.is_floating_point()]
