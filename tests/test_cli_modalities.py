@@ -157,23 +157,17 @@ def test_the_card_shows_how_a_file_is_asked(checkpoint):
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the real data in {DATA}")
-@pytest.mark.parametrize("name", ["multimnist", "fsdd", "census_income"])
-def test_a_recipe_learns_from_some_of_its_rows(workplace, name):
+@pytest.mark.parametrize(("name", "passes"), [("multimnist", "4"), ("fsdd", "5"), ("census_income", "1")])
+def test_a_recipe_learns_from_some_of_its_rows(workplace, name, passes):
     """The whole recipes and their figures: recipes/<name>/README.md."""
-    few = (
-        "--max_train_samples",
-        "2000",
-        "--max_eval_samples",
-        "300",
-        "--save_strategy",
-        "no",
-        "--eval_strategy",
-        "no",
-    )
+    few = ("--max_train_samples", "2000", "--max_eval_samples", "300", "--num_train_epochs", passes)
+    quiet = ("--save_strategy", "no", "--eval_strategy", "no", "--load_best_model_at_end", "false")
     command = ("train", str(RECIPES / name / "train.yaml"), "--data_dir", str(DATA), "--output_dir", name)
-    done = hf_mtl(workplace, *command, *few, "--load_best_model_at_end", "false", "--report_parts", "false")
+    done = hf_mtl(workplace, *command, *few, *quiet, "--report_parts", "false")
     assert done.returncode == 0, done.stderr
-    table = [line.split() for line in done.stdout.splitlines() if line.endswith("trivial")]
-    scores = {(task, metric): (float(score), float(trivial)) for task, metric, score, trivial, _ in table[1:]}
-    first = [pair for (_, metric), pair in scores.items() if metric != "accuracy" or name != "census_income"]
-    assert len(first) == 2 and all(score >= trivial + 20 for score, trivial in first), done.stdout
+    lines = [line.split() for line in done.stdout.splitlines() if line.endswith("  trivial")]
+    scores = {(task, metric): (float(score), float(trivial)) for task, metric, score, trivial, _ in lines}
+    # Of the census by AUC: hardly anybody earns so much.
+    kind = "auc" if name == "census_income" else "accuracy"
+    judged = [pair for (_, metric), pair in scores.items() if metric == kind]
+    assert len(judged) == 2 and all(score >= trivial + 20 for score, trivial in judged), done.stdout
