@@ -74,12 +74,7 @@ def main(args: argparse.Namespace, rest: Sequence[str]) -> int:
     _name_apart([draft for _, draft in drafts])
     encoder = _encoder(args.encoder, [draft for _, draft in drafts])
     folder = args.output_dir or f"out/{output.stem if output.stem != 'recipe' else 'model'}"
-    blanks = any(BLANK in draft.columns.values() for _, draft in drafts)
-    estimate = (
-        ""
-        if blanks or not isinstance(encoder, str)
-        else estimate_time(encoder, EPOCHS, [_sample(*draft) for draft in drafts])
-    )
+    estimate = _estimate(encoder, drafts)
     output.write_text(recipe_text(drafts, encoder, folder, output.parent, estimate), "utf-8")
     say(*_table_of_drafts(drafts), "")
     questions = [
