@@ -30,6 +30,12 @@ def read_image(value: Any) -> Any:
     return _in_bytes(importlib.import_module("PIL.ImageOps").exif_transpose(image))
 
 
+def has_several_frames(value: Any) -> bool:
+    """Return whether a file holds several images, as animations do, of which the first is read."""
+    with _open(value) as image:
+        return getattr(image, "n_frames", 1) > 1
+
+
 def _channels_last(points: np.ndarray) -> np.ndarray:
     """(height, width[, channels]) of an array that has its channels last, or first."""
     channels = (1, 3, 4)
@@ -82,4 +88,4 @@ def _open(value: Any) -> Any:
     raise ValueError("expected an image, its file or its bytes")
 
 
-__all__ = ["read_image"]
+__all__ = ["has_several_frames", "read_image"]

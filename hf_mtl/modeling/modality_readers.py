@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel
 
 from .errors import InputError, check_choice
-from .image_files import read_image
+from .image_files import has_several_frames, read_image
 from .modalities import TEXT, modality_row
 from .modality_reader import ModalityReader
 from .sound_files import read_sound
@@ -53,6 +53,9 @@ class ImageReader(ModalityReader):
     def check(self, value: Any) -> int:
         self.image(value)
         return _IMAGE_STATES
+
+    def is_cut(self, value: Any) -> bool:
+        return has_several_frames(value)
 
     def image(self, value: Any) -> Any:
         """Return a value as an image of PIL, upright, of the encoder's channels.

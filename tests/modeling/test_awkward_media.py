@@ -119,6 +119,16 @@ def test_channels_may_come_first():
         read_image(np.zeros((5, 7, 5), dtype=np.uint8))
 
 
+def test_an_animation_is_cut_and_says_so():
+    stream = io.BytesIO()
+    first, second = (Image.new("L", (12, 12), grey) for grey in (0, 250))
+    first.save(stream, "GIF", save_all=True, append_images=[second])
+    model = MultiTaskAttentionModel.from_encoder({"image": RESNET}, tasks=[SIDE]).eval()
+    moving, still = model.predict([stream.getvalue(), first])
+    assert moving["side"].pop("truncated") and moving["side"]["label"] == still["side"]["label"]
+    assert "truncated" not in still["side"]
+
+
 def test_images_of_two_sizes_say_what_resizes_them():
     model = MultiTaskAttentionModel.from_encoder({"image": RESNET}, tasks=[SIDE])
     with pytest.raises(InputError, match="12 x 12 and 30 x 12 points.*do_resize: true"):
