@@ -311,7 +311,7 @@ CASES = [
     ),
     Case(
         "predict_unknown_field",
-        ("in.jsonl", "txt", "input fields: text"),
+        ("in.jsonl", "txt", "the tasks read text", "--columns text=txt"),
         ("predict", "model", "--file", "in.jsonl", "--output", "answers.jsonl"),
         files={"in.jsonl": '{"txt": "hello"}\n{"txt": "hello"}\n'},
     ),
